@@ -1,0 +1,3 @@
+"""zerostor: one place that keeps a file for good."""
+
+__version__ = "0.1.0"

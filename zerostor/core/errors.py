@@ -1,0 +1,189 @@
+"""The one error tree. The branch says who must act; `code` is stable and machine readable.
+
+    ZerostorError
+    ├─ RequestError        the caller: mend the request (4xx)
+    │  ├─ BadLink  BadExtension  BadRequest  TooLarge
+    │  └─ NotFound
+    │     ├─ UnknownObject
+    │     └─ UnknownJob
+    ├─ DataError           the bytes: what was stored is not what was read
+    │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt
+    │  └─ ObjectUnreadable
+    ├─ BackendError        the world: a store, the queue, the disk; `retryable` says if waiting helps
+    │  ├─ ShardMissing
+    │  ├─ StoreUnavailable  StoreTimeout  StoreFull
+    │  ├─ NotEnoughStores
+    │  ├─ QueueUnavailable  MetadataUnavailable
+    │  └─ SpoolFull  Busy
+    └─ SetupError          the operator: configuration, folders, ports
+
+Bugs are `assert`, never one of these. HTTP statuses are mapped once, in gateway/http_errors.py.
+"""
+
+from __future__ import annotations
+
+
+class ZerostorError(Exception):
+    """Base of every error that zerostor raises on purpose; str() is one sentence for a person."""
+
+    code = "internal"
+    retryable = False
+
+
+class RequestError(ZerostorError):
+    """The caller can mend it."""
+
+    code = "bad-request"
+
+
+class BadRequest(RequestError):
+    """A parameter or body that cannot be understood."""
+
+    code = "bad-request"
+
+
+class BadLink(RequestError):
+    """Not 56 hex digits with an optional extension."""
+
+    code = "bad-link"
+
+
+class BadExtension(RequestError):
+    """An extension that is empty, too long or has characters outside letters and digits."""
+
+    code = "bad-extension"
+
+
+class TooLarge(RequestError):
+    """More bytes than the configured limit."""
+
+    code = "too-large"
+
+
+class NotFound(RequestError):
+    """What was asked for is not here."""
+
+    code = "not-found"
+
+
+class UnknownObject(NotFound):
+    """No record with that metadata id carries that content hash."""
+
+    code = "unknown-object"
+
+
+class UnknownJob(NotFound):
+    """No such job, or its result is older than the time results are kept."""
+
+    code = "unknown-job"
+
+
+class DataError(ZerostorError):
+    """Bytes that fail their check."""
+
+    code = "data"
+
+
+class CellCorrupt(DataError):
+    """A cell whose checksum is not the one in the record."""
+
+    code = "cell-corrupt"
+
+
+class RecordCorrupt(DataError):
+    """A metadata record that cannot be decoded."""
+
+    code = "record-corrupt"
+
+
+class ShardCorrupt(DataError):
+    """A shard whose trailer is damaged or belongs to another shard."""
+
+    code = "shard-corrupt"
+
+
+class LogCorrupt(DataError):
+    """A metadata log with damage before its tail."""
+
+    code = "log-corrupt"
+
+
+class SpoolCorrupt(DataError):
+    """A spool entry whose footer or content hash does not fit its bytes."""
+
+    code = "spool-corrupt"
+
+
+class ObjectUnreadable(DataError):
+    """Fewer good cells than the policy needs, for now or for good."""
+
+    code = "object-unreadable"
+    retryable = True
+
+
+class BackendError(ZerostorError):
+    """Something outside this process failed."""
+
+    code = "backend"
+    retryable = True
+
+
+class ShardMissing(BackendError):
+    """The store answers, and does not have this shard."""
+
+    code = "shard-missing"
+    retryable = False
+
+
+class StoreUnavailable(BackendError):
+    """The store cannot be reached or reports an I/O error."""
+
+    code = "store-unavailable"
+
+
+class StoreTimeout(StoreUnavailable):
+    """The store did not answer in time."""
+
+    code = "store-timeout"
+
+
+class StoreFull(BackendError):
+    """The store has no room."""
+
+    code = "store-full"
+
+
+class NotEnoughStores(BackendError):
+    """Fewer stores are up than the policy needs for a durable write."""
+
+    code = "not-enough-stores"
+
+
+class QueueUnavailable(BackendError):
+    """Redis cannot be reached."""
+
+    code = "queue-unavailable"
+
+
+class MetadataUnavailable(BackendError):
+    """The metadata store cannot be reached."""
+
+    code = "metadata-unavailable"
+
+
+class SpoolFull(BackendError):
+    """The disk of the spool has no room for an upload."""
+
+    code = "spool-full"
+
+
+class Busy(BackendError):
+    """A bounded resource is used up; try again in a moment."""
+
+    code = "busy"
+
+
+class SetupError(ZerostorError):
+    """The operator can mend it; the message says how."""
+
+    code = "setup"

@@ -1,0 +1,69 @@
+"""Jobs as plain values: what an upload is, the states of its job, and their text and byte forms."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import msgspec
+
+
+class JobState(enum.StrEnum):
+    """A job is ACTIVE until it ends as DONE or ERROR; WAITING is ACTIVE with a reason it cannot go on."""
+
+    ACTIVE = "ACTIVE"
+    WAITING = "WAITING"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+    @property
+    def final(self) -> bool:
+        """True when nothing more will happen."""
+        return self in (JobState.DONE, JobState.ERROR)
+
+
+class JobUpdate(msgspec.Struct, frozen=True):
+    """What is known of a job at one moment.
+
+    detail: the link when DONE, the reason when ERROR or WAITING, else empty.
+    progress: 0.0 to 1.0.
+    """
+
+    job: str
+    state: JobState
+    detail: str = ""
+    progress: float = 0.0
+
+
+class Claim(NamedTuple):
+    """A job this worker holds. token: the queue's own name for the delivery."""
+
+    job: str
+    token: str
+    deliveries: int
+
+
+class QueueDepth(NamedTuple):
+    """Jobs waiting, claimed and delayed; age of the oldest in seconds."""
+
+    waiting: int
+    running: int
+    delayed: int
+    oldest: float
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """The description that seals a spool entry.
+
+    job: 32 hex digits. ext: without the dot, may be empty. policy: a name from the config.
+    accepted_ms: epoch milliseconds. promised: a 202 was (or is about to be) given for it, so that
+    damage to it must be reported, not dropped. size, content: filled in by the spool.
+    """
+
+    job: str
+    ext: str
+    policy: str
+    accepted_ms: int
+    promised: bool
+    size: int = 0
+    content: bytes = b""

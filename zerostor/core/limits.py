@@ -1,0 +1,45 @@
+"""Every size, count and time that is not a setting, with the relations between them asserted."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+CONTENT_HASH_SIZE = 24
+"""Bytes of BLAKE3-192 over the content; 48 of the 56 hex digits of a hash."""
+METADATA_ID_MAX = 2**32 - 1
+"""Largest metadata id a link can carry in its last 8 hex digits."""
+JOB_ID_SIZE = 16
+"""Random bytes of a job id (128 bits, so it cannot be guessed)."""
+SHARD_KEY_SIZE = 16
+"""Random bytes that name a stripe set on its stores."""
+CHECKSUM_SIZE = 16
+"""Bytes of the BLAKE3-128 checksum of a cell."""
+EXTENSION_MAX = 16
+
+SHARDS_MAX = 256
+"""zfec's field GF(2^8) has room for this many shards in one code."""
+CELL_SIZE = MIB
+"""Largest cell; a stripe is `data` of these."""
+CELL_ALIGN = 64
+"""Cells are padded to this, so that vector code never meets a tail."""
+
+PACK_OBJECT_MAX = 2 * MIB
+"""Objects up to this size share stripes with others when several wait."""
+PACK_OBJECTS = 1024
+"""Most objects in one pack."""
+
+RECORD_MAX = 8 * MIB
+"""Largest metadata record; the payload limit of 0-db."""
+
+STATUS_WAIT_MAX = 60.0
+"""Longest long-poll, seconds."""
+JOB_TRIES = 5
+"""Attempts before a job goes to the dead-letter list."""
+RESULT_KEEP = 24 * 3600
+"""Seconds for which a finished job's status can be asked."""
+
+assert CONTENT_HASH_SIZE * 2 + 8 == 56
+assert CELL_SIZE % CELL_ALIGN == 0
+assert PACK_OBJECT_MAX <= 16 * CELL_SIZE

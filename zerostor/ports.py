@@ -1,0 +1,237 @@
+"""The seams: what the engine and the processes ask of the world, as small Protocols.
+
+Adapters: `stores/*` (ShardStore), `metadata/*` (MetadataStore), `queue/*` (JobQueue), `spool` (Spool),
+`clock` (Clock), `isal` (Arithmetic). `wiring` alone knows which stands behind which.
+Every method may raise a BackendError of its kind; what else it raises is said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, Upload
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+RandomBytes: TypeAlias = Callable[[int], bytes]
+"""n -> n random bytes. `os.urandom` in production, a seeded source in simulations."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+
+
+class Capacity(NamedTuple):
+    """Room on a store, bytes; None where the store cannot know."""
+
+    total: int | None
+    free: int | None
+
+
+class ShardWriter(Protocol):
+    """A shard being written in order. Nothing is visible under its key before `commit` returned."""
+
+    async def write(self, cell: Buffer) -> None:
+        """Append; the buffer may be reused once this returns. The disk may be started on it early."""
+
+    async def commit(self) -> None:
+        """Make the whole shard durable (it survives a power cut) and visible, at once or not at all."""
+
+    async def abort(self) -> None:
+        """Drop what was written. Never raises; safe after `commit` failed."""
+
+
+class ShardStore(Protocol):
+    """A place that keeps shards. Keys are 1 to 64 of [0-9a-z-]; values are immutable.
+
+    One contract suite, tests/contract/test_shard_store.py, runs against every adapter.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name records know this store by."""
+
+    async def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Store the concatenation of `parts` durably and atomically. Overwrites. Raises StoreFull."""
+
+    async def create(self, key: str, size: int | None) -> ShardWriter:
+        """Begin a shard that arrives in pieces. size: final bytes if known, to reserve room."""
+
+    async def read(self, key: str, offset: int, into: memoryview) -> None:
+        """Fill `into` from byte `offset`. Raises ShardMissing, ShardCorrupt (it ends too early)."""
+
+    async def size(self, key: str) -> int:
+        """Bytes stored under `key`. Raises ShardMissing."""
+
+    async def delete(self, key: str) -> None:
+        """Forget `key`; one that is not there is fine."""
+
+    def keys(self) -> AsyncIterator[str]:
+        """All keys, in no order, without loading them all at once."""
+
+    async def capacity(self) -> Capacity:
+        """Room now."""
+
+    async def probe(self) -> None:
+        """Return if the store would serve; raise StoreUnavailable with the reason if not."""
+
+    async def close(self) -> None:
+        """Let go of descriptors and threads."""
+
+
+class MetadataStore(Protocol):
+    """Records by number. Ids come from a sequence, are never reused, and fit 32 bits.
+
+    An id is reserved first and its record committed later, so that shards can carry the id in their
+    trailers and a job that runs twice commits under one id.
+    """
+
+    async def reserve(self, notes: Sequence[bytes]) -> list[int]:
+        """One new id per note, durable; `get` of it gives the note until `commit`."""
+
+    async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Store each record under its reserved id, durable on return. Idempotent."""
+
+    async def get(self, metadata_id: int) -> bytes | None:
+        """The note or record, or None."""
+
+    def scan(self, start: int = 0) -> AsyncIterator[tuple[int, bytes]]:
+        """(id, record) from `start` on, in id order."""
+
+    async def ping(self) -> None:
+        """Return if it would serve."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class SpoolWriter(Protocol):
+    """An upload on its way in."""
+
+    async def write(self, chunks: Sequence[Buffer]) -> None:
+        """Append and hash. Raises SpoolFull. Runs off the event loop."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+
+    async def complete(self, upload: Upload, *, durable: bool) -> Upload:
+        """Seal with the description, size and content hash filled in.
+
+        durable: on disk (file and folder) when this returns; else later by `sync`, or never.
+        """
+
+    async def sync(self) -> bool:
+        """Make a sealed entry durable. False if it was already stored and removed."""
+
+    async def abandon(self) -> None:
+        """Drop it and leave nothing behind. Never raises."""
+
+
+class SpoolEntry(Protocol):
+    """An upload as the worker sees it; held by one worker on this host at a time once sealed."""
+
+    async def read(self, into: memoryview, offset: int) -> int:
+        """Fill `into` from `offset`; fewer bytes than asked only at the end of the body.
+
+        Waits while the upload is still arriving. Raises UnknownJob when it was abandoned.
+        """
+
+    async def upload(self) -> Upload:
+        """Wait until sealed; the description. Raises UnknownJob, SpoolCorrupt, Busy (another worker holds it)."""
+
+    def expected_size(self) -> int | None:
+        """Size of the body if the client said it, before it is all there."""
+
+    async def note(self, note: bytes) -> None:
+        """Remember bytes with the entry across restarts of the process (ids reserved, tries)."""
+
+    def noted(self) -> bytes | None:
+        """The last note."""
+
+    async def finish(self, link: str) -> None:
+        """Keep the receipt (job -> link), remove the entry."""
+
+    async def fail(self, reason: str) -> None:
+        """Move to the failed list; the bytes are kept."""
+
+    async def close(self) -> None:
+        """Let go without finishing."""
+
+
+class Spool(Protocol):
+    """The temp location where accepted uploads wait. It is the truth; the queue is its index."""
+
+    async def create(self, job: str, expected: int | None) -> SpoolWriter:
+        """Begin an upload. Raises SpoolFull."""
+
+    async def open(self, job: str) -> SpoolEntry:
+        """Raises UnknownJob."""
+
+    async def waiting(self) -> list[tuple[str, float]]:
+        """Sealed entries not stored yet: (job, seconds since it was sealed)."""
+
+    async def status(self, job: str) -> JobUpdate | None:
+        """What the spool alone knows of a job: waiting, failed, or done within RESULT_KEEP."""
+
+    async def failed(self) -> list[JobUpdate]:
+        """The dead-letter list."""
+
+    async def requeue(self, job: str) -> None:
+        """Give a failed entry a fresh start. Raises UnknownJob."""
+
+
+class JobQueue(Protocol):
+    """Hints about which spool entries to work on, with leases, results and wake-ups.
+
+    At-least-once: a job may be claimed twice, and duplicates are harmless because the worker checks the
+    spool. It may lose everything at any time; the reconciler adds again what the spool still holds.
+    """
+
+    async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
+        """Queue jobs; one that is queued or running already is left alone unless force."""
+
+    async def claim(self, limit: int, wait: float) -> list[Claim]:
+        """Up to `limit` jobs, waiting at most `wait` seconds for the first. Leases are kept alive."""
+
+    async def finish(self, results: Sequence[tuple[Claim, JobUpdate]]) -> None:
+        """Publish final updates and drop the claims."""
+
+    async def retry(self, claim: Claim, delay: float, update: JobUpdate) -> None:
+        """Give the job back, to be claimed again after `delay` seconds; publish `update`."""
+
+    async def note(self, update: JobUpdate) -> None:
+        """Publish progress of a running job."""
+
+    async def forget(self, jobs: Sequence[str]) -> None:
+        """Drop jobs that no longer exist, and what is known of them."""
+
+    async def status(self, job: str) -> JobUpdate | None:
+        """The last update, None if unknown."""
+
+    def watch(self) -> AsyncIterator[JobUpdate]:
+        """Every update from now on; resumes by itself where it was after a lost connection."""
+
+    async def depth(self) -> QueueDepth:
+        """How much waits and runs."""
+
+    async def heartbeat(self, worker: str, seconds: float) -> None:
+        """Say that `worker` is alive for the next `seconds`."""
+
+    async def workers(self) -> list[str]:
+        """Workers alive now."""
+
+    async def ping(self) -> None:
+        """Return if it would serve."""
+
+    async def close(self) -> None:
+        """Close connections; unfinished claims go back when their lease ends."""
