@@ -9,7 +9,7 @@
     ├─ DataError           the bytes: what was stored is not what was read
     │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt
     │  └─ ObjectUnreadable
-    ├─ BackendError        the world: a store, the queue, the disk; `retryable` says if waiting helps
+    ├─ BackendError        the world: a store, the queue, the disk; `retryable`: waiting may help
     │  ├─ ShardMissing
     │  ├─ StoreUnavailable  StoreTimeout  StoreFull
     │  ├─ NotEnoughStores

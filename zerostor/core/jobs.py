@@ -9,7 +9,7 @@ import msgspec
 
 
 class JobState(enum.StrEnum):
-    """A job is ACTIVE until it ends as DONE or ERROR; WAITING is ACTIVE with a reason it cannot go on."""
+    """ACTIVE until it ends as DONE or ERROR; WAITING is ACTIVE with a reason why not yet."""
 
     ACTIVE = "ACTIVE"
     WAITING = "WAITING"

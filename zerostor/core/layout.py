@@ -1,0 +1,103 @@
+"""Where the bytes of an object lie: stripes, cells, and which cells a range touches.
+
+A stripe set of `size` bytes under `data` + `parity` and a largest cell of `cell_size`:
+
+    object   |<- stripe 0: data * cell_size ->|<- stripe 1 ->| ... |<- last: the rest ->|
+    stripe   | cell 0 | cell 1 | ... | cell data-1 |            and parity cells beside it
+    shard i  | cell i of stripe 0 | cell i of stripe 1 | ...
+
+Cell i of a stripe is bytes i*cell .. (i+1)*cell of it. The last stripe has cells of
+ceil(rest / data) bytes, rounded up to CELL_ALIGN; its tail is zeros. So an intact read is
+concatenation, and all full stripes are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from zerostor.core.limits import CELL_ALIGN
+
+
+class Stripe(NamedTuple):
+    """One stripe. offset, size: bytes of the object; cell: bytes per cell.
+
+    shard_offset: where its cells begin in each shard.
+    """
+
+    number: int
+    offset: int
+    size: int
+    cell: int
+    shard_offset: int
+
+
+class CellRange(NamedTuple):
+    """Bytes start..end of cell `index` of `stripe` are wanted (end exclusive, within the cell)."""
+
+    stripe: Stripe
+    index: int
+    start: int
+    end: int
+
+
+class Layout(NamedTuple):
+    """The arithmetic of one stripe set; all in bytes."""
+
+    size: int
+    data: int
+    parity: int
+    cell_size: int
+
+    @property
+    def total(self) -> int:
+        """Shards."""
+        return self.data + self.parity
+
+    @property
+    def stripe_size(self) -> int:
+        """Object bytes in a full stripe."""
+        return self.data * self.cell_size
+
+    @property
+    def stripe_count(self) -> int:
+        """Stripes; none for an empty object."""
+        return -(-self.size // self.stripe_size)
+
+    @property
+    def shard_size(self) -> int:
+        """Cell bytes in each shard, without the trailer."""
+        if not self.size:
+            return 0
+        last = self.stripe(self.stripe_count - 1)
+        return last.shard_offset + last.cell
+
+    def stripe(self, number: int) -> Stripe:
+        """Stripe `number`, which must exist."""
+        assert 0 <= number < self.stripe_count, number
+        offset = number * self.stripe_size
+        size = min(self.stripe_size, self.size - offset)
+        return Stripe(number, offset, size, last_cell(size, self.data, self.cell_size),
+                      number * self.cell_size)
+
+    def stripes(self) -> Iterator[Stripe]:
+        """All stripes in order."""
+        return map(self.stripe, range(self.stripe_count))
+
+    def cells(self, start: int, end: int) -> Iterator[CellRange]:
+        """The data cells that hold bytes start..end (end exclusive) of the object, in order."""
+        assert 0 <= start <= end <= self.size, (start, end, self.size)
+        position = start
+        while position < end:
+            stripe = self.stripe(position // self.stripe_size)
+            index, inside = divmod(position - stripe.offset, stripe.cell)
+            length = min(stripe.cell - inside, end - position,
+                         stripe.offset + stripe.size - position)
+            yield CellRange(stripe, index, inside, inside + length)
+            position += length
+
+
+def last_cell(size: int, data: int, cell_size: int) -> int:
+    """Bytes per cell of a stripe that holds `size` object bytes."""
+    even = -(-size // data)
+    return min(cell_size, -(-even // CELL_ALIGN) * CELL_ALIGN)

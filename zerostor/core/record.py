@@ -1,0 +1,136 @@
+"""Byte layout of metadata records. Golden files: tests/vectors/record.json.
+
+    offset  size  field
+    0       2     magic "ZR"
+    2       1     format version, 1
+    3       n     msgpack array, first element the kind
+    3+n     8     BLAKE3-64 over all before it
+
+Kinds: "note" (an id that is reserved), "object", "pack". Fields are positional: a later version may
+append fields with defaults, and never reorders. A record is checked here and not only by the log,
+because it may live on a server that does not verify what it serves.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from blake3 import blake3
+
+from zerostor.core.errors import RecordCorrupt
+from zerostor.core.layout import Layout
+from zerostor.core.limits import CHECKSUM_SIZE, SHARDS_MAX
+
+MAGIC = b"ZR"
+VERSION = 1
+_HEADER = MAGIC + bytes([VERSION])
+_TAIL = 8
+
+
+class StripeSet(msgspec.Struct, frozen=True, array_like=True):
+    """Encoded bytes on stores: all shards of one object or one pack.
+
+    key: 16 random bytes, the name of its shards. size: bytes encoded, without padding.
+    cell_size: bytes of a cell in a full stripe. stores: store name per shard, "" where none was
+    written. checksums: CHECKSUM_SIZE bytes per cell, by stripe, then by shard.
+    """
+
+    key: bytes
+    data: int
+    parity: int
+    size: int
+    cell_size: int
+    stores: tuple[str, ...]
+    checksums: bytes
+
+    @property
+    def layout(self) -> Layout:
+        """Its arithmetic."""
+        return Layout(self.size, self.data, self.parity, self.cell_size)
+
+    def checksum(self, stripe: int, shard: int) -> bytes:
+        """The checksum of one cell."""
+        at = (stripe * len(self.stores) + shard) * CHECKSUM_SIZE
+        return self.checksums[at : at + CHECKSUM_SIZE]
+
+    def shard_checksums(self, shard: int) -> bytes:
+        """The checksums of all cells of one shard, by stripe."""
+        step = len(self.stores) * CHECKSUM_SIZE
+        return b"".join(self.checksums[at : at + CHECKSUM_SIZE]
+                        for at in range(shard * CHECKSUM_SIZE, len(self.checksums), step))
+
+
+class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="note"):
+    """An id reserved by job `job` (32 hex digits; "" for a pack); no object yet."""
+
+    job: str
+
+
+class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="object"):
+    """One object. Its bytes are all of `stripes`, or `size` bytes from `offset` of pack `pack`.
+
+    content: BLAKE3-192 of the bytes. created_ms: epoch milliseconds. pack: metadata id.
+    """
+
+    job: str
+    content: bytes
+    size: int
+    ext: str
+    policy: str
+    created_ms: int
+    stripes: StripeSet | None = None
+    pack: int | None = None
+    offset: int = 0
+
+
+class PackRecord(msgspec.Struct, frozen=True, array_like=True, tag="pack"):
+    """A stripe set shared by small objects. members: offset of the member table, which ends it."""
+
+    stripes: StripeSet
+    objects: int
+    members: int
+    created_ms: int
+
+
+Record: TypeAlias = NoteRecord | ObjectRecord | PackRecord
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(
+    NoteRecord | ObjectRecord | PackRecord
+)
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes to store."""
+    body = _HEADER + _encoder.encode(record)
+    return body + blake3(body).digest(_TAIL)
+
+
+def decode_record(stored: bytes) -> Record:
+    """The record in `stored`. Raises RecordCorrupt."""
+    body = stored[:-_TAIL]
+    if len(stored) <= len(_HEADER) + _TAIL or stored[:2] != MAGIC:
+        raise RecordCorrupt("not a zerostor record")
+    if blake3(body).digest(_TAIL) != stored[-_TAIL:]:
+        raise RecordCorrupt("the record fails its checksum")
+    if stored[2] != VERSION:
+        raise RecordCorrupt(f"record version {stored[2]}; this zerostor reads version {VERSION}")
+    try:
+        record = _decoder.decode(body[len(_HEADER):])
+    except msgspec.MsgspecError as error:
+        raise RecordCorrupt(f"the record does not decode: {error}") from None
+    _check(record)
+    return record
+
+
+def _check(record: Record) -> None:
+    stripes = None if isinstance(record, NoteRecord) else record.stripes
+    if stripes is not None:
+        layout, shards = stripes.layout, len(stripes.stores)
+        sound = (stripes.data >= 1 and stripes.parity >= 0 and stripes.size >= 0
+                 and stripes.cell_size >= 1 and shards == layout.total <= SHARDS_MAX)
+        if not sound or len(stripes.checksums) != layout.stripe_count * shards * CHECKSUM_SIZE:
+            raise RecordCorrupt("the record's stripe set does not add up")
+    if isinstance(record, ObjectRecord) and (stripes is None) == (record.pack is None):
+        raise RecordCorrupt("an object lies in stripes of its own or in a pack")
