@@ -1,7 +1,7 @@
 """The seams: what the engine and the processes ask of the world, as small Protocols.
 
-Adapters: `stores/*` (ShardStore), `metadata/*` (MetadataStore), `queue/*` (JobQueue), `spool` (Spool),
-`clock` (Clock), `isal` (Arithmetic). `wiring` alone knows which stands behind which.
+Adapters: `stores/*` (ShardStore), `metadata/*` (MetadataStore), `queue/*` (JobQueue), `spool/*`
+(Spool), `clock` (Clock), `isal` (Arithmetic). `wiring` alone knows which stands behind which.
 Every method may raise a BackendError of its kind; what else it raises is said beside it.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, Upload
+from zerostor.core.errors import ZerostorError
+from zerostor.core.health import StoreState
+from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, SpoolNote, Upload
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 RandomBytes: TypeAlias = Callable[[int], bytes]
@@ -41,10 +43,10 @@ class ShardWriter(Protocol):
     """A shard being written in order. Nothing is visible under its key before `commit` returned."""
 
     async def write(self, cell: Buffer) -> None:
-        """Append; the buffer may be reused once this returns. The disk may be started on it early."""
+        """Append; the buffer may be reused once this returns. The disk may start on it early."""
 
     async def commit(self) -> None:
-        """Make the whole shard durable (it survives a power cut) and visible, at once or not at all."""
+        """Make the shard durable (it survives a power cut) and visible, whole or not at all."""
 
     async def abort(self) -> None:
         """Drop what was written. Never raises; safe after `commit` failed."""
@@ -61,7 +63,7 @@ class ShardStore(Protocol):
         """The name records know this store by."""
 
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
-        """Store the concatenation of `parts` durably and atomically. Overwrites. Raises StoreFull."""
+        """Store the concatenation of `parts` durably, whole or not at all. Raises StoreFull."""
 
     async def create(self, key: str, size: int | None) -> ShardWriter:
         """Begin a shard that arrives in pieces. size: final bytes if known, to reserve room."""
@@ -86,6 +88,21 @@ class ShardStore(Protocol):
 
     async def close(self) -> None:
         """Let go of descriptors and threads."""
+
+
+class WatchedStore(ShardStore, Protocol):
+    """A store with bounds on every call and a memory of how it did: `stores/guarded` around any."""
+
+    @property
+    def state(self) -> StoreState:
+        """What to expect of the next call."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not UP, for a person."""
+
+    def hedge_after(self) -> float:
+        """Seconds after which a read is slow enough to ask another store as well."""
 
 
 class MetadataStore(Protocol):
@@ -117,68 +134,69 @@ class MetadataStore(Protocol):
 class SpoolWriter(Protocol):
     """An upload on its way in."""
 
-    async def write(self, chunks: Sequence[Buffer]) -> None:
-        """Append and hash. Raises SpoolFull. Runs off the event loop."""
-
     @property
     def size(self) -> int:
         """Bytes so far."""
 
-    async def complete(self, upload: Upload, *, durable: bool) -> Upload:
-        """Seal with the description, size and content hash filled in.
+    async def write(self, chunks: Sequence[Buffer]) -> None:
+        """Append and hash, off the event loop. Raises SpoolFull."""
 
-        durable: on disk (file and folder) when this returns; else later by `sync`, or never.
+    async def seal(self, upload: Upload, *, durable: bool) -> Upload:
+        """End the body; returns the description with size and content hash filled in.
+
+        durable: on disk, file and folder, when this returns; else later by `sync`, or never.
         """
 
-    async def sync(self) -> bool:
-        """Make a sealed entry durable. False if it was already stored and removed."""
+    async def sync(self) -> None:
+        """Make a sealed entry durable; one that was stored and removed meanwhile is fine."""
 
-    async def abandon(self) -> None:
-        """Drop it and leave nothing behind. Never raises."""
+    async def close(self) -> None:
+        """Let go; an entry that was not sealed is dropped and leaves nothing. Never raises."""
 
 
 class SpoolEntry(Protocol):
-    """An upload as the worker sees it; held by one worker on this host at a time once sealed."""
+    """An upload as a worker sees it; once sealed it is held by one worker of this host at a time."""
 
-    async def read(self, into: memoryview, offset: int) -> int:
-        """Fill `into` from `offset`; fewer bytes than asked only at the end of the body.
+    job: str
+    upload: Upload | None
+    """The description, None while the body is still arriving."""
+    expected: int | None
+    """Size the client announced, if it did."""
+    note: SpoolNote
 
-        Waits while the upload is still arriving. Raises UnknownJob when it was abandoned.
+    def read(self, into: memoryview, offset: int) -> int:
+        """Bytes of the body from `offset`, as many as are there; blocking, for a worker thread."""
+
+    async def arrival(self, beyond: int) -> None:
+        """Wait until more than `beyond` bytes are there, or it is sealed.
+
+        Raises UnknownJob when the upload was abandoned, Busy when another worker took it.
         """
-
-    async def upload(self) -> Upload:
-        """Wait until sealed; the description. Raises UnknownJob, SpoolCorrupt, Busy (another worker holds it)."""
-
-    def expected_size(self) -> int | None:
-        """Size of the body if the client said it, before it is all there."""
-
-    async def note(self, note: bytes) -> None:
-        """Remember bytes with the entry across restarts of the process (ids reserved, tries)."""
-
-    def noted(self) -> bytes | None:
-        """The last note."""
-
-    async def finish(self, link: str) -> None:
-        """Keep the receipt (job -> link), remove the entry."""
-
-    async def fail(self, reason: str) -> None:
-        """Move to the failed list; the bytes are kept."""
-
-    async def close(self) -> None:
-        """Let go without finishing."""
 
 
 class Spool(Protocol):
-    """The temp location where accepted uploads wait. It is the truth; the queue is its index."""
+    """Where accepted uploads wait. It is the truth; the queue is only its index."""
 
     async def create(self, job: str, expected: int | None) -> SpoolWriter:
         """Begin an upload. Raises SpoolFull."""
 
-    async def open(self, job: str) -> SpoolEntry:
-        """Raises UnknownJob."""
+    async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
+        """Take entries; in place of one: UnknownJob, Busy (another worker has it), SpoolCorrupt."""
+
+    async def write_notes(self, entries: Sequence[SpoolEntry]) -> None:
+        """Keep each entry's `note` where a restarted worker finds it."""
+
+    async def finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
+        """Keep the receipts (job, link) durably, then remove the entries."""
+
+    async def fail(self, entry: SpoolEntry, reason: str) -> None:
+        """Move to the dead-letter list; the bytes are kept."""
+
+    async def release(self, entries: Sequence[SpoolEntry]) -> None:
+        """Let go of entries without finishing them."""
 
     async def waiting(self) -> list[tuple[str, float]]:
-        """Sealed entries not stored yet: (job, seconds since it was sealed)."""
+        """Sealed entries that are not stored yet: (job, seconds since it was sealed)."""
 
     async def status(self, job: str) -> JobUpdate | None:
         """What the spool alone knows of a job: waiting, failed, or done within RESULT_KEEP."""
@@ -189,19 +207,22 @@ class Spool(Protocol):
     async def requeue(self, job: str) -> None:
         """Give a failed entry a fresh start. Raises UnknownJob."""
 
+    async def probe(self) -> None:
+        """Return if an upload could be taken now; raise SpoolFull or SetupError with the reason."""
+
 
 class JobQueue(Protocol):
     """Hints about which spool entries to work on, with leases, results and wake-ups.
 
-    At-least-once: a job may be claimed twice, and duplicates are harmless because the worker checks the
-    spool. It may lose everything at any time; the reconciler adds again what the spool still holds.
+    At-least-once: a job may be claimed twice, and duplicates are harmless because the worker checks
+    the spool. It may lose everything at any time; the reconciler adds what the spool still holds.
     """
 
     async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
         """Queue jobs; one that is queued or running already is left alone unless force."""
 
     async def claim(self, limit: int, wait: float) -> list[Claim]:
-        """Up to `limit` jobs, waiting at most `wait` seconds for the first. Leases are kept alive."""
+        """Up to `limit` jobs, waiting up to `wait` seconds for the first; leases are kept alive."""
 
     async def finish(self, results: Sequence[tuple[Claim, JobUpdate]]) -> None:
         """Publish final updates and drop the claims."""

@@ -43,6 +43,17 @@ class Claim(NamedTuple):
     deliveries: int
 
 
+class SpoolNote(msgspec.Struct):
+    """What a worker writes beside a spool entry, so that a later attempt goes on and not anew.
+
+    metadata_id: reserved for this job, None before. tries: attempts that failed. error: the last.
+    """
+
+    metadata_id: int | None = None
+    tries: int = 0
+    error: str = ""
+
+
 class QueueDepth(NamedTuple):
     """Jobs waiting, claimed and delayed; age of the oldest in seconds."""
 

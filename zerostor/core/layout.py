@@ -33,10 +33,10 @@ class Stripe(NamedTuple):
 
 
 class CellRange(NamedTuple):
-    """Bytes start..end of cell `index` of `stripe` are wanted (end exclusive, within the cell)."""
+    """Bytes start..end (exclusive) of the cell of `shard` in `stripe` are wanted."""
 
     stripe: Stripe
-    index: int
+    shard: int
     start: int
     end: int
 
@@ -90,10 +90,10 @@ class Layout(NamedTuple):
         position = start
         while position < end:
             stripe = self.stripe(position // self.stripe_size)
-            index, inside = divmod(position - stripe.offset, stripe.cell)
+            shard, inside = divmod(position - stripe.offset, stripe.cell)
             length = min(stripe.cell - inside, end - position,
                          stripe.offset + stripe.size - position)
-            yield CellRange(stripe, index, inside, inside + length)
+            yield CellRange(stripe, shard, inside, inside + length)
             position += length
 
 

@@ -67,7 +67,7 @@ def parse_extension(text: str) -> str:
 
 
 def extension_of(file_name: str) -> str:
-    """The usable extension of a file name, "" when it has none. Names are free text: never raises."""
+    """The usable extension of a file name, "" when there is none; any text is allowed."""
     name = re.split(r"[/\\]", file_name)[-1]
     for pattern in (r"[^.].*?\.(tar\.[a-z0-9]{1,5})", r"[^.].*\.([a-z0-9]+)"):
         found = re.fullmatch(pattern, name, re.IGNORECASE | re.DOTALL)
