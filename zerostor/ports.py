@@ -155,7 +155,7 @@ class SpoolWriter(Protocol):
 
 
 class SpoolEntry(Protocol):
-    """An upload as a worker sees it; once sealed it is held by one worker of this host at a time."""
+    """An upload as a worker sees it; once sealed, one worker of this host at a time holds it."""
 
     job: str
     upload: Upload | None
@@ -216,22 +216,27 @@ class JobQueue(Protocol):
 
     At-least-once: a job may be claimed twice, and duplicates are harmless because the worker checks
     the spool. It may lose everything at any time; the reconciler adds what the spool still holds.
+    When the queue cannot be reached each call raises QueueUnavailable within seconds, apart from
+    `note` and `watch`, and works again by itself. One suite: tests/contract/test_job_queue.py.
     """
 
     async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
-        """Queue jobs; one that is queued or running already is left alone unless force."""
+        """Queue jobs; without force, one that is queued, delayed, running or final is left alone."""
 
     async def claim(self, limit: int, wait: float) -> list[Claim]:
-        """Up to `limit` jobs, waiting up to `wait` seconds for the first; leases are kept alive."""
+        """Up to `limit` jobs, waiting up to `wait` seconds for the first; leases are kept alive.
+
+        Jobs of workers that died come back here, with `deliveries` counted. One call at a time.
+        """
 
     async def finish(self, results: Sequence[tuple[Claim, JobUpdate]]) -> None:
-        """Publish final updates and drop the claims."""
+        """Publish final updates and drop the claims, which also go when this raises."""
 
     async def retry(self, claim: Claim, delay: float, update: JobUpdate) -> None:
         """Give the job back, to be claimed again after `delay` seconds; publish `update`."""
 
     async def note(self, update: JobUpdate) -> None:
-        """Publish progress of a running job."""
+        """Publish progress of a running job, soon; may be lost, never waits, the last one wins."""
 
     async def forget(self, jobs: Sequence[str]) -> None:
         """Drop jobs that no longer exist, and what is known of them."""
@@ -240,7 +245,11 @@ class JobQueue(Protocol):
         """The last update, None if unknown."""
 
     def watch(self) -> AsyncIterator[JobUpdate]:
-        """Every update from now on; resumes by itself where it was after a lost connection."""
+        """Every update given to note, retry and finish from now on, in order, for good.
+
+        Yields jobs.GAP once it listens, and after a lost connection or lost events: whoever waits
+        for a job asks for its status again then. Register a waiter first, then ask its status.
+        """
 
     async def depth(self) -> QueueDepth:
         """How much waits and runs."""
@@ -255,4 +264,4 @@ class JobQueue(Protocol):
         """Return if it would serve."""
 
     async def close(self) -> None:
-        """Close connections; unfinished claims go back when their lease ends."""
+        """Give unfinished claims back and close; end every `watch`."""

@@ -35,8 +35,12 @@ class JobUpdate(msgspec.Struct, frozen=True):
     progress: float = 0.0
 
 
+GAP = JobUpdate(job="", state=JobState.ACTIVE)
+"""What `JobQueue.watch` yields where updates may have been missed: ask again for what you wait on."""
+
+
 class Claim(NamedTuple):
-    """A job this worker holds. token: the queue's own name for the delivery."""
+    """A job this worker holds. token: the queue's own name for the delivery; deliveries: from 1."""
 
     job: str
     token: str
@@ -55,7 +59,7 @@ class SpoolNote(msgspec.Struct):
 
 
 class QueueDepth(NamedTuple):
-    """Jobs waiting, claimed and delayed; age of the oldest in seconds."""
+    """Jobs waiting, claimed and delayed; seconds since the oldest of the first two was queued."""
 
     waiting: int
     running: int
@@ -67,14 +71,12 @@ class Upload(msgspec.Struct, frozen=True):
     """The description that seals a spool entry.
 
     job: 32 hex digits. ext: without the dot, may be empty. policy: a name from the config.
-    accepted_ms: epoch milliseconds. promised: a 202 was (or is about to be) given for it, so that
-    damage to it must be reported, not dropped. size, content: filled in by the spool.
+    accepted_ms: epoch milliseconds. size, content: filled in by the spool.
     """
 
     job: str
     ext: str
     policy: str
     accepted_ms: int
-    promised: bool
     size: int = 0
     content: bytes = b""
