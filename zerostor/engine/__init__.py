@@ -1,0 +1,1 @@
+"""Use cases over the ports: write, read, check. The only callers of the codec."""

@@ -1,0 +1,74 @@
+"""Page-aligned buffers that are kept and reused.
+
+The first touch of a fresh page costs more in a virtual machine than writing it to disk (measured:
+130 to 500 MB/s), so a buffer is allocated once and lent out again, the warmest first. The count
+bounds memory: whoever needs one more waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections import deque
+
+
+class BufferPool:
+    """At most `count` buffers of `size` bytes, allocated when first needed."""
+
+    def __init__(self, size: int, count: int) -> None:
+        self.size = size
+        self.count = count
+        self._free: list[memoryview] = []
+        self._allocated = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def try_acquire(self) -> memoryview | None:
+        """A buffer if one is free now and nobody has waited longer."""
+        return None if self._waiters else self._take()
+
+    async def acquire(self) -> memoryview:
+        """A buffer, in the order of asking. Its content is what the last user left."""
+        buffer = self.try_acquire()
+        while buffer is None:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                self._pass_on(turn)
+                raise
+            buffer = self._take()
+        return buffer
+
+    def release(self, buffer: memoryview) -> None:
+        """Give back a buffer that nothing reads or writes any more."""
+        assert len(buffer) == self.size
+        self._free.append(buffer)
+        self._wake()
+
+    def discard(self, buffer: memoryview) -> None:
+        """Replace a buffer that a stuck thread may still write into; never lend it again."""
+        assert len(buffer) == self.size
+        self._allocated -= 1
+        self._wake()
+
+    def _take(self) -> memoryview | None:
+        if self._free:
+            return self._free.pop()
+        if self._allocated < self.count:
+            self._allocated += 1
+            return memoryview(mmap.mmap(-1, self.size))
+        return None
+
+    def _wake(self) -> None:
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _pass_on(self, turn: asyncio.Future[None]) -> None:
+        if turn in self._waiters:
+            self._waiters.remove(turn)
+        elif turn.done() and not turn.cancelled():
+            self._wake()

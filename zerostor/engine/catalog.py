@@ -1,0 +1,76 @@
+"""From a hash to where its bytes are: records, with the recent ones in memory."""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+from typing import NamedTuple
+
+from zerostor.core.errors import RecordCorrupt, UnknownObject
+from zerostor.core.limits import MIB
+from zerostor.core.link import Hash
+from zerostor.core.record import ObjectRecord, PackRecord, Record, StripeSet, decode_record
+from zerostor.ports import MetadataStore
+
+CACHE_BYTES = 16 * MIB
+"""Encoded size of the records kept in memory; decoded they take about three times that."""
+
+
+class Located(NamedTuple):
+    """An object, the stripe set its bytes are in, and where they begin there."""
+
+    record: ObjectRecord
+    stripes: StripeSet
+    offset: int
+
+
+class Catalog:
+    """Looks up objects. Records are immutable once committed, but for their places: see `forget`.
+    """
+
+    def __init__(self, metadata: MetadataStore, cache_bytes: int = CACHE_BYTES) -> None:
+        self._metadata = metadata
+        self._cache: OrderedDict[int, tuple[Record, int]] = OrderedDict()
+        self._cached = 0
+        self._cache_bytes = cache_bytes
+
+    async def find(self, wanted: Hash) -> Located:
+        """The object of `wanted`. Raises UnknownObject, the same for a wrong id and a wrong hash.
+        """
+        record = await self._record(wanted.metadata_id)
+        content = record.content if isinstance(record, ObjectRecord) else bytes(len(wanted.content))
+        matches = hmac.compare_digest(content, wanted.content)
+        if not isinstance(record, ObjectRecord) or not matches:
+            raise UnknownObject("no object has this hash")
+        if record.pack is None:
+            assert record.stripes is not None
+            return Located(record, record.stripes, 0)
+        pack = await self._record(record.pack)
+        if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
+            raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
+        return Located(record, pack.stripes, record.offset)
+
+    def forget(self, metadata_id: int) -> None:
+        """Read this record anew next time."""
+        entry = self._cache.pop(metadata_id, None)
+        if entry is not None:
+            self._cached -= entry[1]
+
+    async def _record(self, metadata_id: int) -> Record | None:
+        cached = self._cache.get(metadata_id)
+        if cached is not None:
+            self._cache.move_to_end(metadata_id)
+            return cached[0]
+        stored = await self._metadata.get(metadata_id)
+        if stored is None:
+            return None
+        record = decode_record(stored)
+        if not isinstance(record, ObjectRecord | PackRecord):
+            return record
+        self.forget(metadata_id)
+        self._cache[metadata_id] = record, len(stored)
+        self._cached += len(stored)
+        while self._cached > self._cache_bytes:
+            _, (_, size) = self._cache.popitem(last=False)
+            self._cached -= size
+        return record

@@ -1,0 +1,81 @@
+"""A pool of stores with a policy over it: who is up, and where the next object's shards go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import NamedTuple
+
+from zerostor.core.codec import Codec
+from zerostor.core.health import StoreState
+from zerostor.core.placement import Candidate, place
+from zerostor.ports import WatchedStore
+
+
+class Policy(NamedTuple):
+    """How objects are kept. durable: shards on disk before "stored" is said; pool: store names."""
+
+    name: str
+    codec: Codec
+    durable: int
+    cell_size: int
+    stores: tuple[str, ...]
+
+    @property
+    def data(self) -> int:
+        """Data shards."""
+        return self.codec.data
+
+    @property
+    def shards(self) -> int:
+        """Data and parity shards."""
+        return self.codec.data + self.codec.parity
+
+    @property
+    def stripe_size(self) -> int:
+        """Object bytes in a full stripe."""
+        return self.codec.data * self.cell_size
+
+
+class StoreLabels(NamedTuple):
+    """Failure domains of a store."""
+
+    host: str
+    site: str
+
+
+class StorePool:
+    """All configured stores by name. random: the seeded or system source that spreads load."""
+
+    def __init__(self, stores: Sequence[WatchedStore], labels: Mapping[str, StoreLabels],
+                 rng: random.Random) -> None:
+        self.stores: dict[str, WatchedStore] = {store.name: store for store in stores}
+        self._labels = labels
+        self._rng = rng
+        self._later: set[asyncio.Task[None]] = set()
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        """Run clean-up on a store that may be stuck, without waiting for it."""
+        task = asyncio.ensure_future(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def usable(self, name: str) -> WatchedStore | None:
+        """The store, if it is known and not down."""
+        store = self.stores.get(name)
+        return store if store is not None and store.state is not StoreState.DOWN else None
+
+    def place(self, policy: Policy) -> tuple[str, ...]:
+        """Store per shard of the next object. Raises NotEnoughStores."""
+        candidates = [self._candidate(name) for name in policy.stores]
+        self._rng.shuffle(candidates)
+        return place(candidates, policy.shards, policy.durable)
+
+    def up_count(self, policy: Policy) -> int:
+        """Stores of the policy's pool that are not down."""
+        return sum(self.usable(name) is not None for name in policy.stores)
+
+    def _candidate(self, name: str) -> Candidate:
+        labels = self._labels.get(name, StoreLabels(name, name))
+        return Candidate(name, labels.host, labels.site, self.usable(name) is not None)

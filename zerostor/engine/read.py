@@ -1,0 +1,231 @@
+"""From a record to bytes that were checked, at the speed of the stores that answer.
+
+Two ways through a stripe, chosen anew for each:
+
+- plain: the wanted data cells are fetched a few ahead of the client, each verified against the
+  record before a byte of it leaves. Nothing is decoded; a range touches only its cells.
+- rebuilt: when a wanted cell is known to be missing, wrong or slow, any `data` good cells of the
+  stripe are loaded, verified and decoded in a workspace, and sent from there.
+
+A cell that fails or is slower than its store's hedge time makes the reader go the second way from
+that byte on, so a dead store costs one hedge time per object and not one timeout per cell. A small
+object is tried first as a whole, against its content hash, which reads just its own bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from zerostor.core import errors
+from zerostor.core.checksum import ContentHasher, cell_checksum
+from zerostor.core.codec import Codec
+from zerostor.core.layout import CellRange, Layout
+from zerostor.core.limits import PACK_OBJECT_MAX
+from zerostor.core.record import StripeSet
+from zerostor.core.shard import shard_key
+from zerostor.engine.buffers import BufferPool
+from zerostor.engine.catalog import Located
+from zerostor.engine.pool import StorePool
+from zerostor.engine.rebuild import RebuiltStripe
+
+_log = logging.getLogger(__name__)
+
+WINDOW = 6
+"""Cells fetched ahead of the client, while the buffer pool has them to spare."""
+
+
+class Reader:
+    """Reads objects. cells: buffers of one cell; workspaces: of all cells of a stripe."""
+
+    def __init__(self, stores: StorePool, cells: BufferPool, workspaces: BufferPool,
+                 codec_for: Callable[[int, int], Codec]) -> None:
+        self.stores = stores
+        self.cells = cells
+        self.workspaces = workspaces
+        self.codec_for = codec_for
+
+    async def small(self, located: Located) -> bytes | None:
+        """The whole of a small object, checked against its content hash; None: use `stream`."""
+        record, stripes, offset = located
+        if record.size > PACK_OBJECT_MAX or not record.size:
+            return None if record.size else b""
+        body = bytearray(record.size)
+        parts = list(stripes.layout.cells(offset, offset + record.size))
+        try:
+            if len(parts) == 1:
+                await self._read_part(stripes, parts[0], memoryview(body))
+            else:
+                await self._read_parts(stripes, parts, memoryview(body))
+        except (errors.BackendError, errors.DataError):
+            return None
+        hasher = ContentHasher()
+        hasher.update(body)
+        return bytes(body) if hasher.digest() == record.content else None
+
+    async def stream(self, located: Located, start: int, end: int) -> AsyncIterator[memoryview]:
+        """Verified bytes start..end (exclusive) of the object; each view is valid until the next.
+
+        Raises ObjectUnreadable when too few good cells can be had.
+        """
+        run = _Run(self, located.stripes, located.offset + start, located.offset + end)
+        try:
+            async for view in run.views():
+                yield view
+        finally:
+            run.close()
+
+    def rebuild(self, stripes: StripeSet, wanted: Sequence[CellRange], bad: set[int],
+                workspace: memoryview) -> RebuiltStripe:
+        """Begin to load one stripe around `bad` shards."""
+        codec = self.codec_for(stripes.data, stripes.parity)
+        return RebuiltStripe(self.stores, codec, self.workspaces, stripes, wanted, bad, workspace)
+
+    async def _read_parts(self, stripes: StripeSet, parts: list[CellRange],
+                          body: memoryview) -> None:
+        at, reads = 0, []
+        for part in parts:
+            length = part.end - part.start
+            reads.append(self._read_part(stripes, part, body[at : at + length]))
+            at += length
+        for result in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _read_part(self, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
+        store = self.stores.usable(stripes.stores[part.shard])
+        if store is None:
+            raise errors.ObjectUnreadable("the store is down")
+        key = shard_key(stripes.key, part.shard)
+        try:
+            async with asyncio.timeout(store.hedge_after()):
+                await store.read(key, part.stripe.shard_offset + part.start, into)
+        except TimeoutError:
+            raise errors.StoreTimeout(f"store {store.name} is slow") from None
+
+
+class _Plain:
+    """One wanted cell on its way."""
+
+    def __init__(self, reader: Reader, stripes: StripeSet, part: CellRange,
+                 buffer: memoryview) -> None:
+        self.part = part
+        self._reader = reader
+        self._buffer: memoryview | None = buffer
+        name = stripes.stores[part.shard]
+        self._hedge = reader.stores.stores[name].hedge_after()
+        self._task = asyncio.ensure_future(self._fetch(stripes, name, buffer))
+
+    async def views(self) -> list[memoryview]:
+        """The wanted bytes, verified. Raises BackendError or CellCorrupt; StoreTimeout if slow."""
+        done, _ = await asyncio.wait({self._task}, timeout=self._hedge)
+        if not done:
+            raise errors.StoreTimeout("slower than its hedge time")
+        self._task.result()
+        assert self._buffer is not None
+        return [self._buffer[self.part.start : self.part.end]]
+
+    @property
+    def failed(self) -> bool:
+        """Known to have failed already."""
+        return self._task.done() and self._task.exception() is not None
+
+    def close(self) -> None:
+        """Give the buffer back, now or when the fetch has ended."""
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self._task.add_done_callback(lambda task: _give_back(self._reader.cells, buffer, task))
+
+    async def _fetch(self, stripes: StripeSet, name: str, buffer: memoryview) -> None:
+        stripe, shard = self.part.stripe, self.part.shard
+        cell = buffer[: stripe.cell]
+        await self._reader.stores.stores[name].read(
+            shard_key(stripes.key, shard), stripe.shard_offset, cell)
+        if await asyncio.to_thread(cell_checksum, cell) != stripes.checksum(stripe.number, shard):
+            raise errors.CellCorrupt(f"cell {stripe.number} of shard {shard} on store {name}")
+
+
+class _Run:
+    """One read of one range: a window of segments ahead of the client."""
+
+    def __init__(self, reader: Reader, stripes: StripeSet, start: int, end: int) -> None:
+        self._reader = reader
+        self._stripes = stripes
+        self._layout: Layout = stripes.layout
+        self._position = start
+        self._end = end
+        self._bad: set[int] = set()
+        self._window: deque[_Plain | RebuiltStripe] = deque()
+        self._ahead = start
+
+    async def views(self) -> AsyncIterator[memoryview]:
+        """All views in order."""
+        while self._position < self._end:
+            await self._fill()
+            segment = self._window[0]
+            try:
+                views = await segment.views()
+            except (errors.BackendError, errors.CellCorrupt) as error:
+                if not isinstance(segment, _Plain):
+                    raise
+                self._go_around(segment.part.shard, error)
+                continue
+            for view in views:
+                yield view
+                self._position += len(view)
+            self._window.popleft().close()
+
+    def close(self) -> None:
+        """Give everything back."""
+        for segment in self._window:
+            segment.close()
+        self._window.clear()
+
+    def _go_around(self, shard: int, error: Exception) -> None:
+        """Start again at the current byte, without the shards that have failed."""
+        self._bad.add(shard)
+        self._bad.update(segment.part.shard for segment in self._window
+                         if isinstance(segment, _Plain) and segment.failed)
+        _log.warning("reading around shard %d of %s on store %s: %s", shard,
+                     self._stripes.key.hex(), self._stripes.stores[shard], error)
+        self.close()
+        self._ahead = self._position
+
+    async def _fill(self) -> None:
+        while len(self._window) < WINDOW and self._ahead < self._end:
+            part = next(self._layout.cells(self._ahead, self._end))
+            wanted = self._wanted_of_stripe(part)
+            if any(self._is_bad(cell.shard) for cell in wanted):
+                pool = self._reader.workspaces
+                # One rebuilt stripe ahead at most: a workspace is as large as twenty cells.
+                if any(isinstance(segment, RebuiltStripe) for segment in self._window):
+                    return
+                buffer = await pool.acquire() if not self._window else pool.try_acquire()
+                if buffer is None:
+                    return
+                self._window.append(self._reader.rebuild(self._stripes, wanted, self._bad, buffer))
+                self._ahead += sum(cell.end - cell.start for cell in wanted)
+            else:
+                pool = self._reader.cells
+                buffer = await pool.acquire() if not self._window else pool.try_acquire()
+                if buffer is None:
+                    return
+                self._window.append(_Plain(self._reader, self._stripes, part, buffer))
+                self._ahead += part.end - part.start
+
+    def _wanted_of_stripe(self, first: CellRange) -> list[CellRange]:
+        stripe_end = min(self._end, first.stripe.offset + first.stripe.size)
+        return list(self._layout.cells(self._ahead, stripe_end))
+
+    def _is_bad(self, shard: int) -> bool:
+        return shard in self._bad or self._reader.stores.usable(self._stripes.stores[shard]) is None
+
+
+def _give_back(pool: BufferPool, buffer: memoryview, task: asyncio.Task[None]) -> None:
+    if task.cancelled() or isinstance(task.exception(), errors.StoreTimeout):
+        # The store gave up waiting, its thread did not: the buffer may still be written to.
+        pool.discard(buffer)
+    else:
+        pool.release(buffer)

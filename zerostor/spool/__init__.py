@@ -1,0 +1,1 @@
+"""The spool: accepted uploads on local disk, one file each."""

@@ -1,0 +1,193 @@
+"""Adapter of ports.Spool over one local folder.
+
+    SPOOL/JOB.part     arriving; the gateway holds a lock on it, a stale one has none
+    SPOOL/JOB          sealed: body and footer (core/spool_format); locked by the worker on it
+    SPOOL/failed/JOB   the dead-letter list; the reason is in the entry's note
+    SPOOL/receipts     jobs that are stored, with their links
+
+The kernel drops locks with the process that held them, so nothing needs a timeout to be free again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from zerostor.core.errors import SetupError, SpoolCorrupt, SpoolFull, UnknownJob, ZerostorError
+from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.limits import MIB
+from zerostor.ports import SpoolEntry, SpoolWriter
+from zerostor.spool.entry import DirectorySpoolEntry
+from zerostor.spool.receipts import Receipts
+from zerostor.spool.writer import PART, DirectorySpoolWriter
+
+_JOB = re.compile(r"[0-9a-f]{32}")
+_SWEEP_AGE = 10.0
+_T = TypeVar("_T")
+
+
+class DirectorySpool:
+    """Uploads waiting in `folder`. reserve: bytes of the disk that uploads may not take."""
+
+    def __init__(self, folder: Path, *, reserve: int = 256 * MIB, threads: int = 8) -> None:
+        self._folder = folder
+        self._failed = folder / "failed"
+        self._reserve = reserve
+        self._receipts = Receipts(folder)
+        self._executor = ThreadPoolExecutor(threads, "spool")
+        try:
+            self._failed.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SetupError(f"cannot create the spool folder {folder}: {error.strerror}") from
+            error
+
+    async def create(self, job: str, expected: int | None) -> SpoolWriter:
+        """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
+        assert _JOB.fullmatch(job), job
+        writer = DirectorySpoolWriter(self._folder, job, self._executor)
+        if (expected or 0) > self._free() - self._reserve:
+            raise SpoolFull("the disk of the spool has no room for this upload")
+        writer.begin()
+        return writer
+
+    async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
+        """Take entries; see ports.Spool."""
+        return await self._run(lambda: [self._open(job) for job in jobs])
+
+    async def write_notes(self, entries: Sequence[SpoolEntry]) -> None:
+        """Keep the entries' notes with their files."""
+        def save() -> None:
+            for entry in entries:
+                _ours(entry).save_note()
+
+        await self._run(save)
+
+    async def finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
+        """Receipts first, durably, then the entries go."""
+        await self._run(lambda: self._finish(stored))
+
+    async def fail(self, entry: SpoolEntry, reason: str) -> None:
+        """Move to the dead-letter list."""
+        entry.note.error = reason
+        await self._run(lambda: _ours(entry).move(self._failed / entry.job))
+
+    async def release(self, entries: Sequence[SpoolEntry]) -> None:
+        """Let go without finishing."""
+        for entry in entries:
+            _ours(entry).close()
+
+    async def waiting(self) -> list[tuple[str, float]]:
+        """Sealed entries with their age in seconds."""
+        return await self._run(lambda: self._list(self._folder))
+
+    async def failed(self) -> list[JobUpdate]:
+        """The dead-letter list with reasons."""
+        return await self._run(
+            lambda: [self._failure(job) for job, _ in self._list(self._failed)])
+
+    async def status(self, job: str) -> JobUpdate | None:
+        """What files and receipts say of `job`."""
+        return await self._run(lambda: self._status(job)) if _JOB.fullmatch(job) else None
+
+    async def requeue(self, job: str) -> None:
+        """Back from the dead-letter list, with its tries forgotten. Raises UnknownJob."""
+        await self._run(lambda: self._requeue(job))
+
+    async def probe(self) -> None:
+        """Raise SpoolFull or SetupError if an upload could not be taken now."""
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise SetupError(f"the spool folder {self._folder} cannot be written")
+        if self._free() < self._reserve:
+            raise SpoolFull(f"the disk of the spool {self._folder} is nearly full")
+
+    async def sweep(self) -> int:
+        """Drop `.part` files whose gateway is gone, and count them; nothing was promised for them.
+        """
+        return await self._run(self._sweep)
+
+    async def close(self) -> None:
+        """Stop the threads."""
+        self._executor.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _free(self) -> int:
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
+    def _open(self, job: str) -> SpoolEntry | ZerostorError:
+        entry = DirectorySpoolEntry(self._folder, job)
+        try:
+            entry.take()
+        except SpoolCorrupt as error:
+            entry.close()
+            return error
+        except ZerostorError as error:
+            return error
+        return entry
+
+    def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
+        self._receipts.append([(entry.job, link) for entry, link in stored])
+        for entry, _ in stored:
+            _ours(entry).remove()
+
+    def _list(self, folder: Path) -> list[tuple[str, float]]:
+        now, found = time.time(), []
+        with os.scandir(folder) as items:
+            for item in items:
+                if _JOB.fullmatch(item.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((item.name, max(0.0, now - item.stat().st_mtime)))
+        return found
+
+    def _status(self, job: str) -> JobUpdate | None:
+        if (self._folder / job).exists() or (self._folder / (job + PART)).exists():
+            return JobUpdate(job, JobState.ACTIVE)
+        if (self._failed / job).exists():
+            return self._failure(job)
+        link = self._receipts.find(job)
+        return JobUpdate(job, JobState.DONE, link, 1.0) if link else None
+
+    def _failure(self, job: str) -> JobUpdate:
+        entry = DirectorySpoolEntry(self._failed, job)
+        try:
+            entry.take()
+        except ZerostorError as error:
+            return JobUpdate(job, JobState.ERROR, str(error))
+        finally:
+            entry.close()
+        return JobUpdate(job, JobState.ERROR, entry.note.error or "failed")
+
+    def _requeue(self, job: str) -> None:
+        if not _JOB.fullmatch(job):
+            raise UnknownJob("a job id is 32 hex digits")
+        entry = DirectorySpoolEntry(self._failed, job)
+        entry.take()
+        entry.note.tries, entry.note.error = 0, ""
+        entry.move(self._folder / job)
+
+    def _sweep(self) -> int:
+        swept = 0
+        for path in self._folder.glob("*" + PART):
+            with contextlib.suppress(OSError), path.open("rb") as part:
+                # A file is created a moment before it is locked.
+                if time.time() - os.fstat(part.fileno()).st_mtime < _SWEEP_AGE:
+                    continue
+                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                swept += 1
+        return swept
+
+
+def _ours(entry: SpoolEntry) -> DirectorySpoolEntry:
+    assert isinstance(entry, DirectorySpoolEntry)
+    return entry

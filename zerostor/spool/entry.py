@@ -1,0 +1,161 @@
+"""A spool entry as a worker reads it, sealed or still arriving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
+from zerostor.core.jobs import SpoolNote, Upload
+from zerostor.core.spool_format import FOOTER_MAX, decode_footer
+from zerostor.spool.writer import PART
+
+_NOTE_XATTR = "user.zerostor.note"
+_NOTE = ".note"
+_POLL_MIN, _POLL_MAX = 0.001, 0.02
+_ABANDONED_AFTER = 0.5
+_note_encoder = msgspec.msgpack.Encoder()
+_note_decoder = msgspec.msgpack.Decoder(SpoolNote)
+
+
+class DirectorySpoolEntry:
+    """An open spool file. `take` before anything else."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.job = job
+        self.upload: Upload | None = None
+        self.expected: int | None = None
+        self.note = SpoolNote()
+        self._path = folder / job
+        self._descriptor = -1
+
+    def take(self) -> None:
+        """Open; lock and read the description if sealed. Blocking. Raises as ports.Spool.open
+        says.
+        """
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            self._open_part()
+            return
+        self._take_sealed()
+
+    def read(self, into: memoryview, offset: int) -> int:
+        """Bytes of the body from `offset`, as many as are there; blocking."""
+        end = self._available()
+        wanted = max(0, min(len(into), end - offset))
+        done = 0
+        while done < wanted:
+            count = os.preadv(self._descriptor, [into[done:wanted]], offset + done)
+            if count == 0:
+                raise SpoolCorrupt(f"the spool entry of job {self.job} ends too early")
+            done += count
+        return done
+
+    async def arrival(self, beyond: int) -> None:
+        """Wait for more than `beyond` bytes or the seal; see ports.SpoolEntry."""
+        pause, still, last = _POLL_MIN, 0.0, -1
+        while self.upload is None:
+            there = self._available()
+            if there > beyond:
+                return
+            if self._path.exists():
+                await asyncio.to_thread(self._take_sealed)
+                return
+            still = still + pause if there == last else 0.0
+            if still > _ABANDONED_AFTER:
+                self._check_alive()
+                still = 0.0
+            last = there
+            await asyncio.sleep(pause)
+            pause = min(_POLL_MAX, pause * 1.5) if still else _POLL_MIN
+
+    def save_note(self) -> None:
+        """Keep `note` with the file: in an extended attribute, or beside it where there are none.
+        """
+        encoded = _note_encoder.encode(self.note)
+        try:
+            os.setxattr(self._descriptor, _NOTE_XATTR, encoded)
+        except (OSError, AttributeError):
+            self._note_path.write_bytes(encoded)
+
+    def remove(self) -> None:
+        """Delete the entry and let go."""
+        for path in (self._path, self._note_path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self.close()
+
+    def move(self, target: Path) -> None:
+        """Rename the entry, note beside it dropped, and let go."""
+        self.save_note()
+        os.rename(self._path, target)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of file and lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @property
+    def _note_path(self) -> Path:
+        return self._path.with_suffix(_NOTE)
+
+    def _open_part(self) -> None:
+        part = self._path.with_suffix(PART)
+        try:
+            self._descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            # It may have been sealed between the two looks.
+            if not self._path.exists():
+                raise UnknownJob(f"job {self.job} is not in the spool") from None
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._take_sealed()
+
+    def _take_sealed(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise Busy(f"another worker has job {self.job}") from None
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0 or not self._path.exists():
+            self.close()
+            raise UnknownJob(f"job {self.job} was finished meanwhile")
+        length = min(FOOTER_MAX, status.st_size)
+        tail = os.pread(self._descriptor, length, status.st_size - length)
+        try:
+            self.upload = decode_footer(tail, status.st_size)
+        finally:
+            self.note = self._load_note()
+
+    def _load_note(self) -> SpoolNote:
+        for load in (self._note_from_xattr, self._note_path.read_bytes):
+            with contextlib.suppress(OSError, AttributeError, msgspec.MsgspecError):
+                return _note_decoder.decode(load())
+        return SpoolNote()
+
+    def _note_from_xattr(self) -> bytes:
+        return os.getxattr(self._descriptor, _NOTE_XATTR)
+
+    def _available(self) -> int:
+        if self.upload is not None:
+            return self.upload.size
+        # The footer is written before the rename, so the last bytes may not be body.
+        return max(0, os.fstat(self._descriptor).st_size - FOOTER_MAX)
+
+    def _check_alive(self) -> None:
+        """Raise UnknownJob if the gateway that was writing is gone without sealing."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        if not self._path.exists():
+            raise UnknownJob(f"the upload of job {self.job} was abandoned")

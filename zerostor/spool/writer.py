@@ -1,0 +1,132 @@
+"""An upload on its way into the spool: `JOB.part` while it arrives, `JOB` once sealed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import msgspec
+
+from zerostor.core.checksum import ContentHasher
+from zerostor.core.errors import SpoolFull
+from zerostor.core.jobs import Upload
+from zerostor.core.spool_format import encode_footer
+from zerostor.ports import Buffer
+
+PART = ".part"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DirectorySpoolWriter:
+    """Appends to `JOB.part` under a lock that tells a half-arrived upload from an abandoned one."""
+
+    def __init__(self, folder: Path, job: str, executor: Executor) -> None:
+        self._path = folder / job
+        self._part = folder / (job + PART)
+        self._executor = executor
+        self._hasher = ContentHasher()
+        self._size = 0
+        self._sealed = False
+        self._descriptor = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
+    def begin(self) -> None:
+        """Create the file; blocking. Raises SpoolFull."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(self._part, flags, 0o600)
+        except OSError as error:
+            raise _spool_error(error) from error
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    async def write(self, chunks: Sequence[Buffer]) -> None:
+        """Append and hash, off the event loop. Raises SpoolFull."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, self._write, chunks)
+
+    async def seal(self, upload: Upload, *, durable: bool) -> Upload:
+        """Write the footer and take the final name; see ports.SpoolWriter."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._seal, upload, durable)
+
+    async def sync(self) -> None:
+        """Make a sealed entry durable."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
+
+    async def close(self) -> None:
+        """Let go of the file, and of its name too if it was never sealed."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+
+    def _write(self, chunks: Sequence[Buffer]) -> None:
+        for chunk in chunks:
+            self._hasher.update(chunk)
+        self._append(chunks)
+        self._size += sum(map(len, chunks))
+
+    def _append(self, chunks: Sequence[Buffer]) -> None:
+        pending = [memoryview(chunk) for chunk in chunks if len(chunk)]
+        try:
+            while pending:
+                written = os.writev(self._descriptor, pending[:256])
+                while pending and written >= len(pending[0]):
+                    written -= len(pending.pop(0))
+                if written:
+                    pending[0] = pending[0][written:]
+        except OSError as error:
+            raise _spool_error(error) from error
+
+    def _seal(self, upload: Upload, durable: bool) -> Upload:
+        content = self._hasher.digest()
+        described = msgspec.structs.replace(upload, size=self._size, content=content)
+        self._append([encode_footer(described)])
+        if durable:
+            self._fsync()
+        os.rename(self._part, self._path)
+        self._sealed = True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        if durable:
+            self._sync_folder()
+        return described
+
+    def _sync(self) -> None:
+        self._fsync()
+        self._sync_folder()
+
+    def _fsync(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            # After a failed fsync the kernel may have dropped the pages: nothing may be promised.
+            raise _spool_error(error) from error
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if not self._sealed:
+            with contextlib.suppress(OSError):
+                os.unlink(self._part)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _spool_error(error: OSError) -> SpoolFull | OSError:
+    if error.errno in _NO_ROOM:
+        return SpoolFull("the spool has no room left for this upload")
+    return error
