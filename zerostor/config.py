@@ -1,0 +1,291 @@
+"""Configuration: one TOML file and the environment become one frozen Config.
+
+The only reader of either. Stronger first: options of the command line, environment, file, defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from zerostor.core.errors import SetupError
+from zerostor.core.settings import (
+    METADATA_SCHEMES,
+    REDIS_SCHEMES,
+    SECTIONS,
+    GatewaySettings,
+    MetadataSettings,
+    NodesSettings,
+    Policy,
+    RedisSettings,
+    Secret,
+    SpoolSettings,
+    SshSettings,
+    StoreSettings,
+    WorkerSettings,
+    check_gateway,
+    check_stores,
+    check_unbuilt,
+    check_url,
+    check_worker,
+    complete_policy,
+    nearest,
+    split_password,
+)
+from zerostor.core.units import Address, parse_address
+from zerostor.core.written import Written, fill
+
+FILE_NAME = "zerostor.toml"
+FILE_MAX = 1024 * 1024
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+DEFAULT_STORES = 20
+SOCKET_PATH_MAX = 103
+"""Bytes of a unix socket's path on macOS; Linux has 107."""
+_Guarded = TypeVar("_Guarded", RedisSettings, MetadataSettings, StoreSettings)
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """Where everything lies. run: sockets, in a short folder elsewhere if `root` is too deep."""
+
+    root: Path
+    spool: Path
+    metadata: Path
+    redis: Path
+    logs: Path
+    stores: Path
+    run: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by `zerostor up` while it runs."""
+        return self.root / ".lock"
+
+    @property
+    def redis_socket(self) -> Path:
+        """Where the embedded Redis listens."""
+        return self.run / "redis.sock"
+
+    @property
+    def zdb_socket(self) -> Path:
+        """Where the embedded metadata server listens."""
+        return self.run / "zdb.sock"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The effective settings. source: the file they came from, None when there was none.
+
+    own_stores: the stores are the 20 folders below DATA/stores that `zerostor up` starts by itself.
+    """
+
+    paths: Paths
+    source: Path | None
+    own_stores: bool
+    gateway: GatewaySettings
+    redis: RedisSettings
+    metadata: MetadataSettings
+    policy: dict[str, Policy]
+    store: tuple[StoreSettings, ...]
+    worker: WorkerSettings
+    spool: SpoolSettings
+    ssh: SshSettings
+    nodes: NodesSettings
+
+    @property
+    def redis_url(self) -> str:
+        """What a client connects to, without the password (`redis.password`)."""
+        return f"unix://{self.paths.redis_socket}" if self.redis.embedded else self.redis.url
+
+    @property
+    def metadata_url(self) -> str:
+        """What a client connects to, without the password (`metadata.password`)."""
+        return f"unix://{self.paths.zdb_socket}" if self.metadata.embedded else self.metadata.url
+
+
+def load(
+    root: Path | None = None,
+    file: Path | None = None,
+    *,
+    listen: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read and check everything; nothing is created. Raises SetupError with one clear sentence.
+
+    root: the DATA folder, else $ZEROSTOR_DATA, else ./data. file: else $ZEROSTOR_CONFIG, else
+    DATA/zerostor.toml if it is there. listen: replaces gateway.listen.
+    """
+    environ = os.environ if environ is None else environ
+    root = _absolute(root or Path(environ.get("ZEROSTOR_DATA") or "data"))
+    if file is None and environ.get("ZEROSTOR_CONFIG"):
+        file = Path(environ["ZEROSTOR_CONFIG"])
+    if file is None and (root / FILE_NAME).exists():
+        file = root / FILE_NAME
+    written = Written(str(file or ""), _text(file) if file else "", environ)
+    _check_sections(written)
+    gateway = fill(GatewaySettings, written, "gateway")
+    if listen is not None:
+        gateway = msgspec.structs.replace(gateway, listen=parse_address(listen))
+    spool = fill(SpoolSettings, written, "spool")
+    stores = _stores(written, root)
+    config = Config(
+        paths=_paths(root, spool, environ),
+        source=_absolute(file) if file else None,
+        own_stores="store" not in written.tree,
+        gateway=gateway,
+        redis=_redis(written, environ),
+        metadata=_metadata(written),
+        policy=_policies(written, stores),
+        store=stores,
+        worker=fill(WorkerSettings, written, "worker"),
+        spool=spool,
+        ssh=fill(SshSettings, written, "ssh"),
+        nodes=fill(NodesSettings, written, "nodes"),
+    )
+    check_gateway(config.gateway)
+    check_worker(config.worker)
+    check_unbuilt(config.ssh, config.nodes)
+    return config
+
+
+def server_address(environ: Mapping[str, str] | None = None) -> str:
+    """Where the command line finds the gateway: $ZEROSTOR_SERVER, else this machine."""
+    environ = os.environ if environ is None else environ
+    return environ.get("ZEROSTOR_SERVER") or DEFAULT_SERVER
+
+
+def effective(config: Config) -> dict[str, object]:
+    """The settings as plain values by section; secrets are *** and empty ones left out."""
+    plain: dict[str, object] = {
+        "paths": _plain(config.paths),
+        **{name: _plain(getattr(config, name)) for name in SECTIONS},
+        "policy": {name: _plain(policy) for name, policy in config.policy.items()},
+        "store": [_plain(store) for store in config.store],
+    }
+    return plain
+
+
+def _plain(settings: msgspec.Struct) -> dict[str, object]:
+    return dict(_plain_fields(settings))
+
+
+def _plain_fields(settings: msgspec.Struct) -> Iterator[tuple[str, object]]:
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, Secret):
+            value = "***" if value else ""
+        if value in ("", {}):
+            continue
+        yield name, str(value) if isinstance(value, (Address, Path)) else value
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _text(file: Path) -> str:
+    try:
+        with open(file, "rb") as source:
+            text = source.read(FILE_MAX + 1)
+        if len(text) > FILE_MAX:
+            raise SetupError(f"{file} is larger than {FILE_MAX} bytes: that is no settings file")
+        return text.decode("utf-8-sig")
+    except OSError as error:
+        raise SetupError(f"cannot read the settings in {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{file} is not UTF-8 text: {error}") from error
+
+
+def _check_sections(written: Written) -> None:
+    known = (*SECTIONS, "policy", "store")
+    for section in written.tree:
+        if section not in known:
+            place = written.place(section)
+            raise SetupError(f"{place}: there is no such section{nearest(section, known)}")
+
+
+def _with_password(settings: _Guarded, written: Written, *path: str) -> _Guarded:
+    """Move a password to where it is kept: out of the url, or in from its file."""
+    url, inside = split_password(settings.url)
+    if inside and not written.from_environment(*path, "url"):
+        place = written.place(*path, "url")
+        raise SetupError(f"{place} has a password in it; name a file with it in password_file")
+    password = settings.password or Secret(inside)
+    if settings.password_file and not password:
+        try:
+            with open(settings.password_file, encoding="utf-8") as file:
+                password = Secret(file.read(4096).strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise SetupError(f"{written.place(*path, 'password_file')}: {error}") from error
+    return msgspec.structs.replace(settings, url=url, password=password)
+
+
+def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:
+    tables = written.tree.get("store", [])
+    if not isinstance(tables, list):
+        raise SetupError(f"{written.place('store')}: write each store as its own [[store]]")
+    stores = [fill(StoreSettings, written, "store", str(place)) for place in range(len(tables))]
+    if "store" not in written.tree:
+        names = [f"{number:02}" for number in range(DEFAULT_STORES)]
+        stores = [StoreSettings(name, f"dir://{root}/stores/{name}") for name in names]
+    stores = [
+        _with_password(store, written, "store", str(place)) for place, store in enumerate(stores)
+    ]
+    check_stores(stores)
+    return tuple(stores)
+
+
+def _policies(written: Written, stores: tuple[StoreSettings, ...]) -> dict[str, Policy]:
+    names = {"default": None} | dict.fromkeys(written.table("policy"))
+    return {
+        name: complete_policy(name, fill(Policy, written, "policy", name), stores) for name in names
+    }
+
+
+def _redis(written: Written, environ: Mapping[str, str]) -> RedisSettings:
+    settings = fill(RedisSettings, written, "redis")
+    place = written.place("redis", "url")
+    if "url" not in written.table("redis") and environ.get("REDIS_URL"):
+        place = "REDIS_URL"
+        url, inside = split_password(environ["REDIS_URL"])
+        password = settings.password or Secret(inside)
+        settings = msgspec.structs.replace(settings, url=url, password=password)
+    settings = _with_password(settings, written, "redis")
+    if not settings.embedded:
+        check_url(place, settings.url, REDIS_SCHEMES)
+    return settings
+
+
+def _metadata(written: Written) -> MetadataSettings:
+    settings = _with_password(fill(MetadataSettings, written, "metadata"), written, "metadata")
+    if not settings.embedded:
+        check_url(written.place("metadata", "url"), settings.url, METADATA_SCHEMES)
+    return settings
+
+
+def _paths(root: Path, spool: SpoolSettings, environ: Mapping[str, str]) -> Paths:
+    return Paths(
+        root=root,
+        spool=_absolute(Path(spool.directory)) if spool.directory else root / "spool",
+        metadata=root / "metadata",
+        redis=root / "redis",
+        logs=root / "logs",
+        stores=root / "stores",
+        run=_run_folder(root, environ),
+    )
+
+
+def _run_folder(root: Path, environ: Mapping[str, str]) -> Path:
+    """DATA/run, or a short private folder when the path of a socket in there would be too long."""
+    if len(os.fsencode(root / "run" / "redis.sock")) <= SOCKET_PATH_MAX:
+        return root / "run"
+    digest = hashlib.blake2b(os.fsencode(root), digest_size=8).hexdigest()
+    for base in (environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()):
+        folder = Path(base) / f"zerostor-{os.getuid()}-{digest}"
+        if base and len(os.fsencode(folder / "redis.sock")) <= SOCKET_PATH_MAX:
+            return folder
+    raise SetupError(f"{root} is too deep for unix sockets: give a shorter folder with --data")

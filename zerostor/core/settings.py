@@ -1,0 +1,258 @@
+"""The settings as values: their names, types and defaults, and the relations between them.
+
+The classes are the schema: `zerostor.config` reads TOML and environment by walking their fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from typing import NewType
+
+import msgspec
+
+from zerostor.core.errors import SetupError
+from zerostor.core.limits import SHARDS_MAX
+from zerostor.core.units import Address
+
+Size = NewType("Size", int)
+"""Bytes, written with a unit."""
+
+EMBEDDED = "embedded"
+DEFAULT_POOL = "main"
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+METADATA_SCHEMES = ("zdb", "unix")
+STORE_SCHEMES = ("dir", "zdb")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+_USER_INFO = re.compile(r"(?<=://)([^/@]*)@")
+
+
+class Secret:
+    """Text that no repr, log line or error shows; `reveal` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself; call it where it goes over the wire, and nowhere else."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "***" if self._text else "''"
+
+
+class GatewaySettings(msgspec.Struct, frozen=True):
+    """[gateway]. public_url: what links start with; the address of the request where empty."""
+
+    listen: Address = Address("127.0.0.1", 8080)
+    public_url: str = ""
+    max_upload: Size = Size(100_000_000)
+
+
+class RedisSettings(msgspec.Struct, frozen=True):
+    """[redis]. url never carries a password; `password` does."""
+
+    url: str = EMBEDDED
+    password_file: str = ""
+    password: Secret = Secret()
+
+    @property
+    def embedded(self) -> bool:
+        """True when `zerostor up` runs the server."""
+        return self.url == EMBEDDED
+
+
+class MetadataSettings(msgspec.Struct, frozen=True):
+    """[metadata]. url: zdb://HOST:PORT[/NAMESPACE], unix:///PATH, or embedded."""
+
+    url: str = EMBEDDED
+    password_file: str = ""
+    password: Secret = Secret()
+
+    @property
+    def embedded(self) -> bool:
+        """True when `zerostor up` runs the server."""
+        return self.url == EMBEDDED
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """[policy.NAME]. durable: shards on disk before we say stored; 0 means data + 2."""
+
+    data: int = 16
+    parity: int = 4
+    durable: int = 0
+    pool: str = DEFAULT_POOL
+
+    @property
+    def total(self) -> int:
+        """Shards of an object."""
+        return self.data + self.parity
+
+
+class StoreSettings(msgspec.Struct, frozen=True):
+    """[[store]]. url: dir:///FOLDER or zdb://HOST:PORT[/NAMESPACE]."""
+
+    name: str = ""
+    url: str = ""
+    pool: str = DEFAULT_POOL
+    labels: dict[str, str] = {}
+    password_file: str = ""
+    password: Secret = Secret()
+
+    @property
+    def folder(self) -> str:
+        """The folder of a dir:// store, else empty."""
+        return self.url.removeprefix("dir://") if self.url.startswith("dir://") else ""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """[worker]. concurrency: objects that one worker process stores at a time."""
+
+    processes: int = 1
+    concurrency: int = 4
+
+
+class SpoolSettings(msgspec.Struct, frozen=True):
+    """[spool]. directory: where uploads wait; DATA/spool where empty."""
+
+    directory: str = ""
+
+
+class SshSettings(msgspec.Struct, frozen=True):
+    """[ssh]."""
+
+    enabled: bool = False
+    listen: Address = Address("127.0.0.1", 2222)
+
+
+class NodesSettings(msgspec.Struct, frozen=True):
+    """[nodes]."""
+
+    enabled: bool = False
+    listen: Address = Address("127.0.0.1", 7777)
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "gateway": GatewaySettings,
+    "redis": RedisSettings,
+    "metadata": MetadataSettings,
+    "worker": WorkerSettings,
+    "spool": SpoolSettings,
+    "ssh": SshSettings,
+    "nodes": NodesSettings,
+}
+"""Tables by name; [policy.NAME] and [[store]] come on top."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the closest of `known`, else the list of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; there is {', '.join(names)}"
+
+
+def split_password(url: str) -> tuple[str, str]:
+    """(url without its password, the password or ''). The user name stays in the url."""
+    found = _USER_INFO.search(url)
+    if not found or ":" not in found[1]:
+        return url, ""
+    user, _, password = found[1].partition(":")
+    return _USER_INFO.sub(f"{user}@" if user else "", url, count=1), urllib.parse.unquote(password)
+
+
+def check_gateway(gateway: GatewaySettings) -> None:
+    """Raise SetupError for values that cannot work."""
+    if gateway.max_upload < 1:
+        raise SetupError("gateway.max_upload must be at least 1 byte")
+    if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
+        raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
+
+
+def check_worker(worker: WorkerSettings) -> None:
+    """Raise SetupError for counts that are none or absurd."""
+    for key, count, most in (
+        ("processes", worker.processes, 256),
+        ("concurrency", worker.concurrency, 1024),
+    ):
+        if not 1 <= count <= most:
+            raise SetupError(f"worker.{key} must be 1 to {most}, not {count}")
+
+
+def check_url(where: str, url: str, schemes: Sequence[str]) -> None:
+    """Raise SetupError unless `url` has one of `schemes` and something behind it."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in schemes or not rest.strip("/"):
+        forms = ", ".join(f"{known}://" for known in schemes)
+        raise SetupError(f"{where}: {url!r} is not one of {forms} with an address behind it")
+    if scheme in ("unix", "dir") and not rest.startswith("/"):
+        raise SetupError(f"{where}: {url!r} needs a full path, as in {scheme}:///path")
+
+
+def check_stores(stores: Sequence[StoreSettings]) -> None:
+    """Raise SetupError for names or places that are missing, malformed or used twice."""
+    places: dict[str, str] = {}
+    names: set[str] = set()
+    for position, store in enumerate(stores, 1):
+        if not _NAME.fullmatch(store.name):
+            raise SetupError(
+                f"[[store]] number {position}: its name must be 1 to 32 of a-z 0-9 . _ -,"
+                f" not {store.name!r}"
+            )
+        if store.name in names:
+            raise SetupError(f"two stores are named {store.name!r}: give each its own name")
+        check_url(f"store {store.name!r}", store.url, STORE_SCHEMES)
+        place = store.url.rstrip("/")
+        if place in places:
+            raise SetupError(
+                f"stores {places[place]!r} and {store.name!r} are the same place, {store.url}:"
+                " two shards would be lost together"
+            )
+        names.add(store.name)
+        places[place] = store.name
+
+
+def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) -> Policy:
+    """The policy with `durable` filled in. Raises SetupError where a relation does not hold."""
+    where = f"policy {name!r}"
+    if not _NAME.fullmatch(name):
+        raise SetupError(f"{where}: a policy's name must be 1 to 32 of a-z 0-9 . _ -")
+    if policy.data < 1 or policy.parity < 0:
+        raise SetupError(f"{where}: data must be at least 1 and parity at least 0")
+    if policy.total > SHARDS_MAX:
+        raise SetupError(f"{where}: data + parity is {policy.total}, the code has {SHARDS_MAX}")
+    durable = policy.durable or min(policy.data + 2, policy.total)
+    if not policy.data <= durable <= policy.total:
+        raise SetupError(
+            f"{where}: durable is {durable}, it must be from data ({policy.data})"
+            f" to data + parity ({policy.total})"
+        )
+    count = sum(store.pool == policy.pool for store in stores)
+    if not count:
+        hint = nearest(policy.pool, {store.pool for store in stores})
+        raise SetupError(f"{where}: no store is in pool {policy.pool!r}{hint}")
+    if count < policy.total:
+        raise SetupError(
+            f"{where} puts {policy.total} shards on {policy.total} different stores, but pool"
+            f" {policy.pool!r} has {count}: add stores, or lower data and parity"
+        )
+    return msgspec.structs.replace(policy, durable=durable)
+
+
+def check_unbuilt(ssh: SshSettings, nodes: NodesSettings) -> None:
+    """Raise SetupError where something is switched on that this version does not have."""
+    for name, enabled in (("ssh", ssh.enabled), ("nodes", nodes.enabled)):
+        if enabled:
+            raise SetupError(f"{name}.enabled: this version has no {name} process yet; set false")
