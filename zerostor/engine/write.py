@@ -43,8 +43,9 @@ class Writer:
         self._buffers = buffers
         self._random_bytes = random_bytes
 
-    async def write_object(self, entry: SpoolEntry, policy: Policy, describe: Describe) ->
-    StripeSet:
+    async def write_object(
+        self, entry: SpoolEntry, policy: Policy, describe: Describe
+    ) -> StripeSet:
         """Store the body of `entry`, following it while it arrives.
 
         Raises NotEnoughStores, SpoolCorrupt when the bytes are not those that were accepted,
@@ -172,8 +173,8 @@ class _ShardSet:
         await self._each(commit)
         await self.abort()
 
-    async def put(self, buffer: memoryview, stripe: Stripe, size: int, pack: int, table: int) ->
-    None:
+    async def put(self, buffer: memoryview, stripe: Stripe, size: int, pack: int,
+                  table: int) -> None:
         """Store whole shards of one stripe, each in a single call."""
         async def put(index: int, name: str) -> None:
             cell = buffer[index * stripe.cell : (index + 1) * stripe.cell]
