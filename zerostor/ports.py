@@ -210,6 +210,12 @@ class Spool(Protocol):
     async def probe(self) -> None:
         """Return if an upload could be taken now; raise SpoolFull or SetupError with the reason."""
 
+    async def sweep(self) -> int:
+        """Drop uploads that were abandoned half-way, and count them; nothing was promised."""
+
+    async def close(self) -> None:
+        """Let go of threads."""
+
 
 class JobQueue(Protocol):
     """Hints about which spool entries to work on, with leases, results and wake-ups.

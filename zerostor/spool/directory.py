@@ -46,8 +46,8 @@ class DirectorySpool:
         try:
             self._failed.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise SetupError(f"cannot create the spool folder {folder}: {error.strerror}") from
-            error
+            reason = f"cannot create the spool folder {folder}: {error.strerror}"
+            raise SetupError(reason) from error
 
     async def create(self, job: str, expected: int | None) -> SpoolWriter:
         """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
