@@ -141,8 +141,8 @@ class SpoolWriter(Protocol):
     async def write(self, chunks: Sequence[Buffer]) -> None:
         """Append and hash, off the event loop. Raises SpoolFull."""
 
-    async def seal(self, upload: Upload, *, durable: bool) -> Upload:
-        """End the body; returns the description with size and content hash filled in.
+    async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
+        """Append the last chunks and end the body; returns `upload` with size and hash filled in.
 
         durable: on disk, file and folder, when this returns; else later by `sync`, or never.
         """
@@ -189,8 +189,8 @@ class Spool(Protocol):
     async def finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
         """Keep the receipts (job, link) durably, then remove the entries."""
 
-    async def fail(self, entry: SpoolEntry, reason: str) -> None:
-        """Move to the dead-letter list; the bytes are kept."""
+    async def fail(self, job: str, reason: str) -> None:
+        """Move a released entry to the dead-letter list; the bytes are kept."""
 
     async def release(self, entries: Sequence[SpoolEntry]) -> None:
         """Let go of entries without finishing them."""

@@ -11,7 +11,7 @@
     │  └─ ObjectUnreadable
     ├─ BackendError        the world: a store, the queue, the disk; `retryable`: waiting may help
     │  ├─ ShardMissing
-    │  ├─ StoreUnavailable  StoreTimeout  StoreFull
+    │  ├─ StoreUnavailable  StoreTimeout  StoreReadOnly  StoreFull
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
     │  └─ SpoolFull  Busy
@@ -145,6 +145,12 @@ class StoreTimeout(StoreUnavailable):
     """The store did not answer in time."""
 
     code = "store-timeout"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store can be read and not written."""
+
+    code = "store-read-only"
 
 
 class StoreFull(BackendError):

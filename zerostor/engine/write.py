@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 from zerostor.core.checksum import ContentHasher, cell_checksum
 from zerostor.core.errors import BackendError, NotEnoughStores, SpoolCorrupt
@@ -28,11 +28,10 @@ STRAGGLER_GRACE = 5.0
 """Seconds that a slow store gets once enough others have finished."""
 
 
-class Describe(Protocol):
-    """Makes the trailer's member of an object once its size and content hash are known."""
-
-    def __call__(self, size: int, content: bytes) -> Member:
-        """The member."""
+Describe: TypeAlias = Callable[[], Member]
+"""Makes the trailer's member of an object, called once its entry is sealed."""
+Progress: TypeAlias = Callable[[int], None]
+"""Told how many bytes of the body have been encoded."""
 
 
 class Writer:
@@ -44,7 +43,7 @@ class Writer:
         self._random_bytes = random_bytes
 
     async def write_object(
-        self, entry: SpoolEntry, policy: Policy, describe: Describe
+        self, entry: SpoolEntry, policy: Policy, describe: Describe, progress: Progress
     ) -> StripeSet:
         """Store the body of `entry`, following it while it arrives.
 
@@ -53,12 +52,12 @@ class Writer:
         """
         shards = _ShardSet(self._stores, policy, self._random_bytes(SHARD_KEY_SIZE))
         try:
-            size, content = await self._write_stripes(entry, policy, shards)
+            size, content = await self._write_stripes(entry, policy, shards, progress)
             upload = entry.upload
             assert upload is not None
             if (size, content) != (upload.size, upload.content):
                 raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
-            await shards.commit(size, describe(size, content), None, 0)
+            await shards.commit(size, describe(), None, 0)
         except BaseException:
             await shards.abort()
             raise
@@ -85,7 +84,7 @@ class Writer:
         return shards.stripe_set(size), table, placed
 
     async def _write_stripes(
-        self, entry: SpoolEntry, policy: Policy, shards: _ShardSet
+        self, entry: SpoolEntry, policy: Policy, shards: _ShardSet, progress: Progress
     ) -> tuple[int, bytes]:
         hasher = ContentHasher()
         size, writing, last = 0, None, False
@@ -101,6 +100,8 @@ class Writer:
                         await writing
                     last = stripe.size < policy.stripe_size
                     size += stripe.size
+                    progress(size)
+                    progress(size)
                     if not stripe.size:
                         self._buffers.release(buffer)
                         break

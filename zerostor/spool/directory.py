@@ -55,7 +55,6 @@ class DirectorySpool:
         writer = DirectorySpoolWriter(self._folder, job, self._executor)
         if (expected or 0) > self._free() - self._reserve:
             raise SpoolFull("the disk of the spool has no room for this upload")
-        writer.begin()
         return writer
 
     async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
@@ -74,10 +73,9 @@ class DirectorySpool:
         """Receipts first, durably, then the entries go."""
         await self._run(lambda: self._finish(stored))
 
-    async def fail(self, entry: SpoolEntry, reason: str) -> None:
+    async def fail(self, job: str, reason: str) -> None:
         """Move to the dead-letter list."""
-        entry.note.error = reason
-        await self._run(lambda: _ours(entry).move(self._failed / entry.job))
+        await self._run(lambda: self._fail(job, reason))
 
     async def release(self, entries: Sequence[SpoolEntry]) -> None:
         """Let go without finishing."""
@@ -166,6 +164,14 @@ class DirectorySpool:
         finally:
             entry.close()
         return JobUpdate(job, JobState.ERROR, entry.note.error or "failed")
+
+    def _fail(self, job: str, reason: str) -> None:
+        entry = DirectorySpoolEntry(self._folder, job)
+        # The bytes are kept even when the footer is what is damaged.
+        with contextlib.suppress(SpoolCorrupt):
+            entry.take()
+        entry.note.error = reason
+        entry.move(self._failed / job)
 
     def _requeue(self, job: str) -> None:
         if not _JOB.fullmatch(job):

@@ -40,8 +40,7 @@ class DirectorySpoolWriter:
         """Bytes so far."""
         return self._size
 
-    def begin(self) -> None:
-        """Create the file; blocking. Raises SpoolFull."""
+    def _begin(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._descriptor = os.open(self._part, flags, 0o600)
@@ -54,10 +53,10 @@ class DirectorySpoolWriter:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._executor, self._write, chunks)
 
-    async def seal(self, upload: Upload, *, durable: bool) -> Upload:
-        """Write the footer and take the final name; see ports.SpoolWriter."""
+    async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
+        """Write the rest and the footer, take the final name; see ports.SpoolWriter."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._seal, upload, durable)
+        return await loop.run_in_executor(self._executor, self._seal, chunks, upload, durable)
 
     async def sync(self) -> None:
         """Make a sealed entry durable."""
@@ -65,9 +64,12 @@ class DirectorySpoolWriter:
 
     async def close(self) -> None:
         """Let go of the file, and of its name too if it was never sealed."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        if self._descriptor >= 0:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
 
     def _write(self, chunks: Sequence[Buffer]) -> None:
+        if self._descriptor < 0:
+            self._begin()
         for chunk in chunks:
             self._hasher.update(chunk)
         self._append(chunks)
@@ -85,7 +87,8 @@ class DirectorySpoolWriter:
         except OSError as error:
             raise _spool_error(error) from error
 
-    def _seal(self, upload: Upload, durable: bool) -> Upload:
+    def _seal(self, chunks: Sequence[Buffer], upload: Upload, durable: bool) -> Upload:
+        self._write(chunks)
         content = self._hasher.digest()
         described = msgspec.structs.replace(upload, size=self._size, content=content)
         self._append([encode_footer(described)])
@@ -117,8 +120,6 @@ class DirectorySpoolWriter:
             os.close(folder)
 
     def _close(self) -> None:
-        if self._descriptor < 0:
-            return
         if not self._sealed:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)

@@ -1,0 +1,1 @@
+"""The job process: takes jobs from the queue and runs the engine on them."""

@@ -1,0 +1,227 @@
+"""Claim jobs, store them, publish how it ended.
+
+Large objects run on their own, a few at a time; small ones that wait are stored together in packs,
+and more gather while packs are being written, so batches grow with the load. A job that cannot go
+on for a reason outside it (stores, metadata, disk) is given back and says why; one that fails by
+itself is tried a bounded number of times and then kept in the dead-letter list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+
+from zerostor.core.errors import BackendError, Busy, QueueUnavailable, UnknownJob, ZerostorError
+from zerostor.core.jobs import Claim, JobState, JobUpdate
+from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
+from zerostor.engine.ingest import Ingest
+from zerostor.ports import Clock, JobQueue, Spool, SpoolEntry
+
+_log = logging.getLogger(__name__)
+
+CLAIM_AT_ONCE = 128
+SMALL_MAX = 1024
+"""Small jobs held at a time, in packs being written and waiting for the next."""
+PACKS_AT_ONCE = 2
+"""One is encoded while the other waits for its fsync."""
+WAIT_DELAY = 2.0
+"""Seconds after which a job that waits for stores or metadata is looked at again."""
+DELIVERIES_MAX = 20
+"""Times that workers may die with a job before it is taken for the cause."""
+HEARTBEAT = 5.0
+
+
+class Runner:
+    """One worker. name: unique among workers; concurrency: large objects at a time."""
+
+    def __init__(self, name: str, queue: JobQueue, spool: Spool, ingest: Ingest, clock: Clock,
+                 concurrency: int) -> None:
+        self._name = name
+        self._queue = queue
+        self._spool = spool
+        self._ingest = ingest
+        self._clock = clock
+        self._large = asyncio.Semaphore(concurrency)
+        self._packs = asyncio.Semaphore(PACKS_AT_ONCE)
+        self._waiting: list[tuple[Claim, SpoolEntry]] = []
+        self._small = 0
+        self._large_held = 0
+        self._large_max = concurrency * 2
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled; then finish what is in hand."""
+        heartbeat = asyncio.ensure_future(self._heartbeat())
+        try:
+            while True:
+                await self._turn()
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _turn(self) -> None:
+        if self._small >= SMALL_MAX or self._large_held >= self._large_max:
+            # Claiming more would only keep it from workers that are free.
+            await self._clock.sleep(0.005)
+            return
+        try:
+            claims = await self._queue.claim(CLAIM_AT_ONCE, 2.0)
+        except QueueUnavailable as error:
+            _log.warning("no queue: %s", error)
+            await self._clock.sleep(1.0)
+            return
+        if claims:
+            await self._sort(claims)
+
+    async def _sort(self, claims: list[Claim]) -> None:
+        """Open the entries: small ones gather for a pack, large ones start."""
+        entries = await self._spool.open([claim.job for claim in claims])
+        for claim, entry in zip(claims, entries, strict=True):
+            if isinstance(entry, ZerostorError):
+                self._start(self._settle(claim, None, entry))
+            elif claim.deliveries > DELIVERIES_MAX:
+                reason = ZerostorError(f"{DELIVERIES_MAX} workers died with it")
+                self._start(self._give_up(claim, entry, reason))
+            else:
+                self._dispatch(claim, entry)
+        if self._waiting:
+            self._start(self._write_packs())
+
+    def _dispatch(self, claim: Claim, entry: SpoolEntry) -> None:
+        try:
+            small = self._ingest.packable(entry)
+        except ZerostorError as error:
+            self._start(self._settle(claim, entry, error))
+            return
+        if small:
+            self._small += 1
+            self._waiting.append((claim, entry))
+        else:
+            self._start(self._store_large(claim, entry))
+
+    async def _store_large(self, claim: Claim, entry: SpoolEntry) -> None:
+        def progress(done: int) -> None:
+            size = entry.upload.size if entry.upload is not None else entry.expected
+            share = min(0.99, done / size) if size else 0.0
+            self._start(self._queue.note(JobUpdate(claim.job, JobState.ACTIVE, "", share)))
+
+        self._large_held += 1
+        try:
+            async with self._large:
+                link = await self._ingest.store_object(entry, progress)
+            await self._done([(claim, entry, link)])
+        except Exception as error:  # noqa: BLE001 - every failure must end in a verdict
+            await self._settle(claim, entry, error)
+        finally:
+            self._large_held -= 1
+
+    async def _write_packs(self) -> None:
+        """Store everything that waits, pack by pack; what comes meanwhile goes in the next."""
+        async with self._packs:
+            while self._waiting:
+                await self._write_pack(self._next_pack())
+
+    def _next_pack(self) -> list[tuple[Claim, SpoolEntry]]:
+        """Take from the waiting what shares the policy of the first and fits with it."""
+        policy = self._ingest.policy_of(self._waiting[0][1])
+        pack: list[tuple[Claim, SpoolEntry]] = []
+        rest: list[tuple[Claim, SpoolEntry]] = []
+        room = policy.stripe_size
+        for claim, entry in self._waiting:
+            need = self._ingest.pack_room(entry)
+            same = self._ingest.policy_of(entry) is policy
+            if same and need <= room and len(pack) < PACK_OBJECTS:
+                room -= need
+                pack.append((claim, entry))
+            else:
+                rest.append((claim, entry))
+        self._waiting = rest
+        return pack
+
+    async def _write_pack(self, pack: list[tuple[Claim, SpoolEntry]]) -> None:
+        results: list[str | Exception]
+        try:
+            results = list(await self._ingest.store_pack([entry for _, entry in pack]))
+        except Exception as error:  # noqa: BLE001 - every failure must end in a verdict
+            results = [error] * len(pack)
+        done = [(claim, entry, result) for (claim, entry), result in zip(pack, results, strict=True)
+                if isinstance(result, str)]
+        await self._done(done)
+        for (claim, entry), result in zip(pack, results, strict=True):
+            if isinstance(result, Exception):
+                await self._settle(claim, entry, result)
+        self._small -= len(pack)
+
+    async def _done(self, done: list[tuple[Claim, SpoolEntry, str]]) -> None:
+        if not done:
+            return
+        updates = [(claim, JobUpdate(claim.job, JobState.DONE, link, 1.0))
+                   for claim, _, link in done]
+        # Published first: whoever waits need not wait for the receipt.
+        with contextlib.suppress(QueueUnavailable):
+            await self._queue.finish(updates)
+        await self._spool.finish([(entry, link) for _, entry, link in done])
+
+    async def _settle(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
+        """Decide what a failure means for the job."""
+        if isinstance(error, UnknownJob):
+            await self._vanished(claim, entry)
+        elif isinstance(error, BackendError):
+            state = JobState.ACTIVE if isinstance(error, Busy) else JobState.WAITING
+            await self._put_back(claim, entry, WAIT_DELAY, JobUpdate(claim.job, state, str(error)))
+        elif isinstance(error, ZerostorError) or entry is None or entry.note.tries + 1 >= JOB_TRIES:
+            await self._give_up(claim, entry, error)
+        else:
+            entry.note.tries += 1
+            _log.exception("job %s, try %d", claim.job, entry.note.tries, exc_info=error)
+            await self._spool.write_notes([entry])
+            update = JobUpdate(claim.job, JobState.ACTIVE, f"try {entry.note.tries} failed")
+            await self._put_back(claim, entry, 2.0 ** entry.note.tries, update)
+
+    async def _put_back(self, claim: Claim, entry: SpoolEntry | None, delay: float,
+                        update: JobUpdate) -> None:
+        if entry is not None:
+            await self._spool.release([entry])
+        # Without a queue the reconciler brings it again.
+        with contextlib.suppress(QueueUnavailable):
+            await self._queue.retry(claim, delay, update)
+
+    async def _give_up(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
+        reason = str(error) if isinstance(error, ZerostorError) else "internal error; see the log"
+        _log.error("job %s failed for good: %s", claim.job, error)
+        if entry is not None:
+            await self._spool.release([entry])
+        await self._spool.fail(claim.job, reason)
+        with contextlib.suppress(QueueUnavailable):
+            await self._queue.finish([(claim, JobUpdate(claim.job, JobState.ERROR, reason))])
+
+    async def _vanished(self, claim: Claim, entry: SpoolEntry | None) -> None:
+        """The entry is gone: stored by somebody else, or its upload was abandoned."""
+        if entry is not None:
+            await self._spool.release([entry])
+        known = await self._spool.status(claim.job)
+        with contextlib.suppress(QueueUnavailable):
+            if known is not None and known.state.final:
+                await self._queue.finish([(claim, known)])
+            else:
+                await self._queue.finish(
+                    [(claim, JobUpdate(claim.job, JobState.ERROR, "the upload was broken off"))])
+                await self._queue.forget([claim.job])
+
+    async def _heartbeat(self) -> None:
+        while True:
+            with contextlib.suppress(QueueUnavailable):
+                await self._queue.heartbeat(self._name, 3 * HEARTBEAT)
+            await self._clock.sleep(HEARTBEAT)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a task of the worker failed", exc_info=task.exception())
