@@ -1,0 +1,1 @@
+"""The HTTP process, and the command line that starts every process."""

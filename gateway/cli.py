@@ -1,0 +1,90 @@
+"""The one entry point: `zerostor`. A command is loaded when it is asked for: start-up is quick."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import click
+
+from zerostor import __version__
+from zerostor.core.errors import ZerostorError
+
+COMMANDS = {
+    "up": "gateway.commands.up",
+    "put": "gateway.commands.put",
+    "get": "gateway.commands.get",
+    "status": "gateway.commands.status",
+    "exists": "gateway.commands.exists",
+    "check": "gateway.commands.check",
+    "stores": "gateway.commands.stores",
+    "jobs": "gateway.commands.jobs",
+    "config": "gateway.commands.config",
+    "gateway": "gateway.commands.gateway",
+    "worker": "gateway.commands.worker",
+    "zdb": "gateway.commands.zdb",
+    "bench": "gateway.bench.command",
+    "completion": "gateway.commands.completion",
+}
+
+
+class Failure(click.ClickException):
+    """What went wrong, as one line on stderr; exit code 1."""
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002
+        """Print it."""
+        click.echo(f"zerostor: {self.message}", err=True)
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command is named or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        """The command, or None if there is none of that name."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        try:
+            command = importlib.import_module(module).command
+        except ModuleNotFoundError as error:
+            if error.name is not None and module.startswith(error.name):
+                return None
+            raise
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run, and turn the errors that zerostor raises on purpose into one line."""
+        try:
+            return super().invoke(ctx)
+        except ZerostorError as error:
+            raise Failure(str(error)) from error
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 failed, 2 used wrongly. `zerostor COMMAND --help` has examples.",
+)
+@click.version_option(__version__, prog_name="zerostor", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Keep files for good: each is cut into 16 + 4 shards on 20 stores, and any 16 bring it back.
+
+    \b
+    zerostor up                start everything here, data in ./data
+    zerostor put photo.jpg     store a file; prints its permanent link
+    zerostor get LINK          fetch it back, verified
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="zerostor")

@@ -1,0 +1,1 @@
+"""The subcommands of `zerostor`, one a file; each defines `command`."""

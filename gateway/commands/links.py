@@ -1,0 +1,20 @@
+"""Links as people paste them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from gateway.http_client import Client
+from zerostor.core.link import Hash, format_link, parse_link
+
+
+def read_link(text: str, client: Client) -> tuple[Client, Hash, str]:
+    """(where to ask, hash, `HASH.ext`) of a HASH, a HASH.ext, or a full address of one.
+
+    Raises BadLink, BadExtension.
+    """
+    if "://" in text:
+        place, _, text = urlsplit(text).geturl().partition("?")[0].rpartition("/")
+        client = Client(place)
+    parsed, extension = parse_link(text.lstrip("/"))
+    return client, parsed, format_link(parsed, extension)

@@ -1,0 +1,84 @@
+"""Options that several commands share, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gateway.http_client import Client
+from zerostor.core.errors import SetupError
+from zerostor.core.units import parse_seconds
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Seconds(click.ParamType[float]):
+    """A time with a unit, as 30s or 5m."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds; a usage error for anything else."""
+        try:
+            return parse_seconds(value)
+        except SetupError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _connect(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Client:
+    from zerostor.config import server_address
+
+    return Client(value or server_address())
+
+
+server_option = click.option(
+    "--server",
+    "client",
+    metavar="URL",
+    callback=_connect,
+    help="The gateway to talk to.  [ZEROSTOR_SERVER; default: http://127.0.0.1:8080]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def settings_options(function: _F) -> _F:
+    """--data and --config, for commands that read the settings; see `read_settings`."""
+    folder = click.option(
+        "--data",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The folder that holds everything.  [ZEROSTOR_DATA; default: ./data]",
+    )
+    file = click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The settings.  [ZEROSTOR_CONFIG; default: DATA/zerostor.toml, if it is there]",
+    )
+    return folder(file(function))
+
+
+listen_option = click.option(
+    "--listen", metavar="HOST:PORT", help="Where the gateway listens.  [default: 127.0.0.1:8080]"
+)
+
+
+def read_settings(folder: Path | None, file: Path | None, listen: str | None = None) -> Config:
+    """The effective settings."""
+    from zerostor.config import load
+
+    return load(folder, file, listen=listen)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on one line of stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))

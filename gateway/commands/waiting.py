@@ -1,0 +1,29 @@
+"""Waiting for jobs to end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+from gateway.http_client import Client
+from zerostor.core.limits import STATUS_WAIT_MAX
+
+STEP = min(30.0, STATUS_WAIT_MAX)
+"""Seconds of one long-poll."""
+
+
+def follow(client: Client, job: str, wait: float) -> dict[str, Any]:
+    """The status of `job` when it has ended, or after `wait` seconds; inf waits for good."""
+    end = time.monotonic() + wait
+    while True:
+        step = max(0.0, min(STEP, end - time.monotonic()))
+        status = client.ask(f"/api/status/{quote(job, safe='')}?wait={step:.3f}", wait=step)
+        if status.get("state") in ("DONE", "ERROR") or time.monotonic() >= end:
+            return status
+
+
+def link_of(client: Client, answer: dict[str, Any]) -> str:
+    """The full address of what was stored."""
+    link = str(answer.get("link") or answer.get("hash") or answer.get("detail") or "")
+    return link if "://" in link else f"{client.url}/{link}"

@@ -1,0 +1,72 @@
+"""The error tree as HTTP: RFC 9457 problem+json, mapped in this one place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from zerostor.core import errors
+
+_log = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.ZerostorError], int] = {
+    errors.NotFound: 404,
+    errors.TooLarge: 413,
+    errors.RequestError: 400,
+    errors.SpoolFull: 507,
+    errors.BackendError: 503,
+    errors.ObjectUnreadable: 503,
+    errors.DataError: 500,
+    errors.SetupError: 500,
+}
+"""The most specific base of an error decides."""
+RETRY_AFTER = "5"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def problem(status: int, code: str, detail: str, **more: object) -> web.Response:
+    """A problem+json answer; `type` is a stable name, `detail` one sentence for a person."""
+    title = code.replace("-", " ")
+    body = {"type": f"urn:zerostor:{code}", "title": title, "status": status, "detail": detail}
+    response = web.Response(
+        status=status,
+        body=msgspec.json.encode(body | more),
+        content_type="application/problem+json",
+    )
+    if status == 503:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def status_of(error: errors.ZerostorError) -> int:
+    """The HTTP status of an error."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn errors into problem+json; what nobody foresaw is logged and says nothing of itself."""
+    try:
+        return await handler(request)
+    except errors.ZerostorError as error:
+        status = status_of(error)
+        if status >= 500:
+            _log.warning("%s %s: %s", request.method, request.path, error)
+        if status == 500:
+            return problem(status, error.code, "the gateway cannot answer this; see its log")
+        return problem(status, error.code, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        answer = problem(error.status, error.reason.lower().replace(" ", "-"), error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        _log.exception("%s %s", request.method, request.path)
+        return problem(500, "internal", "the gateway failed on this; see its log")
