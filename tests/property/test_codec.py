@@ -22,7 +22,7 @@ def test_any_code_any_length_any_survivors(
 ) -> None:
     stripe = draws.draw(st.randoms(use_true_random=False)).randbytes(data * cell)
     survivors = draws.draw(st.permutations(range(data + parity)))[:data]
-    wanted = draws.draw(st.lists(st.integers(0, data + parity - 1), max_size=8))
+    wanted = draws.draw(st.lists(st.sampled_from(range(data + parity)), unique=True))
     results = set()
     for way in WAYS:
         codec = Codec(data, parity, way)

@@ -194,6 +194,7 @@ def test_rebuild_refuses_what_does_not_fit(way: Arithmetic) -> None:
         ({0: good, 1: good}, [2], []),
         ({0: good, 1: good}, [3], [bytearray(64)]),
         ({0: good, 3: good}, [1], [bytearray(64)]),
+        ({0: good, 1: good}, [2, 2], [bytearray(64), bytearray(64)]),
         ({0: good, 1: bytes(63)}, [2], [bytearray(64)]),
         ({0: b"", 1: b""}, [2], [bytearray(64)]),
     ):

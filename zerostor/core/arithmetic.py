@@ -43,7 +43,10 @@ class Arithmetic(Protocol):
         """Name and version, for people."""
 
     def product(self, have: tuple[int, ...], want: tuple[int, ...]) -> Product:
-        """The function from cells `have` (as many as data cells) to cells `want`; reusable."""
+        """The function from cells `have` (as many as data cells) to cells `want`; reusable.
+
+        Both are distinct indexes below SHARDS_MAX.
+        """
 
 
 def cells_of(buffers: Sequence[Buffer], length: int, count: int) -> list[memoryview]:
@@ -69,6 +72,8 @@ class Zfec:
 
     def product(self, have: tuple[int, ...], want: tuple[int, ...]) -> Product:
         """As `Arithmetic` says."""
+        # zfec writes past the end of its stack arrays when asked for a cell twice
+        assert len(set(want)) == len(want)
         data = len(have)
         encoder = zfec.Encoder(data, max(*have, *want, 0) + 1)
         decoder = zfec.Decoder(data, max(*have, *want, 0) + 1)

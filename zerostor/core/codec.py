@@ -49,13 +49,15 @@ class Codec:
         """Compute the cells `missing`, data or parity, from any `data` others.
 
         cells: index -> cell, all of one length, each verified already; data cells are preferred.
-        outputs: a writable cell for each of `missing`. Raises ObjectUnreadable if cells are few.
+        missing: distinct. outputs: a writable cell for each of them.
+        Raises ObjectUnreadable if there are too few cells.
         """
         if len(cells) < self.data:
             raise ObjectUnreadable(f"{len(cells)} good cells, {self.data} are needed")
-        if not set(missing).union(cells).issubset(self._every):
-            raise ValueError(f"cell indexes are below {len(self._every)}")
-        if not missing:
+        wanted = set(missing)
+        if len(wanted) != len(missing) or not wanted.union(cells).issubset(self._every):
+            raise ValueError(f"cell indexes are distinct and below {len(self._every)}")
+        if not wanted:
             return
         have = tuple(sorted(cells)[: self.data])
         sources = [cells[index] for index in have]
