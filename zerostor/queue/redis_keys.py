@@ -1,0 +1,40 @@
+"""Every Redis key, group and bound of the queue, and what stands under it.
+
+PREFIX = {zerostor}   the braces are a Cluster hash tag: all keys live on one shard, so that
+                      one script may touch several of them
+PREFIX:jobs           stream of queued and claimed jobs; an entry is deleted when finished.
+                      Fields: j = job, n = deliveries before this entry (absent: 0)
+PREFIX:delayed        sorted set job -> due time, server epoch milliseconds
+PREFIX:events         capped stream of updates; field u = JobUpdate as JSON
+PREFIX:job:JOB        string "WHERE DELIVERIES JSON", expires. WHERE: the id of the job's entry
+                      in the stream, "delayed", "done", or "lost" when only a note is known
+PREFIX:results        list of jobs in the order they ended, so that the oldest can be dropped
+PREFIX:alive          sorted set worker -> end of its heartbeat, server epoch milliseconds
+PREFIX:ping           written by `ping`
+"""
+
+from __future__ import annotations
+
+GROUP = "workers"
+EVENTS_MAX = 20_000
+"""Updates kept for watchers that were away; about 3 MB."""
+RESULTS_MAX = 100_000
+"""Results kept at most, about 30 MB; older ones are still in the spool's receipts."""
+
+
+class QueueKeys:
+    """The key names under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        root = "{" + prefix + "}"
+        self.jobs = f"{root}:jobs"
+        self.delayed = f"{root}:delayed"
+        self.events = f"{root}:events"
+        self.results = f"{root}:results"
+        self.alive = f"{root}:alive"
+        self.ping = f"{root}:ping"
+        self.job_prefix = f"{root}:job:"
+
+    def job(self, job: str) -> str:
+        """The key of what is known of one job."""
+        return self.job_prefix + job

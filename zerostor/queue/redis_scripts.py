@@ -1,0 +1,177 @@
+"""The Lua scripts: each change of the queue is one atomic step, and many changes are one call.
+
+Only commands of Redis 7.0 that Valkey 9 has too. Time is the server's, so hosts need not agree on
+it. Key meanings: redis_keys.py. A script that fails half-way leaves at most a job queued twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script and the name that the server caches it under."""
+
+    text: str
+    sha: str
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_NOW = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function known(key)
+  return string.match(redis.call('GET', key) or '', '^(%S+) (%d+) (.*)$')
+end
+"""
+
+APPLY = _script(
+    _NOW
+    + """
+local jobs, delayed, events, results, alive = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group, keep, events_max, results_max = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+
+local function remember(key, where, deliveries, update)
+  redis.call('SET', key, where .. ' ' .. deliveries .. ' ' .. update, 'PX', keep)
+end
+local function publish(update)
+  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'u', update)
+end
+local function drop(entry)
+  redis.call('XACK', jobs, group, entry)
+  redis.call('XDEL', jobs, entry)
+end
+local function in_stream(where)
+  return where and string.match(where, '^%d+%-%d+$')
+end
+local function live(where, job)
+  return where == 'done'
+    or (where == 'delayed' and redis.call('ZSCORE', delayed, job))
+    or (in_stream(where) and #redis.call('XRANGE', jobs, where, where) > 0)
+end
+
+local change = {}
+function change.add(key, job, force, _, _, update)
+  local where = known(key)
+  if force == '0' and live(where, job) then return end
+  if where == 'delayed' then redis.call('ZREM', delayed, job) end
+  remember(key, redis.call('XADD', jobs, '*', 'j', job), 0, update)
+end
+function change.note(key, _, _, _, _, update)
+  local where, deliveries = known(key)
+  if where == 'done' then return end
+  remember(key, where or 'lost', deliveries or 0, update)
+  publish(update)
+end
+function change.finish(key, job, entry, deliveries, _, update)
+  drop(entry)
+  if known(key) == 'delayed' then redis.call('ZREM', delayed, job) end
+  remember(key, 'done', deliveries, update)
+  publish(update)
+  redis.call('RPUSH', results, job)
+end
+function change.retry(key, job, entry, deliveries, delay, update)
+  drop(entry)
+  if known(key) == 'done' then return end
+  redis.call('ZADD', delayed, now + delay, job)
+  remember(key, 'delayed', deliveries, update)
+  publish(update)
+end
+function change.forget(key, job)
+  local where = known(key)
+  if in_stream(where) then drop(where) end
+  redis.call('ZREM', delayed, job)
+  redis.call('DEL', key)
+end
+function change.heartbeat(_, worker, _, _, lifetime)
+  redis.call('ZADD', alive, now + lifetime, worker)
+  redis.call('ZREMRANGEBYSCORE', alive, '-inf', now)
+end
+
+for i = 6, #KEYS do
+  local a = 6 + (i - 6) * 6
+  change[ARGV[a]](KEYS[i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
+end
+local surplus = redis.call('LLEN', results) - results_max
+if surplus > 0 then
+  for _, job in ipairs(redis.call('LPOP', results, surplus)) do
+    local key = ARGV[5] .. job
+    if known(key) == 'done' then redis.call('DEL', key) end
+  end
+end
+"""
+)
+"""Changes in order. KEYS: jobs delayed events results alive, then one per change. ARGV: group
+keep-ms events-max results-max job-prefix, then per change: name job token deliveries delay-ms
+update (for an add, "1" as token means force)."""
+
+TEND = _script(
+    _NOW
+    + """
+local jobs, delayed = KEYS[1], KEYS[2]
+local group, consumer, lease, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local cursor, keep, prefix = ARGV[5], ARGV[6], ARGV[7]
+
+for _, job in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 256)) do
+  redis.call('ZREM', delayed, job)
+  local key = prefix .. job
+  local where, deliveries, update = known(key)
+  if where == 'delayed' then
+    local entry = redis.call('XADD', jobs, '*', 'j', job, 'n', deliveries)
+    redis.call('SET', key, entry .. ' ' .. deliveries .. ' ' .. update, 'PX', keep)
+  end
+end
+local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local due = first[2] and math.max(0, tonumber(first[2]) - now) or -1
+
+local found = {}
+for _ = 1, 64 do
+  local reply = redis.call('XAUTOCLAIM', jobs, group, consumer, lease, cursor,
+                           'COUNT', limit - #found)
+  cursor = reply[1]
+  for _, entry in ipairs(reply[2]) do
+    if entry then
+      local pending = redis.call('XPENDING', jobs, group, entry[1], entry[1], 1)[1]
+      found[#found + 1] = {entry[1], entry[2], pending and pending[4] or 1}
+    end
+  end
+  if cursor == '0-0' or #found >= limit then break end
+end
+return {due, cursor, found}
+"""
+)
+"""Queue the delayed jobs that are due, and take over entries whose lease ended. KEYS: jobs delayed.
+ARGV: group consumer lease-ms limit cursor keep-ms job-prefix. Returns ms until the next delayed job
+(-1: none), the cursor to go on at, and entries as (id, fields, deliveries)."""
+
+JOIN = _script(
+    """
+local jobs, group, old = KEYS[1], ARGV[1], tonumber(ARGV[2])
+redis.pcall('XGROUP', 'CREATE', jobs, group, '0', 'MKSTREAM')
+for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', jobs, group)) do
+  local consumer = {}
+  for i = 1, #row, 2 do consumer[row[i]] = row[i + 1] end
+  if consumer.pending == 0 and consumer.idle > old then
+    redis.call('XGROUP', 'DELCONSUMER', jobs, group, consumer.name)
+  end
+end
+"""
+)
+"""Create the group, which starts at the first entry, and drop consumers without claims that were
+silent for long. KEYS: jobs. ARGV: group old-ms."""
+
+LEAVE = _script(
+    """
+local jobs, group, consumer, lease = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local mine = redis.call('XPENDING', jobs, group, '-', '+', 10000, consumer)
+for _, row in ipairs(mine) do
+  redis.call('XCLAIM', jobs, group, consumer, 0, row[1], 'IDLE', lease, 'JUSTID')
+end
+if #mine == 0 then redis.call('XGROUP', 'DELCONSUMER', jobs, group, consumer) end
+"""
+)
+"""Let the leases of a consumer's claims be over now. KEYS: jobs. ARGV: group consumer lease-ms."""
