@@ -67,6 +67,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return answer
     except (ConnectionError, TimeoutError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last line of defence; it must not tell of itself
         _log.exception("%s %s", request.method, request.path)
         return problem(500, "internal", "the gateway failed on this; see its log")

@@ -20,7 +20,8 @@ SETTLED = 5.0
 async def reconcile(queue: JobQueue, spool: Spool, waiters: Waiters) -> None:
     """Run until cancelled: add what the spool holds and the queue does not."""
     while True:
-        lost, _ = waiters.lost.is_set(), waiters.lost.clear()
+        lost = waiters.lost.is_set()
+        waiters.lost.clear()
         try:
             await reconcile_once(queue, spool, everything=lost)
         except QueueUnavailable as error:

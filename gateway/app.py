@@ -1,0 +1,80 @@
+"""The HTTP process: the whole route table, and how it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from gateway import page
+from gateway.http_errors import problems
+from gateway.openapi import openapi
+from gateway.reconciler import reconcile
+from gateway.routes import jobs, objects, operate, uploads
+from gateway.services import SERVICES, Services
+from zerostor.core.units import Address
+
+_log = logging.getLogger(__name__)
+
+READ_BUFFER = 256 * 1024
+"""Bytes buffered per connection; larger costs memory with many uploads and gains nothing."""
+KEEPALIVE = 30.0
+
+
+def build_app(services: Services) -> web.Application:
+    """The application; every route is here."""
+    app = web.Application(middlewares=[problems])
+    app[SERVICES] = services
+    app.router.add_post("/api/upload", uploads.upload, expect_handler=uploads.expect_continue)
+    app.add_routes([
+        web.get("/", page.index),
+        web.get("/api/status/{job}", jobs.status),
+        web.get("/api/jobs", jobs.jobs),
+        web.post("/api/jobs/{job}/requeue", jobs.requeue),
+        web.get("/api/exists/{hash}", objects.exists),
+        web.get("/api/check/{hash}", objects.check),
+        web.get("/api/stores", operate.stores),
+        web.get("/docs", page.docs),
+        web.get("/explorer/{name}", page.asset),
+        web.get("/healthz", operate.healthz),
+        web.get("/readyz", operate.readyz),
+        web.get("/openapi.json", openapi),
+        web.get("/{link}", objects.serve),
+    ])
+    app.cleanup_ctx.append(_background)
+    return app
+
+
+async def run(services: Services, listen: Address) -> None:
+    """Serve until cancelled; requests in flight get a few seconds to end."""
+    runner = web.AppRunner(build_app(services), access_log=None, auto_decompress=False,
+                           keepalive_timeout=KEEPALIVE, read_bufsize=READ_BUFFER,
+                           shutdown_timeout=5.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port).start()
+        _log.info("listening on %s", listen)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _background(app: web.Application) -> AsyncIterator[None]:
+    services = app[SERVICES]
+    tasks = [asyncio.create_task(services.waiters.run()),
+             asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
+    for task in tasks:
+        task.add_done_callback(_ended)
+    yield
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a background task failed; restart the gateway", exc_info=task.exception())

@@ -1,0 +1,63 @@
+"""A request body on its way into the spool, in batches, with the limit enforced while it streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from zerostor.core.errors import TooLarge
+from zerostor.core.limits import MIB
+from zerostor.ports import SpoolWriter
+
+BATCH = MIB
+"""Bytes gathered before a thread writes them; one batch is written while the next arrives."""
+
+
+class Intake:
+    """Feeds `writer`. limit: most bytes; on_flush: awaited after a batch is in the file."""
+
+    def __init__(self, writer: SpoolWriter, limit: int,
+                 on_flush: Callable[[int], Awaitable[None]]) -> None:
+        self._writer = writer
+        self._limit = limit
+        self._on_flush = on_flush
+        self._chunks: list[bytes] = []
+        self._gathered = 0
+        self._writing: asyncio.Task[None] | None = None
+        self.size = 0
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take a chunk. Raises TooLarge, SpoolFull."""
+        self.size += len(chunk)
+        if self.size > self._limit:
+            raise too_large(self._limit)
+        self._chunks.append(chunk)
+        self._gathered += len(chunk)
+        if self._gathered >= BATCH:
+            await self._written()
+            batch, self._chunks, self._gathered = self._chunks, [], 0
+            self._writing = asyncio.ensure_future(self._flush(batch))
+
+    async def rest(self) -> list[bytes]:
+        """Wait for what is being written; the chunks that are left."""
+        await self._written()
+        return self._chunks
+
+    async def close(self) -> None:
+        """Wait for the thread, whatever came of it."""
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _flush(self, batch: list[bytes]) -> None:
+        await self._writer.write(batch)
+        await self._on_flush(self._writer.size)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+
+def too_large(limit: int) -> TooLarge:
+    """The error for a body over the limit."""
+    return TooLarge(f"an upload is at most {limit} bytes here (gateway.max_upload)")

@@ -1,0 +1,1 @@
+"""The HTTP faces, one group of routes a file."""

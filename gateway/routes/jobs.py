@@ -1,0 +1,72 @@
+"""Job status with long-poll, the list of jobs, and the dead-letter list."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from gateway.routes.uploads import wait_seconds
+from gateway.services import services_of
+from zerostor.core.errors import UnknownJob
+from zerostor.core.jobs import JobState, JobUpdate
+
+_JOB = re.compile(r"[0-9a-f]{32}")
+
+
+async def status(request: web.Request) -> web.Response:
+    """GET /api/status/JOB?wait=SECONDS, as one word of text or as JSON."""
+    job = _job_of(request)
+    wait = wait_seconds(request)
+    update = await services_of(request).waiters.wait(job, wait)
+    if update is None:
+        raise UnknownJob("no such job")
+    headers = {"Cache-Control": "no-store"}
+    if "application/json" in request.headers.get("Accept", ""):
+        return web.json_response(describe(update), headers=headers)
+    return web.Response(text=_text(update, waited=wait > 0), headers=headers)
+
+
+async def jobs(request: web.Request) -> web.Response:
+    """GET /api/jobs: how much waits and runs, who works, and what failed."""
+    services = services_of(request)
+    depth = await services.queue.depth()
+    failed = [describe(update) for update in await services.spool.failed()]
+    return web.json_response({
+        "waiting": depth.waiting, "running": depth.running, "delayed": depth.delayed,
+        "oldest": round(depth.oldest, 1), "workers": await services.queue.workers(),
+        "spool": len(await services.spool.waiting()), "failed": failed})
+
+
+async def requeue(request: web.Request) -> web.Response:
+    """POST /api/jobs/JOB/requeue: give a failed job a fresh start."""
+    services, job = services_of(request), _job_of(request)
+    await services.spool.requeue(job)
+    await services.queue.forget([job])
+    await services.queue.add([job], force=True)
+    return web.json_response({"job": job, "status": f"/api/status/{job}"}, status=202)
+
+
+def describe(update: JobUpdate) -> dict[str, object]:
+    """A job as JSON."""
+    done = update.state is JobState.DONE
+    return {"job": update.job, "state": update.state.value,
+            "progress": round(update.progress, 3),
+            "link": f"/{update.detail}" if done else None,
+            "hash": update.detail[:56] if done else None,
+            "detail": "" if done else update.detail}
+
+
+def _text(update: JobUpdate, *, waited: bool) -> str:
+    if update.state is JobState.DONE:
+        return update.detail
+    if update.state is JobState.ERROR:
+        return f"ERROR: {update.detail}"
+    return "TIMEOUT" if waited else "ACTIVE"
+
+
+def _job_of(request: web.Request) -> str:
+    job = request.match_info["job"]
+    if _JOB.fullmatch(job) is None:
+        raise UnknownJob("no such job")
+    return job

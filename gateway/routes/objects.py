@@ -1,0 +1,127 @@
+"""GET and HEAD /HASH.ext, exists, check."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.services import services_of
+from zerostor.core.errors import BadRequest
+from zerostor.core.limits import KIB, PACK_OBJECT_MAX
+from zerostor.core.link import format_link, parse_hash, parse_link
+from zerostor.core.media_types import media_type
+from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
+from zerostor.engine.catalog import Located
+
+_COPY_BELOW = 64 * KIB
+"""aiohttp waits for the socket after writes above this; what is smaller is copied, not lent."""
+_ALWAYS = {
+    "Accept-Ranges": "bytes",
+    "Cache-Control": "public, max-age=31536000, immutable",
+    # What people upload must not act as this origin.
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self';"
+                               " style-src 'unsafe-inline'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def serve(request: web.Request) -> web.StreamResponse:
+    """An object, or a range of it."""
+    services = services_of(request)
+    wanted, _ = parse_link(request.match_info["link"])
+    located = await services.catalog.find(wanted)
+    size, etag = located.record.size, f'"{wanted}"'
+    headers = CIMultiDict(_ALWAYS)
+    headers["ETag"] = etag
+    headers["Last-Modified"] = formatdate(located.record.created_ms / 1000, usegmt=True)
+    if _matches(request.headers.get("If-None-Match"), etag):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = media_type(located.record.ext)
+    try:
+        part = _asked_range(request, etag, size)
+    except Unsatisfiable:
+        headers["Content-Range"] = f"bytes */{size}"
+        return web.Response(status=416, headers=headers)
+    start, end = part or ByteRange(0, size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    status = 206 if part is not None else 200
+    if request.method == "HEAD":
+        return web.Response(status=status, headers=headers)
+    if size <= PACK_OBJECT_MAX:
+        body = await services.reader.small(located)
+        if body is not None:
+            body = body if part is None else body[start:end]
+            return web.Response(status=status, headers=headers, body=body)
+    views = services.reader.stream(located, start, end)
+    return await _stream(request, status, headers, views)
+
+
+async def exists(request: web.Request) -> web.Response:
+    """GET /api/exists/HASH: what is known of an object, or 404."""
+    services = services_of(request)
+    wanted, _ = parse_link(request.match_info["hash"])
+    record = (await services.catalog.find(wanted)).record
+    return web.json_response({
+        "hash": str(wanted), "link": f"/{format_link(wanted, record.ext)}", "size": record.size,
+        "ext": record.ext, "policy": record.policy, "created": record.created_ms / 1000})
+
+
+async def check(request: web.Request) -> web.Response:
+    """GET /api/check/HASH?mode=soft|hard: the state of each shard."""
+    services = services_of(request)
+    wanted = parse_hash(request.match_info["hash"].partition(".")[0])
+    mode = request.query.get("mode", "soft")
+    if mode not in ("soft", "hard"):
+        raise BadRequest("mode is soft or hard")
+    located = await services.catalog.find(wanted)
+    report = await services.checker.check(located, hard=mode == "hard")
+    return web.json_response({"hash": str(wanted), "mode": mode} | report.as_dict())
+
+
+async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],
+                  views: AsyncIterator[memoryview]) -> web.StreamResponse:
+    # The first bytes are had before the headers go out, so an unreadable object is a clean 503.
+    first = await anext(views, None)
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    assert request.transport is not None
+    # A view is lent until the next is asked for: a write must not return before it is all sent.
+    request.transport.set_write_buffer_limits(high=0)
+    try:
+        if first is not None:
+            await _send(response, first)
+            async for view in views:
+                await _send(response, view)
+    except BaseException:
+        # Whatever was wrong, the client must see a broken body and never a short good one.
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    await response.write_eof()
+    return response
+
+
+async def _send(response: web.StreamResponse, view: memoryview) -> None:
+    await response.write(view if len(view) > _COPY_BELOW else bytes(view))
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    if header is None:
+        return False
+    return header.strip() == "*" or etag in (
+        candidate.strip().removeprefix("W/") for candidate in header.split(","))
+
+
+def _asked_range(request: web.Request, etag: str, size: int) -> ByteRange | None:
+    header = request.headers.get("Range")
+    if header is None or request.headers.get("If-Range", etag) != etag:
+        return None
+    return parse_range(header, size)
+
+

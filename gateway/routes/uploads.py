@@ -1,0 +1,186 @@
+"""POST /api/upload: raw or multipart bodies into the spool, 202 or, with wait, the link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.intake import Intake, too_large
+from gateway.services import Services, services_of
+from zerostor.core.errors import BadRequest, QueueUnavailable, ZerostorError
+from zerostor.core.jobs import JobState, JobUpdate, Upload
+from zerostor.core.limits import JOB_ID_SIZE, KIB, PACK_OBJECT_MAX, STATUS_WAIT_MAX
+from zerostor.core.link import extension_of, parse_extension
+from zerostor.engine.ingest import DEFAULT_POLICY
+from zerostor.ports import SpoolWriter
+
+_log = logging.getLogger(__name__)
+
+BODY_TIMEOUT = 60.0
+"""Seconds without a byte after which an upload is broken off."""
+_PART_CHUNK = 256 * KIB
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Take one object."""
+    services = services_of(request)
+    ext = _extension(request)
+    wait = wait_seconds(request)
+    _refuse_unwanted(request, services.max_upload)
+    return await _Upload(services, request, ext, wait).run()
+
+
+async def expect_continue(request: web.Request) -> web.StreamResponse | None:
+    """Refuse a body that is too large before the client sends it."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        _refuse_unwanted(request, services_of(request).max_upload)
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+def wait_seconds(request: web.Request) -> float:
+    """The `wait` parameter, at most STATUS_WAIT_MAX. Raises BadRequest."""
+    text = request.query.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise BadRequest("wait is a number of seconds, 0 or more")
+    return min(seconds, STATUS_WAIT_MAX)
+
+
+class _Upload:
+    """One upload request."""
+
+    def __init__(self, services: Services, request: web.Request, ext: str | None,
+                 wait: float) -> None:
+        self._services = services
+        self._request = request
+        self._ext = ext
+        self._wait = wait
+        self._job = services.random_bytes(JOB_ID_SIZE).hex()
+        self._queued = False
+
+    async def run(self) -> web.Response:
+        """Receive, seal, queue, and answer."""
+        services = self._services
+        multipart = self._request.content_type.startswith("multipart/")
+        expected = None if multipart else self._request.content_length
+        writer = await services.spool.create(self._job, expected)
+        ended = services.waiters.expect(self._job) if self._wait else None
+        try:
+            chunks = await self._receive(writer, multipart)
+            accepted_ms = int(services.clock.now() * 1000)
+            sealed = await writer.seal(
+                chunks, Upload(self._job, self._ext or "", DEFAULT_POLICY, accepted_ms),
+                durable=ended is None)
+            await self._enqueue(sealed.size)
+            update = await self._end(ended) if ended is not None else None
+            if update is None and ended is not None:
+                # Nothing was promised so far, so nothing was synced; 202 is a promise.
+                await writer.sync()
+        except (ConnectionError, HttpProcessingError) as error:
+            raise BadRequest("the upload was broken off") from error
+        finally:
+            if ended is not None:
+                services.waiters.forget(self._job, ended)
+            await writer.close()
+        return self._answer(update)
+
+    async def _receive(self, writer: SpoolWriter, multipart: bool) -> list[bytes]:
+        intake = Intake(writer, self._services.max_upload, self._flushed)
+        try:
+            body = self._part() if multipart else self._body()
+            async for chunk in body:
+                await intake.feed(chunk)
+            return await intake.rest()
+        finally:
+            await intake.close()
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        content = self._request.content
+        while True:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                chunk = await content.readany()
+            if not chunk:
+                return
+            yield chunk
+
+    async def _part(self) -> AsyncIterator[bytes]:
+        try:
+            reader = await self._request.multipart()
+            part = await reader.next()
+            while part is not None and not _is_file(part):
+                part = await reader.next()
+        except ValueError as error:
+            raise BadRequest(f"the multipart body cannot be read: {error}") from error
+        if not isinstance(part, BodyPartReader):
+            raise BadRequest("the multipart body has no field named file")
+        if self._ext is None and part.filename:
+            self._ext = extension_of(part.filename)
+        while True:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                chunk = await part.read_chunk(_PART_CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+    async def _flushed(self, size: int) -> None:
+        # With `wait` the worker follows a large body while it arrives: the time is then the slower
+        # of network and disk, not their sum. Without, it would only slow down the fsync of the 202.
+        if self._wait and size > PACK_OBJECT_MAX and not self._queued:
+            await self._enqueue(size)
+
+    async def _enqueue(self, size: int) -> None:
+        if self._queued:
+            return
+        self._queued = True
+        try:
+            await self._services.queue.add([self._job])
+        except QueueUnavailable as error:
+            # The spool is the truth: the reconciler queues it when Redis is back.
+            _log.warning("job %s of %d bytes is not queued yet: %s", self._job, size, error)
+
+    async def _end(self, ended: asyncio.Future[JobUpdate]) -> JobUpdate | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                return await ended
+        return None
+
+    def _answer(self, update: JobUpdate | None) -> web.Response:
+        if update is None:
+            answer = {"job": self._job, "status": f"/api/status/{self._job}"}
+            return web.json_response(answer, status=202)
+        if update.state is not JobState.DONE:
+            raise ZerostorError(f"job {self._job}: {update.detail}")
+        link = update.detail
+        return web.json_response({"hash": link[:56], "link": f"/{link}", "job": self._job})
+
+
+def _is_file(part: object) -> bool:
+    return isinstance(part, BodyPartReader) and part.name == "file"
+
+
+def _extension(request: web.Request) -> str | None:
+    """From ?ext=, else from ?name=; None when neither is given. Raises BadExtension."""
+    if "ext" in request.query:
+        return parse_extension(request.query["ext"].removeprefix("."))
+    if "name" in request.query:
+        return extension_of(request.query["name"])
+    return None
+
+
+def _refuse_unwanted(request: web.Request, limit: int) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise web.HTTPUnsupportedMediaType(reason="Send the bytes without Content-Encoding")
+    multipart = request.content_type.startswith("multipart/")
+    if not multipart and (request.content_length or 0) > limit:
+        raise too_large(limit)

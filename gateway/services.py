@@ -1,0 +1,44 @@
+"""What the HTTP process works with: ports and use cases, handed in by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.waiters import Waiters
+from zerostor.core.settings import StoreSettings
+from zerostor.engine.catalog import Catalog
+from zerostor.engine.check import Checker
+from zerostor.engine.pool import Policy, StorePool
+from zerostor.engine.read import Reader
+from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each. max_upload: bytes; public_url: what links start with, or empty."""
+
+    stores: StorePool
+    store_settings: tuple[StoreSettings, ...]
+    policies: Mapping[str, Policy]
+    metadata: MetadataStore
+    queue: JobQueue
+    spool: Spool
+    catalog: Catalog
+    reader: Reader
+    checker: Checker
+    waiters: Waiters
+    clock: Clock
+    random_bytes: RandomBytes
+    max_upload: int
+    public_url: str
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+
+def services_of(request: web.Request) -> Services:
+    """The services of the application that `request` came to."""
+    return request.app[SERVICES]

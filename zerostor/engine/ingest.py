@@ -1,0 +1,175 @@
+"""From spool entries to committed records: the whole job, whatever queue brought it.
+
+The id comes first: it is reserved and noted with the spool entry before a byte goes to a store, so
+that an attempt that dies at any point is followed by one that commits under the same id, or finds
+that it was committed already. Entries are removed only after their record is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zerostor.core.errors import SpoolCorrupt, ZerostorError
+from zerostor.core.jobs import Upload
+from zerostor.core.limits import KIB, PACK_OBJECT_MAX
+from zerostor.core.link import format_link, make_hash
+from zerostor.core.record import NoteRecord, ObjectRecord, PackRecord, decode_record, encode_record
+from zerostor.core.shard import Member
+from zerostor.engine.pool import Policy
+from zerostor.engine.write import Progress, Writer
+from zerostor.ports import Clock, MetadataStore, Spool, SpoolEntry
+
+DEFAULT_POLICY = "default"
+_MEMBER_ROOM = KIB
+"""Bytes reserved per object for its row in the member table."""
+
+
+class Ingest:
+    """Stores spool entries. policies: by name; the default one must be there."""
+
+    def __init__(self, writer: Writer, metadata: MetadataStore, spool: Spool,
+                 policies: Mapping[str, Policy], clock: Clock) -> None:
+        self._writer = writer
+        self._metadata = metadata
+        self._spool = spool
+        self._policies = policies
+        self._clock = clock
+
+    def policy_of(self, entry: SpoolEntry) -> Policy:
+        """The policy an entry is stored under; one still arriving is stored under the default.
+
+        Raises SpoolCorrupt for a policy that the config no longer has.
+        """
+        name = entry.upload.policy if entry.upload is not None else DEFAULT_POLICY
+        if name not in self._policies:
+            raise SpoolCorrupt(f"the config has no policy {name!r}, which job {entry.job} needs")
+        return self._policies[name]
+
+    def packable(self, entry: SpoolEntry) -> bool:
+        """Whether the entry is small and complete, so that it can share stripes with others."""
+        return entry.upload is not None and entry.upload.size <= self.pack_limit(
+            self.policy_of(entry))
+
+    def pack_limit(self, policy: Policy) -> int:
+        """Largest object that is packed under `policy`, bytes."""
+        return min(PACK_OBJECT_MAX, policy.stripe_size // 2)
+
+    def pack_room(self, entry: SpoolEntry) -> int:
+        """Bytes of a stripe that `entry` takes in a pack, its row in the member table included."""
+        return _sealed(entry).size + _MEMBER_ROOM
+
+    async def store_object(self, entry: SpoolEntry, progress: Progress) -> str:
+        """Store one entry in stripes of its own; returns its link. Raises as Writer does."""
+        link = await self._committed(entry)
+        if link is not None:
+            return link
+        policy = self.policy_of(entry)
+        metadata_id = (await self._reserve([entry]))[0]
+        stripes = await self._writer.write_object(
+            entry, policy, lambda: _member(metadata_id, entry), progress)
+        upload = _sealed(entry)
+        if upload.policy != policy.name:
+            raise SpoolCorrupt(f"job {entry.job} changed its policy while it arrived")
+        record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,
+                              upload.accepted_ms, stripes=stripes)
+        await self._metadata.commit([(metadata_id, encode_record(record))])
+        return _link(metadata_id, upload)
+
+    async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | ZerostorError]:
+        """Store entries of one policy that fit together as one pack; a link or an error for each.
+        """
+        results: dict[str, str | ZerostorError] = {}
+        fresh: list[SpoolEntry] = []
+        for entry in entries:
+            link = await self._committed(entry)
+            if link is None:
+                fresh.append(entry)
+            else:
+                results[entry.job] = link
+        if fresh:
+            results.update(await self._pack_or_single_out(fresh))
+        return [results[entry.job] for entry in entries]
+
+    async def _pack_or_single_out(
+        self, entries: Sequence[SpoolEntry]
+    ) -> dict[str, str | ZerostorError]:
+        try:
+            return dict(await self._pack(entries))
+        except SpoolCorrupt as error:
+            if len(entries) == 1:
+                return {entries[0].job: error}
+            # One damaged body must not take its neighbours with it.
+            results: dict[str, str | ZerostorError] = {}
+            for entry in entries:
+                results.update(await self._pack_or_single_out([entry]))
+            return results
+        except ZerostorError as error:
+            return {entry.job: error for entry in entries}
+
+    async def _pack(self, entries: Sequence[SpoolEntry]) -> dict[str, str]:
+        policy = self.policy_of(entries[0])
+        *ids, pack_id = await self._reserve(entries, pack=True)
+        members = [(entry, _member(metadata_id, entry))
+                   for entry, metadata_id in zip(entries, ids, strict=True)]
+        stripes, table, placed = await self._writer.write_pack(members, policy, pack_id)
+        pack = PackRecord(stripes, len(placed), table, int(self._clock.now() * 1000))
+        # The log keeps its order through a crash, so no object record outlives its pack's.
+        await self._metadata.commit(
+            [(pack_id, encode_record(pack))]
+            + [(member.metadata_id, encode_record(_packed(member, pack_id))) for member in placed])
+        return {entry.job: _link(metadata_id, _sealed(entry))
+                for entry, metadata_id in zip(entries, ids, strict=True)}
+
+    async def _reserve(self, entries: Sequence[SpoolEntry], *, pack: bool = False) -> list[int]:
+        """Ids for entries, those noted by an earlier attempt kept; with `pack` one more at the
+        end.
+        """
+        new = [entry for entry in entries if entry.note.metadata_id is None]
+        notes = [encode_record(NoteRecord(entry.job)) for entry in new]
+        if pack:
+            notes.append(encode_record(NoteRecord("")))
+        ids = await self._metadata.reserve(notes) if notes else []
+        for entry, metadata_id in zip(new, ids, strict=not pack):
+            entry.note.metadata_id = metadata_id
+        if new:
+            await self._spool.write_notes(new)
+        kept = [_noted(entry) for entry in entries]
+        return [*kept, ids[-1]] if pack else kept
+
+    async def _committed(self, entry: SpoolEntry) -> str | None:
+        """The link, if an earlier attempt got as far as the record."""
+        if entry.note.metadata_id is None:
+            return None
+        stored = await self._metadata.get(entry.note.metadata_id)
+        record = decode_record(stored) if stored is not None else None
+        if isinstance(record, ObjectRecord) and record.job == entry.job:
+            return _link(entry.note.metadata_id, _sealed(entry))
+        if not isinstance(record, NoteRecord) or record.job != entry.job:
+            # The id is not ours (the metadata was replaced under a kept spool): take a new one.
+            entry.note.metadata_id = None
+        return None
+
+
+def _sealed(entry: SpoolEntry) -> Upload:
+    assert entry.upload is not None
+    return entry.upload
+
+
+def _noted(entry: SpoolEntry) -> int:
+    assert entry.note.metadata_id is not None
+    return entry.note.metadata_id
+
+
+def _link(metadata_id: int, upload: Upload) -> str:
+    return format_link(make_hash(upload.content, metadata_id), upload.ext)
+
+
+def _member(metadata_id: int, entry: SpoolEntry) -> Member:
+    upload = _sealed(entry)
+    return Member(metadata_id, upload.content, 0, upload.size, upload.ext, upload.job,
+                  upload.policy, upload.accepted_ms)
+
+
+def _packed(member: Member, pack_id: int) -> ObjectRecord:
+    return ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
+                        member.created_ms, pack=pack_id, offset=member.offset)

@@ -1,0 +1,123 @@
+"""Puts the adapters behind the ports: the only module that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from zerostor import isal
+from zerostor.clock import SystemClock
+from zerostor.config import Config
+from zerostor.core.codec import Codec
+from zerostor.core.errors import SetupError
+from zerostor.core.limits import CELL_SIZE
+from zerostor.core.settings import StoreSettings
+from zerostor.engine.buffers import BufferPool
+from zerostor.engine.catalog import Catalog
+from zerostor.engine.check import Checker
+from zerostor.engine.ingest import Ingest
+from zerostor.engine.pool import Policy, StoreLabels, StorePool
+from zerostor.engine.read import Reader
+from zerostor.engine.write import Writer
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
+from zerostor.queue.redis_streams import RedisJobQueue
+from zerostor.spool.directory import DirectorySpool
+from zerostor.stores.directory import DirectoryStore
+from zerostor.stores.guarded import GuardedStore
+
+READ_CELLS = 96
+"""Cells buffered for all downloads of a process together."""
+READ_WORKSPACES = 4
+"""Stripes being rebuilt at once."""
+WRITE_STRIPES = 5
+"""Stripes being read, encoded and written at once."""
+STORE_CHECK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a process may need; what it does not use costs next to nothing."""
+
+    stores: StorePool
+    policies: dict[str, Policy]
+    metadata: MetadataStore
+    queue: JobQueue
+    spool: Spool
+    catalog: Catalog
+    reader: Reader
+    checker: Checker
+    ingest: Ingest
+    clock: Clock
+    random_bytes: RandomBytes
+
+
+@contextlib.asynccontextmanager
+async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
+    """Open everything in order, close it in reverse. consumer: a unique name of this process."""
+    async with contextlib.AsyncExitStack() as stack:
+        clock = SystemClock()
+        guarded = [GuardedStore(_store(settings), clock) for settings in config.store]
+        for store in guarded:
+            stack.push_async_callback(store.close)
+        stores = StorePool(guarded, _labels(config), random.SystemRandom())
+        codec_for = _codecs()
+        policies = _policies(config, codec_for)
+        metadata = _metadata(config)
+        stack.push_async_callback(metadata.close)
+        queue = RedisJobQueue(config.redis_url, consumer=consumer)
+        stack.push_async_callback(queue.close)
+        spool = DirectorySpool(config.paths.spool)
+        stack.push_async_callback(spool.close)
+        shards = max(policy.shards for policy in policies.values())
+        reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
+                        BufferPool(shards * CELL_SIZE, READ_WORKSPACES), codec_for)
+        writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), os.urandom)
+        checks = asyncio.ensure_future(_check_stores(guarded, clock))
+        stack.callback(checks.cancel)
+        yield Parts(stores, policies, metadata, queue, spool, Catalog(metadata), reader,
+                    Checker(stores, reader), Ingest(writer, metadata, spool, policies, clock),
+                    clock, os.urandom)
+
+
+def _store(settings: StoreSettings) -> DirectoryStore:
+    if settings.folder:
+        return DirectoryStore(settings.name, settings.folder)
+    raise SetupError(f"store {settings.name}: {settings.url} is not a kind of store built yet")
+
+
+def _labels(config: Config) -> dict[str, StoreLabels]:
+    return {settings.name: StoreLabels(settings.labels.get("host", settings.name),
+                                       settings.labels.get("site", settings.name))
+            for settings in config.store}
+
+
+def _codecs() -> Callable[[int, int], Codec]:
+    arithmetic = isal.load()
+
+    @lru_cache(64)
+    def codec_for(data: int, parity: int) -> Codec:
+        return Codec(data, parity, arithmetic)
+
+    return codec_for
+
+
+def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[str, Policy]:
+    return {name: Policy(name, codec_for(policy.data, policy.parity), policy.durable, CELL_SIZE,
+                         tuple(store.name for store in config.store if store.pool == policy.pool))
+            for name, policy in config.policy.items()}
+
+
+def _metadata(config: Config) -> ZdbMetadata:
+    raise NotImplementedError
+
+
+async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:
+    while True:
+        await asyncio.gather(*(store.check() for store in stores), return_exceptions=True)
+        await clock.sleep(STORE_CHECK_SECONDS)
