@@ -101,8 +101,8 @@ class WatchedStore(ShardStore, Protocol):
     def reason(self) -> str:
         """Why it is not UP, for a person."""
 
-    def hedge_after(self) -> float:
-        """Seconds after which a read is slow enough to ask another store as well."""
+    def hedge_after(self, length: int) -> float:
+        """Seconds after which a read of `length` bytes is slow: time to ask another store too."""
 
 
 class MetadataStore(Protocol):

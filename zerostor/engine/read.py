@@ -100,7 +100,7 @@ class Reader:
             raise errors.ObjectUnreadable("the store is down")
         key = shard_key(stripes.key, part.shard)
         try:
-            async with asyncio.timeout(store.hedge_after()):
+            async with asyncio.timeout(store.hedge_after(len(into))):
                 await store.read(key, part.stripe.shard_offset + part.start, into)
         except TimeoutError:
             raise errors.StoreTimeout(f"store {store.name} is slow") from None
@@ -115,7 +115,7 @@ class _Plain:
         self._reader = reader
         self._buffer: memoryview | None = buffer
         name = stripes.stores[part.shard]
-        self._hedge = reader.stores.stores[name].hedge_after()
+        self._hedge = reader.stores.stores[name].hedge_after(part.stripe.cell)
         self._task = asyncio.ensure_future(self._fetch(stripes, name, buffer))
 
     async def views(self) -> list[memoryview]:

@@ -98,7 +98,7 @@ class RebuiltStripe:
         promising = sum(read.hedge_at > now for read in self._pending)
         while candidates and promising < needed:
             shard = candidates.pop(0)
-            hedge = self._stores.stores[self._stripes.stores[shard]].hedge_after()
+            hedge = self._stores.stores[self._stripes.stores[shard]].hedge_after(self._stripe.cell)
             task = asyncio.ensure_future(self._fetch(shard))
             self._pending.append(_Read(task, shard, now + hedge))
             promising += 1
