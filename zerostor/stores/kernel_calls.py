@@ -1,0 +1,65 @@
+"""Linux system calls that Python has no name for. Elsewhere they do nothing, and say so."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+
+_SYNC_FILE_RANGE_WRITE = 2
+_FALLOC_FL_KEEP_SIZE = 1
+_F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM)
+
+
+def _find(name: str, *arguments: type) -> Callable[..., int] | None:
+    """The C library's function `name`, called without the GIL; None where it has none."""
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (AttributeError, OSError, TypeError):
+        return None
+    function.argtypes = arguments
+    function.restype = ctypes.c_int
+    call: Callable[..., int] = function
+    return call
+
+
+_sync_file_range = _find(
+    "sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint
+)
+# The plain name takes a 32-bit offset on 32-bit machines; the 64 one is in glibc and musl alike.
+_fallocate = _find("fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the disk to start on these bytes now. Promises nothing; errors show up in fsync."""
+    if _sync_file_range is not None:
+        _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
+def reserve(fd: int, length: int) -> bool:
+    """Set blocks aside for the first `length` bytes; the size of the file stays.
+
+    False where the filesystem cannot. Raises OSError, ENOSPC or EDQUOT above all.
+    """
+    if _fallocate is None or length == 0:
+        return False
+    if _fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, length) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def flush(fd: int) -> None:
+    """Return when the bytes of the file, and what is needed to find them, survive a power cut."""
+    if _F_FULLFSYNC is not None:  # macOS: its fsync stops at the cache of the drive
+        fcntl.fcntl(fd, _F_FULLFSYNC)
+    elif sys.platform == "linux":
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
