@@ -23,6 +23,7 @@ COMMANDS = {
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
     "zdb": "gateway.commands.zdb",
+    "redis": "gateway.commands.redis",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

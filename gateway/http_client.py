@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import json
 import os
 import select
@@ -145,7 +144,7 @@ def _send_file(
 
 def _send_stream(connection: http.client.HTTPConnection, body: IO[bytes], advance: Advance) -> None:
     block = memoryview(bytearray(BLOCK))
-    raw: io.RawIOBase = getattr(body, "raw", body)
+    raw: Any = getattr(body, "raw", body)
     while (count := raw.readinto(block) or 0) and not _answered(connection):
         connection.sock.sendall(b"%x\r\n" % count)
         connection.sock.sendall(block[:count])
@@ -168,7 +167,8 @@ def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
     if response.status < 400:
         return answer
     text = body[:200].decode(errors="replace").strip()
-    detail = answer.get("detail") or answer.get("title") or text or response.reason
+    problems = "; ".join(str(problem) for problem in answer.get("problems") or [])
+    detail = answer.get("detail") or answer.get("title") or problems or text or response.reason
     raise Refused(
         response.status, str(answer.get("code", "")), f"{detail} (HTTP {response.status})"
     )

@@ -15,6 +15,7 @@ from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.codec import Codec
 from zerostor.core.errors import SetupError
+from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.buffers import BufferPool
@@ -115,6 +116,17 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
 
 def _metadata(config: Config) -> ZdbMetadata:
     raise NotImplementedError
+
+
+async def try_stores(config: Config) -> dict[str, str]:
+    """By name: why the store does not serve, empty when it does."""
+    clock = SystemClock()
+    found = {}
+    for settings in config.store:
+        store = GuardedStore(_store(settings), clock)
+        found[settings.name] = "" if await store.check() is StoreState.UP else store.reason
+        await store.close()
+    return found
 
 
 async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:

@@ -16,8 +16,8 @@ import click
 
 from gateway.commands.links import read_link
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.http_client import BLOCK, Client
 from gateway.commands.progress import Bar, transfer_bars
+from gateway.http_client import BLOCK, Client
 from zerostor.core.errors import DataError
 from zerostor.core.link import Hash
 from zerostor.core.units import size_text

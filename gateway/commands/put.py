@@ -11,9 +11,9 @@ from typing import IO, Any
 import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
+from gateway.commands.progress import Bar, transfer_bars
 from gateway.commands.waiting import STEP, follow, link_of
 from gateway.http_client import Client
-from gateway.commands.progress import Bar, transfer_bars
 from zerostor.core.errors import ZerostorError
 from zerostor.core.link import extension_of, parse_extension
 from zerostor.core.units import size_text

@@ -173,6 +173,19 @@ def split_password(url: str) -> tuple[str, str]:
     return _USER_INFO.sub(f"{user}@" if user else "", url, count=1), urllib.parse.unquote(password)
 
 
+def join_password(url: str, password: Secret) -> str:
+    """The reverse of `split_password`, for the client that connects; show it to nobody."""
+    if not password:
+        return url
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{user if at else ''}:{_quoted(password)}@{place}"
+
+
+def _quoted(password: Secret) -> str:
+    return urllib.parse.quote(password.reveal(), safe="")
+
+
 def check_gateway(gateway: GatewaySettings) -> None:
     """Raise SetupError for values that cannot work."""
     if gateway.max_upload < 1:

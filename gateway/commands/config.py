@@ -1,0 +1,80 @@
+"""`zerostor config`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import json_option, print_json, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+
+
+@click.command("config", short_help="Show the effective settings, and try each store.")
+@click.option("--no-probe", is_flag=True, help="Do not try the stores.")
+@json_option
+@settings_options
+def command(no_probe: bool, as_json: bool, folder: Path | None, file: Path | None) -> None:
+    """Show what is in force after file and environment, secrets masked, and try each store.
+
+    Exit code 1 if a store does not serve.
+
+    \b
+    Examples:
+      zerostor config
+      ZEROSTOR_GATEWAY_MAX_UPLOAD=1GB zerostor config --json
+    """
+    from zerostor.config import effective
+
+    config = read_settings(folder, file)
+    settings = effective(config)
+    problems = {} if no_probe else asyncio.run(_problems(config))
+    if as_json:
+        tried = (
+            {} if no_probe else {"stores": {name: text or "ok" for name, text in problems.items()}}
+        )
+        print_json({"source": str(config.source or ""), **settings, **tried})
+    else:
+        click.echo(f"# from {config.source or 'the defaults'}, and the environment")
+        _print_settings(settings)
+        for name, text in problems.items():
+            click.echo(f"# store {name}: {text or 'ok'}")
+    if any(problems.values()):
+        raise click.exceptions.Exit(1)
+
+
+async def _problems(config: Config) -> dict[str, str]:
+    from zerostor.wiring import try_stores
+
+    return await try_stores(config)
+
+
+def _print_settings(settings: dict[str, object]) -> None:
+    """As TOML that could be a settings file (except for the paths, which follow from DATA)."""
+    for section, table in settings.items():
+        named = table if isinstance(table, dict) else {}
+        if section == "policy":
+            for name, policy in named.items():
+                _print_table(f"[policy.{name}]", policy)
+        elif isinstance(table, list):
+            for store in table:
+                _print_table(f"[[{section}]]", store)
+        else:
+            _print_table(f"[{section}]", named, comment=section == "paths")
+
+
+def _print_table(head: str, table: dict[str, object], *, comment: bool = False) -> None:
+    mark = "# " if comment else ""
+    click.echo(f"{mark}{head}")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            inside = ", ".join(f"{name} = {json.dumps(text)}" for name, text in value.items())
+            click.echo(f"{mark}{key} = {{ {inside} }}")
+        else:
+            click.echo(f"{mark}{key} = {json.dumps(value, ensure_ascii=False)}")
+    click.echo()

@@ -1,0 +1,83 @@
+"""`zerostor stores`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.commands.options import (
+    json_option,
+    print_json,
+    read_settings,
+    server_option,
+    settings_options,
+)
+from gateway.commands.tables import print_table
+from gateway.http_client import Client
+from zerostor.core.errors import SetupError
+from zerostor.core.units import size_text
+
+
+@click.group("stores", invoke_without_command=True, short_help="See the stores; start a new one.")
+@json_option
+@server_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, client: Client) -> None:
+    """Show each store: whether it is up, why not, and its room.
+
+    \b
+    Examples:
+      zerostor stores
+      zerostor stores init nas-1     start with an empty folder, on purpose
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    answer = client.ask("/api/stores", wait=30.0)
+    if as_json:
+        print_json(answer)
+        return
+    rows = [_row(store) for store in answer.get("stores") or []]
+    print_table(["store", "pool", "state", "free", "total", "labels", "place", ""], rows)
+
+
+def _row(store: dict[str, Any]) -> list[object]:
+    labels = store.get("labels") or {}
+    return [
+        store.get("name"),
+        store.get("pool"),
+        store.get("state"),
+        *("" if store.get(key) is None else size_text(store[key]) for key in ("free", "total")),
+        ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        store.get("url"),
+        store.get("reason"),
+    ]
+
+
+@command.command("init", short_help="Start stores with an empty folder.")
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All folders of the settings.")
+@settings_options
+def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | None) -> None:
+    """Make the folder of each store NAME, and mark it as that store's.
+
+    zerostor writes only into folders so marked: a disk that is not mounted looks like an empty
+    folder, and must not be filled. So a store that lost its disk is started again by hand, here.
+
+    \b
+    Examples:
+      zerostor stores init 07              the disk of 07 was replaced
+      zerostor stores init --all --config zerostor.toml
+    """
+    config = read_settings(folder, file)
+    from zerostor.stores.folder_marker import initialise
+
+    if bool(names) == every:
+        raise click.UsageError("name the stores, or give --all")
+    folders = {store.name: store.folder for store in config.store if store.folder}
+    for name in folders if every else names:
+        if name not in folders:
+            raise SetupError(f"the settings have no folder store named {name!r}")
+        initialise(folders[name], name)
+        click.echo(f"{name}: {folders[name]} is ready")

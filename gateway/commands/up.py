@@ -1,0 +1,147 @@
+"""`zerostor up`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from gateway.commands.options import listen_option, read_settings, settings_options
+from gateway.http_client import Client
+from zerostor.core.errors import ZerostorError
+
+if TYPE_CHECKING:
+    from gateway.supervisor import Child
+    from zerostor.config import Config
+
+STORES_MARKER = ".started"
+"""In DATA/stores once the default stores were made; they are never made again by themselves."""
+IMPATIENT = 10.0
+"""Seconds between saying what still keeps us from being ready."""
+
+
+@click.command("up", short_help="Run everything here: gateway, worker, metadata, Redis, 20 stores.")
+@settings_options
+@listen_option
+def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
+    """Run a whole zerostor under one folder, and stop it with Ctrl-C.
+
+    Processes that die are started again. Their logs are in DATA/logs.
+
+    \b
+    Examples:
+      zerostor up                                   data in ./data, page on 127.0.0.1:8080
+      zerostor up --data /srv/zerostor --listen 0.0.0.0:80
+      REDIS_URL=redis://redis:6379 zerostor up      use that Redis, start none
+    """
+    config = read_settings(folder, file, listen)
+    from gateway.folder import free_address, make_folders, only_one
+    from gateway.supervisor import Supervisor
+
+    make_folders(config.paths)
+    with only_one(config.paths):
+        address = free_address(config.gateway.listen)
+        gateway = msgspec.structs.replace(config.gateway, listen=address)
+        config = msgspec.structs.replace(config, gateway=gateway)
+        start_stores(config)
+        supervisor = Supervisor(children(config), config.paths.logs, click.echo)
+        supervisor.run(Watch(config).ready)
+    click.echo("stopped")
+
+
+def start_stores(config: Config) -> None:
+    """Make the default stores on the first start; later only warn about those that are gone."""
+    from zerostor.stores.folder_marker import MARKER, initialise
+
+    marker = config.paths.stores / STORES_MARKER
+    if config.own_stores and not marker.exists():
+        for store in config.store:
+            initialise(store.folder, store.name)
+        marker.touch()
+    for store in config.store:
+        if store.folder and not (Path(store.folder) / MARKER).exists():
+            click.echo(
+                f"warning: store {store.name} is not at {store.folder}: mount its disk, or start it"
+                f" empty with `zerostor stores init {store.name}`"
+            )
+
+
+def children(config: Config) -> list[Child]:
+    """The processes of this configuration, in the order of starting."""
+    from gateway.supervisor import Child
+
+    here = Path(__file__).resolve().parents[2]
+    # -P: a folder or file of ours in the current directory must not be imported in our place.
+    python = [sys.executable, *([] if here == Path.cwd() else ["-P"]), "-m", "gateway"]
+    settings = ["--data", str(config.paths.root)]
+    settings += ["--config", str(config.source)] if config.source else []
+    kept = []
+    if config.redis.embedded:
+        kept.append(Child("redis", [*python, "redis", *settings], signal.SIGTERM))
+    if config.metadata.embedded:
+        kept.append(Child("zdb", [*python, "zdb", *settings]))
+    for number in range(config.worker.processes):
+        name = "worker" if config.worker.processes == 1 else f"worker-{number + 1}"
+        kept.append(Child(name, [*python, "worker", *settings]))
+    listen = ["--listen", str(config.gateway.listen)]
+    kept.append(Child("gateway", [*python, "gateway", *settings, *listen]))
+    return kept
+
+
+class Watch:
+    """Asks the gateway whether it is ready, and prints the screen once it is."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._client = Client(f"http://{config.gateway.listen.reachable}")
+        self._start = self._told = time.monotonic()
+
+    def ready(self) -> bool:
+        """True from the first time that an upload would work."""
+        try:
+            self._client.ask("/readyz", wait=-28.0)
+        except ZerostorError as error:
+            now = time.monotonic()
+            if now - self._told >= IMPATIENT:
+                self._told = now
+                click.echo(f"not ready after {now - self._start:.0f} s: {error}")
+            return False
+        self._show(time.monotonic() - self._start)
+        return True
+
+    def _show(self, seconds: float) -> None:
+        config, url = self._config, self._config.gateway.public_url or self._client.url
+        policy = config.policy["default"]
+        redis = "embedded" if config.redis.embedded else config.redis.url
+        lines = {
+            "page": click.style(url, bold=True),
+            "data": str(config.paths.root),
+            "stores": self._stores(),
+            "policy": f"{policy.data} + {policy.parity} shards, stored once {policy.durable} are on"
+            f" disk; any {policy.parity} stores may be lost",
+            "redis": redis,
+            "logs": str(config.paths.logs),
+        }
+        click.echo(
+            f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n"
+        )
+        for name, text in lines.items():
+            click.echo(f"  {click.style(f'{name:<8}', dim=True)}{text}")
+        there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
+        click.echo(f"\n  zerostor put photo.jpg{there}")
+        click.echo(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
+        click.echo("\n  Ctrl-C stops it.\n")
+
+    def _stores(self) -> str:
+        try:
+            stores: list[dict[str, Any]] = self._client.ask("/api/stores")["stores"]
+        except (ZerostorError, KeyError) as error:
+            return f"{len(self._config.store)} ({error})"
+        down = [str(store.get("name")) for store in stores if store.get("state") != "up"]
+        counted = f"{len(stores) - len(down)} of {len(stores)} up"
+        return f"{counted}; not up: {', '.join(down)}" if down else counted

@@ -1,0 +1,80 @@
+"""What must be right before a process starts: the DATA folder, its lock, the port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from zerostor.config import Paths
+from zerostor.core.errors import SetupError
+from zerostor.core.units import Address
+
+
+def make_folders(paths: Paths) -> None:
+    """Create what is missing under DATA, and prove that it can be written. Raises SetupError."""
+    folders = (paths.root, paths.spool, paths.metadata, paths.redis, paths.logs, paths.run)
+    for folder in folders:
+        try:
+            folder.mkdir(mode=0o700, parents=folder is paths.root, exist_ok=True)
+            probe = folder / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise SetupError(
+                f"cannot write in {folder} ({error.strerror}): make it writable for this user,"
+                " or choose another folder with --data DIR"
+            ) from error
+    _check_private(paths.run)
+
+
+def _check_private(run: Path) -> None:
+    """The sockets' folder may lie in a place where others could have made it first."""
+    found = os.lstat(run)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SetupError(f"{run} belongs to someone else: remove it, or set XDG_RUNTIME_DIR")
+    if found.st_mode & 0o077:
+        os.chmod(run, 0o700)
+
+
+@contextlib.contextmanager
+def only_one(paths: Paths) -> Iterator[None]:
+    """Hold DATA for this process while the block runs. Raises SetupError if another one does."""
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise SetupError(
+                f"{paths.root} is in use by another `zerostor up` (process {holder}):"
+                " stop that one, or give this one its own folder with --data DIR"
+            ) from None
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def free_address(address: Address) -> Address:
+    """The same, port 0 replaced by a free one. Raises SetupError where nothing could listen."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            return Address(address.host, trial.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use by another program: stop it, or choose another port"
+        elif error.errno == errno.EACCES:
+            reason = "may not be used by this user: choose a port above 1023"
+        else:
+            reason = f"cannot be used ({error.strerror or error}): choose another"
+        raise SetupError(f"{address} {reason} with --listen HOST:PORT") from error
