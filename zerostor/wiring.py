@@ -24,6 +24,7 @@ from zerostor.engine.check import Checker
 from zerostor.engine.ingest import Ingest
 from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
+from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
@@ -34,7 +35,7 @@ from zerostor.stores.guarded import GuardedStore
 
 READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
-READ_WORKSPACES = 4
+REBUILDS = 4
 """Stripes being rebuilt at once."""
 WRITE_STRIPES = 5
 """Stripes being read, encoded and written at once."""
@@ -77,7 +78,7 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         stack.push_async_callback(spool.close)
         shards = max(policy.shards for policy in policies.values())
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
-                        BufferPool(shards * CELL_SIZE, READ_WORKSPACES), codec_for)
+                        Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), os.urandom)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)

@@ -22,6 +22,11 @@ class BufferPool:
         self._allocated = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def lent(self) -> int:
+        """Buffers that are out now."""
+        return self._allocated - len(self._free)
+
     def try_acquire(self) -> memoryview | None:
         """A buffer if one is free now and nobody has waited longer."""
         return None if self._waiters else self._take()

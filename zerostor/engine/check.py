@@ -7,7 +7,13 @@ import enum
 from dataclasses import dataclass, field
 
 from zerostor.core.checksum import ContentHasher, cell_checksum
-from zerostor.core.errors import BackendError, DataError, ObjectUnreadable, ShardCorrupt, ShardMissing
+from zerostor.core.errors import (
+    BackendError,
+    DataError,
+    ObjectUnreadable,
+    ShardCorrupt,
+    ShardMissing,
+)
 from zerostor.core.layout import Stripe
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import END_SIZE, decode_trailer, shard_key, trailer_size

@@ -5,7 +5,7 @@ Two ways through a stripe, chosen anew for each:
 - plain: the wanted data cells are fetched a few ahead of the client, each verified against the
   record before a byte of it leaves. Nothing is decoded; a range touches only its cells.
 - rebuilt: when a wanted cell is known to be missing, wrong or slow, any `data` good cells of the
-  stripe are loaded, verified and decoded in a workspace, and sent from there.
+  stripe are loaded, verified and decoded, and sent from there.
 
 A cell that fails or is slower than its store's hedge time makes the reader go the second way from
 that byte on, so a dead store costs one hedge time per object and not one timeout per cell. A small
@@ -29,7 +29,7 @@ from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Located
 from zerostor.engine.pool import StorePool
-from zerostor.engine.rebuild import RebuiltStripe
+from zerostor.engine.rebuild import RebuiltStripe, Workshop
 
 _log = logging.getLogger(__name__)
 
@@ -38,13 +38,13 @@ WINDOW = 6
 
 
 class Reader:
-    """Reads objects. cells: buffers of one cell; workspaces: of all cells of a stripe."""
+    """Reads objects. cells: buffers of one cell each, shared by all reads of the process."""
 
-    def __init__(self, stores: StorePool, cells: BufferPool, workspaces: BufferPool,
+    def __init__(self, stores: StorePool, cells: BufferPool, workshop: Workshop,
                  codec_for: Callable[[int, int], Codec]) -> None:
         self.stores = stores
         self.cells = cells
-        self.workspaces = workspaces
+        self.workshop = workshop
         self.codec_for = codec_for
 
     async def small(self, located: Located) -> bytes | None:
@@ -77,11 +77,11 @@ class Reader:
         finally:
             run.close()
 
-    def rebuild(self, stripes: StripeSet, wanted: Sequence[CellRange], bad: set[int],
-                workspace: memoryview) -> RebuiltStripe:
-        """Begin to load one stripe around `bad` shards."""
+    def rebuild(self, stripes: StripeSet, wanted: Sequence[CellRange],
+                bad: set[int]) -> RebuiltStripe:
+        """Begin to load one stripe around `bad` shards; the workshop has been entered."""
         codec = self.codec_for(stripes.data, stripes.parity)
-        return RebuiltStripe(self.stores, codec, self.workspaces, stripes, wanted, bad, workspace)
+        return RebuiltStripe(self.stores, codec, self.workshop, stripes, wanted, bad)
 
     async def _read_parts(self, stripes: StripeSet, parts: list[CellRange],
                           body: memoryview) -> None:
@@ -136,7 +136,11 @@ class _Plain:
         """Give the buffer back, now or when the fetch has ended."""
         if self._buffer is not None:
             buffer, self._buffer = self._buffer, None
-            self._task.add_done_callback(lambda task: _give_back(self._reader.cells, buffer, task))
+            if self._task.done():
+                _give_back(self._reader.cells, buffer, self._task)
+            else:
+                self._task.add_done_callback(
+                    lambda task: _give_back(self._reader.cells, buffer, task))
 
     async def _fetch(self, stripes: StripeSet, name: str, buffer: memoryview) -> None:
         stripe, shard = self.part.stripe, self.part.shard
@@ -167,11 +171,13 @@ class _Run:
             segment = self._window[0]
             try:
                 views = await segment.views()
-            except (errors.BackendError, errors.CellCorrupt) as error:
+            except (errors.BackendError, errors.DataError) as error:
                 if not isinstance(segment, _Plain):
                     raise
                 self._go_around(segment.part.shard, error)
                 continue
+            if isinstance(segment, RebuiltStripe):
+                self._bad.update(segment.failures)
             for view in views:
                 yield view
                 self._position += len(view)
@@ -197,23 +203,29 @@ class _Run:
         while len(self._window) < WINDOW and self._ahead < self._end:
             part = next(self._layout.cells(self._ahead, self._end))
             wanted = self._wanted_of_stripe(part)
+            segment: _Plain | RebuiltStripe | None
             if any(self._is_bad(cell.shard) for cell in wanted):
-                pool = self._reader.workspaces
-                # One rebuilt stripe ahead at most: a workspace is as large as twenty cells.
-                if any(isinstance(segment, RebuiltStripe) for segment in self._window):
-                    return
-                buffer = await pool.acquire() if not self._window else pool.try_acquire()
-                if buffer is None:
-                    return
-                self._window.append(self._reader.rebuild(self._stripes, wanted, self._bad, buffer))
-                self._ahead += sum(cell.end - cell.start for cell in wanted)
+                segment, length = await self._rebuilt(wanted), sum(map(_length, wanted))
             else:
-                pool = self._reader.cells
-                buffer = await pool.acquire() if not self._window else pool.try_acquire()
-                if buffer is None:
-                    return
-                self._window.append(_Plain(self._reader, self._stripes, part, buffer))
-                self._ahead += part.end - part.start
+                segment, length = await self._plain(part), _length(part)
+            if segment is None:
+                return
+            self._window.append(segment)
+            self._ahead += length
+
+    async def _plain(self, part: CellRange) -> _Plain | None:
+        """Start on a cell; None if it would have to wait for memory while others can be sent."""
+        cells = self._reader.cells
+        buffer = cells.try_acquire() if self._window else await cells.acquire()
+        return None if buffer is None else _Plain(self._reader, self._stripes, part, buffer)
+
+    async def _rebuilt(self, wanted: list[CellRange]) -> RebuiltStripe | None:
+        """Start on a stripe; at most one ahead, since it is as large as all its cells."""
+        ahead = any(isinstance(segment, RebuiltStripe) for segment in self._window)
+        if ahead or (self._window and self._reader.workshop.busy):
+            return None
+        await self._reader.workshop.enter()
+        return self._reader.rebuild(self._stripes, wanted, self._bad)
 
     def _wanted_of_stripe(self, first: CellRange) -> list[CellRange]:
         stripe_end = min(self._end, first.stripe.offset + first.stripe.size)
@@ -221,6 +233,10 @@ class _Run:
 
     def _is_bad(self, shard: int) -> bool:
         return shard in self._bad or self._reader.stores.usable(self._stripes.stores[shard]) is None
+
+
+def _length(part: CellRange) -> int:
+    return part.end - part.start
 
 
 def _give_back(pool: BufferPool, buffer: memoryview, task: asyncio.Task[None]) -> None:

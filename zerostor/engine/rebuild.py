@@ -1,4 +1,4 @@
-"""One stripe from any `data` good cells: loaded, verified, decoded in a workspace."""
+"""One stripe from any `data` good cells: loaded, verified, decoded in buffers of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 from zerostor.core.checksum import cell_checksum
 from zerostor.core.codec import Codec
-from zerostor.core.errors import BackendError, CellCorrupt, ObjectUnreadable, StoreTimeout
+from zerostor.core.errors import (
+    BackendError,
+    CellCorrupt,
+    ObjectUnreadable,
+    ShardCorrupt,
+    StoreTimeout,
+)
 from zerostor.core.health import StoreState
 from zerostor.core.layout import CellRange
 from zerostor.core.record import StripeSet
@@ -25,37 +31,76 @@ class _Read(NamedTuple):
     hedge_at: float
 
 
+class Workshop:
+    """Bounds the rebuilding of a process: `benches` stripes at once, each with its own cells."""
+
+    def __init__(self, cell_size: int, shards: int, benches: int) -> None:
+        """cell_size, shards: of the largest policy. A stripe reads at most `shards` cells and
+        decodes fewer."""
+        self.cells = BufferPool(cell_size, 2 * shards * benches)
+        self._benches = asyncio.Semaphore(benches)
+
+    @property
+    def busy(self) -> bool:
+        """Whether `enter` would wait."""
+        return self._benches.locked()
+
+    async def enter(self) -> None:
+        """Wait for a bench."""
+        await self._benches.acquire()
+
+    def leave(self) -> None:
+        """Free the bench."""
+        self._benches.release()
+
+    def cell(self, size: int) -> memoryview:
+        """A buffer whose first `size` bytes are for a cell. Only between `enter` and `leave`."""
+        buffer = self.cells.try_acquire()
+        # An object may have been stored under a policy with more shards than today's.
+        return memoryview(bytearray(max(size, self.cells.size))) if buffer is None else buffer
+
+    def give_back(self, buffer: memoryview, *, clean: bool) -> None:
+        """clean: nothing can write into it any more."""
+        if not isinstance(buffer.obj, bytearray):
+            (self.cells.release if clean else self.cells.discard)(buffer)
+
+
 class RebuiltStripe:
     """The wanted cells of one stripe, however many of its stores are gone, lying or hanging.
 
     wanted: cells of one stripe. bad: shards that failed lately, asked only when nothing else is
-    left. buffer: a workspace of `pool` with room for all cells of the stripe.
+    left. The caller has entered the workshop; `close` leaves it.
     """
 
-    def __init__(self, stores: StorePool, codec: Codec, pool: BufferPool, stripes: StripeSet,
-                 wanted: Sequence[CellRange], bad: set[int], buffer: memoryview) -> None:
+    def __init__(self, stores: StorePool, codec: Codec, workshop: Workshop, stripes: StripeSet,
+                 wanted: Sequence[CellRange], bad: set[int]) -> None:
         self._stores = stores
         self._codec = codec
-        self._pool = pool
+        self._workshop = workshop
         self._stripes = stripes
         self._stripe = wanted[0].stripe
         self._wanted = wanted
         self._bad = set(bad)
-        self._buffer = buffer
         self._pending: list[_Read] = []
-        self._dirty = False
+        self._buffers: dict[int, memoryview] = {}
+        self._outputs: list[memoryview] = []
+        self._stuck: set[int] = set()
         self.failures: dict[int, str] = {}
+        """Shard to reason, of all that could not be had or were slow."""
         self._work = asyncio.ensure_future(self._load())
 
     async def views(self) -> list[memoryview]:
         """The wanted bytes, verified or decoded from verified cells. Raises ObjectUnreadable."""
-        # Shielded: its threads fill the workspace, so it must end before that is lent again.
+        # Shielded: its threads fill the buffers, so it must end before those are lent again.
         cells = await asyncio.shield(self._work)
         return [cells[part.shard][part.start : part.end] for part in self._wanted]
 
     def close(self) -> None:
-        """Give the workspace back, once nothing can write into it any more."""
-        self._stores.later(self._release())
+        """Give the buffers back, once nothing can write into them any more."""
+        if self._work.done():
+            self._release(self._work)
+        else:
+            self._work.add_done_callback(self._release)
 
     async def _load(self) -> dict[int, memoryview]:
         good: dict[int, memoryview] = {}
@@ -66,12 +111,13 @@ class RebuiltStripe:
                 raise ObjectUnreadable(self._too_few(len(good)))
             await self._wait(hedging=bool(candidates))
             self._harvest(good)
+        for read in self._pending:
+            self.failures.setdefault(read.shard, "slow")
         missing = [part.shard for part in self._wanted if part.shard not in good]
         if missing:
-            # A slow read may still write into its slot, so what is decoded for it goes elsewhere.
-            slow = {read.shard for read in self._pending}
-            outputs = [memoryview(bytearray(self._stripe.cell)) if shard in slow
-                       else self._slot(shard) for shard in missing]
+            cell = self._stripe.cell
+            self._outputs = [self._workshop.cell(cell) for _ in missing]
+            outputs = [output[:cell] for output in self._outputs]
             await asyncio.to_thread(self._codec.rebuild, good, missing, outputs)
             good.update(zip(missing, outputs, strict=True))
         return good
@@ -98,9 +144,10 @@ class RebuiltStripe:
         promising = sum(read.hedge_at > now for read in self._pending)
         while candidates and promising < needed:
             shard = candidates.pop(0)
-            hedge = self._stores.stores[self._stripes.stores[shard]].hedge_after(self._stripe.cell)
-            task = asyncio.ensure_future(self._fetch(shard))
-            self._pending.append(_Read(task, shard, now + hedge))
+            store = self._stores.stores[self._stripes.stores[shard]]
+            buffer = self._buffers[shard] = self._workshop.cell(self._stripe.cell)
+            task = asyncio.ensure_future(self._fetch(shard, buffer[: self._stripe.cell]))
+            self._pending.append(_Read(task, shard, now + store.hedge_after(self._stripe.cell)))
             promising += 1
 
     async def _wait(self, *, hedging: bool) -> None:
@@ -116,37 +163,36 @@ class RebuiltStripe:
         for read in ended:
             error = read.task.exception()
             if error is None:
-                good[read.shard] = self._slot(read.shard)
-            elif isinstance(error, BackendError | CellCorrupt):
+                good[read.shard] = self._buffers[read.shard][: self._stripe.cell]
+            elif isinstance(error, BackendError | CellCorrupt | ShardCorrupt):
                 self.failures[read.shard] = str(error)
-                # The store gave up waiting; its thread may not have.
-                self._dirty |= isinstance(error, StoreTimeout)
+                if isinstance(error, StoreTimeout):
+                    # The store gave up waiting; its thread may not have.
+                    self._stuck.add(read.shard)
             else:
                 raise error
 
-    async def _fetch(self, shard: int) -> None:
+    async def _fetch(self, shard: int, cell: memoryview) -> None:
         stripe, name = self._stripe, self._stripes.stores[shard]
-        cell = self._slot(shard)
         await self._stores.stores[name].read(
             shard_key(self._stripes.key, shard), stripe.shard_offset, cell)
         found = await asyncio.to_thread(cell_checksum, cell)
         if found != self._stripes.checksum(stripe.number, shard):
             raise CellCorrupt(f"cell {stripe.number} of shard {shard} on store {name} is corrupt")
 
-    def _slot(self, shard: int) -> memoryview:
-        cell = self._stripe.cell
-        return self._buffer[shard * cell : (shard + 1) * cell]
-
     def _too_few(self, good: int) -> str:
         why = "; ".join(f"shard {shard}: {reason}"
                         for shard, reason in sorted(self.failures.items()))
         return f"{good} good cells where {self._codec.data} are needed ({why})"
 
-    async def _release(self) -> None:
-        await asyncio.gather(self._work, return_exceptions=True)
-        ended = await asyncio.gather(*(read.task for read in self._pending),
-                                     return_exceptions=True)
-        if self._dirty or any(isinstance(error, StoreTimeout) for error in ended):
-            self._pool.discard(self._buffer)
-        else:
-            self._pool.release(self._buffer)
+    def _release(self, work: asyncio.Task[dict[int, memoryview]]) -> None:
+        if not work.cancelled():
+            work.exception()
+        for read in self._pending:
+            self._stuck.add(read.shard)
+            read.task.cancel()
+        for shard, buffer in self._buffers.items():
+            self._workshop.give_back(buffer, clean=shard not in self._stuck)
+        for output in self._outputs:
+            self._workshop.give_back(output, clean=True)
+        self._workshop.leave()

@@ -1,0 +1,89 @@
+"""The real engine over twenty stores in memory and a real spool, in one process."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from zerostor.metadata.memory import MemoryMetadata
+
+from zerostor.clock import SystemClock
+from zerostor.core.codec import Codec
+from zerostor.core.jobs import Upload
+from zerostor.core.link import parse_link
+from zerostor.engine.buffers import BufferPool
+from zerostor.engine.catalog import Catalog, Located
+from zerostor.engine.check import Checker
+from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
+from zerostor.engine.pool import Policy, StorePool
+from zerostor.engine.read import Reader
+from zerostor.engine.rebuild import Workshop
+from zerostor.engine.write import Writer
+from zerostor.ports import ShardStore, SpoolEntry
+from zerostor.spool.directory import DirectorySpool
+from zerostor.stores.guarded import GuardedStore
+from zerostor.stores.memory import MemoryStore
+
+
+class Grid:
+    """data + parity over `count` stores. wrap: makes a store faulty, given its memory store."""
+
+    def __init__(self, folder: Path, *, data: int = 16, parity: int = 4, durable: int = 18,
+                 count: int = 20, cell: int = 4096, seed: int = 1,
+                 wrap: Callable[[MemoryStore], ShardStore] = lambda store: store) -> None:
+        self.rng = random.Random(seed)
+        self.memory = {f"{n:02d}": MemoryStore(f"{n:02d}") for n in range(count)}
+        self.wrapped = {name: wrap(store) for name, store in self.memory.items()}
+        self.guarded = {name: GuardedStore(store, SystemClock())
+                        for name, store in self.wrapped.items()}
+        codec_for = lru_cache(lambda k, m: Codec(k, m))
+        self.policy = Policy(DEFAULT_POLICY, codec_for(data, parity), durable, cell,
+                             tuple(self.memory))
+        self.pool = StorePool(list(self.guarded.values()), {}, self.rng)
+        self.metadata = MemoryMetadata()
+        self.spool = DirectorySpool(folder / "spool", reserve=0)
+        self.stripes = BufferPool((data + parity) * cell, 4)
+        self.cells = BufferPool(cell, 16)
+        self.workshop = Workshop(cell, data + parity, 2)
+        self.writer = Writer(self.pool, self.stripes, os.urandom)
+        self.ingest = Ingest(self.writer, self.metadata, self.spool, {DEFAULT_POLICY: self.policy},
+                             SystemClock())
+        self.catalog = Catalog(self.metadata)
+        self.reader = Reader(self.pool, self.cells, self.workshop, codec_for)
+        self.checker = Checker(self.pool, self.reader)
+
+    async def accept(self, body: bytes, ext: str = "bin") -> str:
+        """Spool a body as the gateway does; returns its job."""
+        job = os.urandom(16).hex()
+        writer = await self.spool.create(job, len(body))
+        upload = Upload(job, ext, DEFAULT_POLICY, 1_700_000_000_000)
+        await writer.seal([body], upload, durable=False)
+        await writer.close()
+        return job
+
+    async def entry(self, job: str) -> SpoolEntry:
+        """Take one entry."""
+        entry, = await self.spool.open([job])
+        if isinstance(entry, Exception):
+            raise entry
+        return entry
+
+    async def store(self, body: bytes) -> str:
+        """Store a body in stripes of its own; returns the link."""
+        entry = await self.entry(await self.accept(body))
+        link = await self.ingest.store_object(entry, lambda _: None)
+        await self.spool.finish([(entry, link)])
+        return link
+
+    async def locate(self, link: str) -> Located:
+        """Where its bytes are."""
+        return await self.catalog.find(parse_link(link)[0])
+
+    async def read(self, link: str, start: int = 0, end: int | None = None) -> bytes:
+        """The careful way."""
+        located = await self.locate(link)
+        end = located.record.size if end is None else end
+        return b"".join([bytes(view) async for view in self.reader.stream(located, start, end)])

@@ -1,0 +1,251 @@
+"""The real engine in one process: any four stores gone, lying, truncated, slow or hanging."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.grid import Grid
+from zerostor.core.errors import NotEnoughStores, ObjectUnreadable, SpoolCorrupt, UnknownObject
+from zerostor.core.link import make_hash, parse_link
+from zerostor.core.record import ObjectRecord, PackRecord, decode_record
+from zerostor.engine.check import ShardState
+from zerostor.stores.memory import MemoryStore
+
+CELL = 4096
+SIZES = [1, 63, 64, 1000, 16 * 64, CELL * 16 - 1, CELL * 16, CELL * 16 + 1, CELL * 16 * 3 + 777]
+
+
+def body_of(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed * 1_000_003 + size).randbytes(size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_goes_in_comes_out(tmp_path: Path, size: int) -> None:
+    grid = Grid(tmp_path)
+    body = body_of(size)
+    link = await grid.store(body)
+    assert await grid.read(link) == body
+    assert await grid.reader.small(await grid.locate(link)) == body
+    await asyncio.sleep(0)
+    assert (grid.cells.lent, grid.workshop.cells.lent, grid.stripes.lent) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_any_four_stores_gone(tmp_path: Path, size: int) -> None:
+    grid = Grid(tmp_path)
+    body = body_of(size)
+    link = await grid.store(body)
+    for _ in range(6):
+        lost = grid.rng.sample(sorted(grid.memory), 4)
+        kept = {name: dict(grid.memory[name].shards) for name in lost}
+        for name in lost:
+            grid.memory[name].shards.clear()
+        assert await grid.read(link) == body
+        for name in lost:
+            grid.memory[name].shards.update(kept[name])
+
+
+async def test_five_stores_gone_is_said_and_not_served(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    link = await grid.store(body_of(100_000))
+    for name in sorted(grid.memory)[:5]:
+        grid.memory[name].shards.clear()
+    with pytest.raises(ObjectUnreadable, match="15 good cells where 16 are needed"):
+        await grid.read(link)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "swap", "empty"])
+async def test_damaged_shards_are_never_served(tmp_path: Path, damage: str) -> None:
+    grid = Grid(tmp_path)
+    body, other = body_of(200_000, 1), body_of(200_000, 2)
+    link = await grid.store(body)
+    other_link = await grid.store(other)
+    stripes = (await grid.locate(link)).stripes
+    others = (await grid.locate(other_link)).stripes
+    for index in (0, 3, 9, 18):
+        shards = grid.memory[stripes.stores[index]].shards
+        key = f"{stripes.key.hex()}-{index:02d}"
+        good = shards[key]
+        spoiled = bytearray(good)
+        spoiled[grid.rng.randrange(stripes.layout.shard_size)] ^= 1 << grid.rng.randrange(8)
+        shards[key] = {
+            "flip": bytes(spoiled), "truncate": good[: len(good) // 2], "empty": b"",
+            "swap": grid.memory[others.stores[index]].shards[f"{others.key.hex()}-{index:02d}"],
+        }[damage]
+    assert await grid.read(link) == body
+    report = await grid.checker.check(await grid.locate(link), hard=True)
+    assert [shard.index for shard in report.shards
+            if shard.state is ShardState.CORRUPT] == [0, 3, 9, 18]
+    assert (report.state, report.content, report.good) == ("degraded", "good", 16)
+
+
+async def test_a_range_reads_only_its_cells(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    body = body_of(CELL * 16 * 3)
+    link = await grid.store(body)
+    reads: list[str] = []
+    for store in grid.memory.values():
+        original = store.read
+
+        async def read(key: str, offset: int, into: memoryview, original=original) -> None:
+            reads.append(key)
+            await original(key, offset, into)
+
+        store.read = read  # type: ignore[method-assign]
+    start = CELL * 16 + CELL * 5 + 100
+    assert await grid.read(link, start, start + CELL) == body[start : start + CELL]
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_random_ranges_with_random_losses(tmp_path: Path, seed: int) -> None:
+    grid = Grid(tmp_path, seed=seed)
+    body = body_of(CELL * 16 * 2 + 12_345, seed)
+    link = await grid.store(body)
+    for name in grid.rng.sample(sorted(grid.memory), 4):
+        grid.memory[name].shards.clear()
+    for _ in range(25):
+        start = grid.rng.randrange(len(body))
+        end = grid.rng.randrange(start, len(body)) + 1
+        assert await grid.read(link, start, end) == body[start:end], (start, end)
+
+
+class HangingStore(MemoryStore):
+    """Reads and writes never end while `hanging`."""
+
+    hanging = False
+
+    async def read(self, key: str, offset: int, into: memoryview) -> None:
+        if self.hanging:
+            await asyncio.Event().wait()
+        await super().read(key, offset, into)
+
+
+async def test_hanging_stores_are_read_around(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, wrap=lambda store: HangingStore(store.name))
+    body = body_of(CELL * 16 * 3 + 5)
+    link = await grid.store(body)
+    for name in grid.rng.sample(sorted(grid.wrapped), 4):
+        grid.wrapped[name].hanging = True  # type: ignore[attr-defined]
+    async with asyncio.timeout(8):
+        assert await grid.read(link) == body
+        assert await grid.read(link) == body
+
+
+async def test_two_stores_down_do_not_stop_writes_and_three_do(tmp_path: Path) -> None:
+    class Broken(MemoryStore):
+        broken = False
+
+        async def put(self, key: str, parts: object) -> None:
+            if self.broken:
+                raise OSError
+            await super().put(key, parts)  # type: ignore[arg-type]
+
+        async def create(self, key: str, size: int | None):  # type: ignore[no-untyped-def]
+            from zerostor.core.errors import StoreUnavailable
+            if self.broken:
+                raise StoreUnavailable(f"store {self.name} is unplugged")
+            return await super().create(key, size)
+
+    grid = Grid(tmp_path, wrap=lambda store: Broken(store.name))
+    for name in ("03", "11"):
+        grid.wrapped[name].broken = True  # type: ignore[attr-defined]
+    body = body_of(300_000)
+    link = await grid.store(body)
+    assert await grid.read(link) == body
+    assert (await grid.locate(link)).stripes.stores.count("") == 2
+    grid.wrapped["12"].broken = True  # type: ignore[attr-defined]
+    with pytest.raises(NotEnoughStores, match="17 of 20 shards could be written"):
+        await grid.store(body)
+
+
+async def test_a_pack_holds_many_and_each_comes_back(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, cell=65536)
+    bodies = [body_of(size, size) for size in (0, 1, 10, 10_000, 10_240, 70_000, 9_999, 0)]
+    entries = [await grid.entry(await grid.accept(body, "txt")) for body in bodies]
+    links = await grid.ingest.store_pack(entries)
+    assert len(set(links)) == len(bodies)
+    for name in grid.rng.sample(sorted(grid.memory), 4):
+        grid.memory[name].shards.clear()
+    for body, link in zip(bodies, links, strict=True):
+        assert isinstance(link, str)
+        located = await grid.locate(link)
+        assert located.record.pack is not None
+        assert await grid.reader.small(located) in (body, None)
+        assert await grid.read(link) == body
+    assert {len(store.shards) for store in grid.memory.values()} == {0, 1}
+
+
+async def test_one_damaged_body_does_not_take_its_pack_along(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, cell=65536)
+    jobs = [await grid.accept(body_of(5000, n)) for n in range(4)]
+    with open(tmp_path / "spool" / jobs[2], "r+b") as spooled:
+        spooled.seek(17)
+        spooled.write(b"\xff\x00\xff")
+    results = await grid.ingest.store_pack([await grid.entry(job) for job in jobs])
+    assert [isinstance(result, SpoolCorrupt) for result in results] == [False, False, True, False]
+
+
+async def test_a_job_that_runs_twice_stores_once(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    job = await grid.accept(body_of(50_000))
+    entry = await grid.entry(job)
+    first = await grid.ingest.store_object(entry, lambda _: None)
+    await grid.spool.release([entry])
+    again = await grid.entry(job)
+    assert again.note.metadata_id == parse_link(first)[0].metadata_id
+    assert await grid.ingest.store_object(again, lambda _: None) == first
+    records = [decode_record(stored) async for _, stored in grid.metadata.scan()]
+    assert sum(isinstance(record, ObjectRecord) for record in records) == 1
+
+
+async def test_an_attempt_that_died_before_the_commit_keeps_its_id(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    job = await grid.accept(body_of(3000))
+    entry = await grid.entry(job)
+    commit, grid.metadata.commit = grid.metadata.commit, None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        await grid.ingest.store_pack([entry])
+    await grid.spool.release([entry])
+    grid.metadata.commit = commit  # type: ignore[method-assign]
+    entry = await grid.entry(job)
+    reserved = entry.note.metadata_id
+    link, = await grid.ingest.store_pack([entry])
+    assert isinstance(link, str)
+    assert parse_link(link)[0].metadata_id == reserved
+    records = [decode_record(stored) async for _, stored in grid.metadata.scan()]
+    assert sum(isinstance(record, ObjectRecord) for record in records) == 1
+    assert sum(isinstance(record, PackRecord) for record in records) == 1
+
+
+async def test_wrong_hash_with_right_id_is_unknown(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    hash_, _ = parse_link(await grid.store(b"x" * 5000))
+    for wrong in (make_hash(bytes(24), hash_.metadata_id),
+                  make_hash(hash_.content, hash_.metadata_id + 1),
+                  make_hash(bytes(24), 4_000_000_000)):
+        with pytest.raises(UnknownObject):
+            await grid.catalog.find(wrong)
+
+
+async def test_a_body_is_followed_while_it_arrives(tmp_path: Path) -> None:
+    from zerostor.core.jobs import Upload
+    grid = Grid(tmp_path)
+    body = body_of(CELL * 16 * 5 + 99)
+    job = "ab" * 16
+    writer = await grid.spool.create(job, None)
+    await writer.write([body[: CELL * 20]])
+    entry = await grid.entry(job)
+    assert entry.upload is None
+    storing = asyncio.ensure_future(grid.ingest.store_object(entry, lambda _: None))
+    for at in range(CELL * 20, len(body), CELL * 10):
+        await asyncio.sleep(0.005)
+        await writer.write([body[at : at + CELL * 10]])
+    assert not storing.done()
+    await writer.seal([], Upload(job, "bin", "default", 1), durable=False)
+    await writer.close()
+    assert await grid.read(await storing) == body
