@@ -248,8 +248,11 @@ class ShardFolder:
     def drop(self, part: Part) -> None:
         """Remove a part; what cannot be removed now is swept later."""
         root = self._root
-        if root is not None:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            # Its room is wanted now, and a stuck thread or a traceback may keep the file open.
+            os.ftruncate(part.file.fd, 0)
+        with contextlib.suppress(OSError):
+            if root is not None:
                 os.unlink(part.path, dir_fd=root.file.fd)
 
     @_explained
