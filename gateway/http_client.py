@@ -46,15 +46,15 @@ class Client:
     """Requests to one gateway. url: http(s)://HOST[:PORT][/PREFIX]."""
 
     def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         try:
-            port = parts.port
+            parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+            host, port = parts.hostname, parts.port
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
             raise RequestError(f"{url!r} is not the address of a server, as http://127.0.0.1:8080")
         self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, port
+        self._host, self._port = host, port
         self._prefix = parts.path.rstrip("/")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._prefix}"
 

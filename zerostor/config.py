@@ -35,6 +35,7 @@ from zerostor.core.settings import (
     check_url,
     check_worker,
     complete_policy,
+    join_password,
     nearest,
     split_password,
 )
@@ -100,6 +101,11 @@ class Config(msgspec.Struct, frozen=True):
     def redis_url(self) -> str:
         """What a client connects to, without the password (`redis.password`)."""
         return f"unix://{self.paths.redis_socket}" if self.redis.embedded else self.redis.url
+
+    @property
+    def redis_login(self) -> str:
+        """`redis_url` with the password in it: for the client only, never for a log."""
+        return join_password(self.redis_url, self.redis.password)
 
     @property
     def metadata_url(self) -> str:

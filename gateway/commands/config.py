@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ def command(no_probe: bool, as_json: bool, folder: Path | None, file: Path | Non
 
     config = read_settings(folder, file)
     settings = effective(config)
-    problems = {} if no_probe else asyncio.run(_problems(config))
+    problems = {} if no_probe else _problems(config)
     if as_json:
         tried = (
             {} if no_probe else {"stores": {name: text or "ok" for name, text in problems.items()}}
@@ -48,10 +47,12 @@ def command(no_probe: bool, as_json: bool, folder: Path | None, file: Path | Non
         raise click.exceptions.Exit(1)
 
 
-async def _problems(config: Config) -> dict[str, str]:
+def _problems(config: Config) -> dict[str, str]:
+    import asyncio
+
     from zerostor.wiring import try_stores
 
-    return await try_stores(config)
+    return asyncio.run(try_stores(config))
 
 
 def _print_settings(settings: dict[str, object]) -> None:

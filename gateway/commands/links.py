@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from gateway.http_client import Client
 from zerostor.core.link import Hash, format_link, parse_link
 
@@ -14,7 +12,7 @@ def read_link(text: str, client: Client) -> tuple[Client, Hash, str]:
     Raises BadLink, BadExtension.
     """
     if "://" in text:
-        place, _, text = urlsplit(text).geturl().partition("?")[0].rpartition("/")
+        place, _, text = text.partition("?")[0].partition("#")[0].rpartition("/")
         client = Client(place)
     parsed, extension = parse_link(text.lstrip("/"))
     return client, parsed, format_link(parsed, extension)

@@ -28,6 +28,8 @@ class Seconds(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Seconds; a usage error for anything else."""
+        if isinstance(value, float):  # a default
+            return value
         try:
             return parse_seconds(value)
         except SetupError as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from gateway.commands.options import listen_option, read_settings, settings_options
 from gateway.http_client import Client
@@ -25,7 +24,7 @@ IMPATIENT = 10.0
 """Seconds between saying what still keeps us from being ready."""
 
 
-@click.command("up", short_help="Run everything here: gateway, worker, metadata, Redis, 20 stores.")
+@click.command("up", short_help="Run everything here, under one folder.")
 @settings_options
 @listen_option
 def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
@@ -40,6 +39,8 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
       REDIS_URL=redis://redis:6379 zerostor up      use that Redis, start none
     """
     config = read_settings(folder, file, listen)
+    import msgspec
+
     from gateway.folder import free_address, make_folders, only_one
     from gateway.supervisor import Supervisor
 

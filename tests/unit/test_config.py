@@ -1,0 +1,248 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from zerostor.config import SOCKET_PATH_MAX, effective, load, server_address
+from zerostor.core.errors import SetupError
+from zerostor.core.settings import Secret, join_password, split_password
+from zerostor.core.units import Address
+
+
+def read(folder: Path, text: str = "", listen: str | None = None, **environ: str):
+    if text:
+        (folder / "zerostor.toml").write_text(text)
+    return load(folder, environ=environ, listen=listen)
+
+
+def refusal(folder: Path, text: str = "", **environ: str) -> str:
+    with pytest.raises(SetupError) as caught:
+        read(folder, text, **environ)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_need_nothing(tmp_path):
+    config = read(tmp_path)
+    assert config.source is None
+    assert config.gateway.listen == Address("127.0.0.1", 8080)
+    assert config.gateway.max_upload == 100_000_000
+    assert config.own_stores
+    assert [store.name for store in config.store] == [f"{number:02}" for number in range(20)]
+    assert config.store[7].folder == f"{tmp_path}/stores/07"
+    policy = config.policy["default"]
+    assert (policy.data, policy.parity, policy.durable, policy.pool) == (16, 4, 18, "main")
+    assert config.redis.embedded
+    assert config.redis_url == f"unix://{config.paths.redis_socket}"
+    assert not list(tmp_path.iterdir()), "reading the settings creates nothing"
+
+
+def test_stronger_sources_win(tmp_path):
+    text = '[gateway]\nmax_upload = "1MB"\nlisten = "127.0.0.1:1"\n'
+    assert read(tmp_path, text).gateway.max_upload == 10**6
+    config = read(tmp_path, text, ZEROSTOR_GATEWAY_MAX_UPLOAD="1GiB", listen="[::1]:3")
+    assert config.gateway.max_upload == 2**30
+    assert config.gateway.listen == Address("::1", 3)
+    assert config.source == tmp_path / "zerostor.toml"
+
+
+def test_the_file_and_folder_can_come_from_the_environment(tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text("[worker]\nconcurrency = 9\n")
+    config = load(environ={"ZEROSTOR_DATA": str(tmp_path), "ZEROSTOR_CONFIG": str(other)})
+    assert config.paths.root == tmp_path
+    assert config.worker.concurrency == 9
+    assert load(environ={}).paths.root == Path.cwd() / "data"
+
+
+def test_every_environment_variable_of_a_policy(tmp_path):
+    text = "[policy.cold-tier]\ndata = 2\nparity = 1\n"
+    config = read(
+        tmp_path,
+        text,
+        ZEROSTOR_POLICY_DEFAULT_DATA="4",
+        ZEROSTOR_POLICY_DEFAULT_PARITY="2",
+        ZEROSTOR_POLICY_COLD_TIER_PARITY="3",
+        ZEROSTOR_POLICY_TWO_DATA="1",
+        ZEROSTOR_POLICY_TWO_PARITY="1",
+    )
+    assert set(config.policy) == {"default", "cold-tier", "two"}
+    assert config.policy["default"].durable == 6
+    assert config.policy["cold-tier"].parity == 3
+    assert config.policy["two"].durable == 2, "data + 2, at most all shards"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[gateway]\n\nmax_uplaod = 5\n",
+            "line 3: gateway.max_uplaod: there is no such setting; did",
+        ),
+        ("[gateway]\nmax_uplaod = 5\n", "; did you mean max_upload?"),
+        ("# hi\n[gatway]\nlisten = ''\n", "line 2: gatway: there is no such section; did"),
+        ("[policy.default]\ndata = 'x'\n", "line 2: policy.default.data: must be a whole number"),
+        ("[policy.a]\nprity = 1\n", "line 2: policy.a.prity"),
+        ("[gateway]\nmax_upload = '5M'\n", "line 2: gateway.max_upload: '5M' is not a size"),
+        ("[gateway]\nmax_upload = true\n", "must be a size"),
+        ("[gateway]\nmax_upload = 0\n", "at least 1 byte"),
+        ("[gateway]\nlisten = 8080\n", "line 2: gateway.listen: must be text"),
+        ("[gateway]\npublic_url = 'example.com'\n", "must start with http"),
+        ("[ssh]\nenabled = 1.0\n", "must be true or false"),
+        ("[ssh]\nenabled = true\n", "no ssh process yet"),
+        ("[worker]\nprocesses = 0\n", "1 to 256"),
+        ("[worker]\nprocesses = 1.5\n", "whole number"),
+        ("gateway = 3\n", "must be a table"),
+        ("[policy]\ndefault = 3\n", "must be a table"),
+        ("[store]\nname = 'a'\n", "its own [[store]]"),
+        ("store = [3]\n", "must be a table"),
+        ("[gateway\n", "zerostor.toml: "),
+        ("x = " + "[" * 5000 + "\n", "zerostor.toml: "),
+        ("[policy.default]\ndata = 0\n", "data must be at least 1"),
+        ("[policy.default]\nparity = -1\n", "parity at least 0"),
+        ("[policy.default]\ndata = 200\nparity = 57\n", "257"),
+        ("[policy.default]\ndurable = 15\n", "durable is 15"),
+        ("[policy.default]\ndurable = 21\n", "durable is 21"),
+        ("[policy.default]\npool = 'mian'\n", "did you mean main?"),
+        ("[policy.default]\ndata = 17\n", "has 20: add stores"),
+        ("[policy.'A B']\ndata = 1\n", "name must be"),
+        ("[redis]\nurl = 'http://x'\n", "line 2: redis.url: 'http://x' is not one of redis://"),
+        ("[redis]\nurl = 'redis://:hush@host'\n", "password_file"),
+        ("[redis]\npassword = 'hush'\n", "line 2: redis.password: name a file"),
+        ("[redis]\npassword_file = '/nowhere'\n", "redis.password_file"),
+        ("[metadata]\nurl = 'zdb://'\n", "metadata.url"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_said(tmp_path, text, said):
+    message = refusal(tmp_path, text)
+    assert said in message
+    assert "hush" not in message
+
+
+def store_toml(*stores: str, policy: str = "data = 1\nparity = 1") -> str:
+    return f"[policy.default]\n{policy}\n" + "".join(f"[[store]]\n{store}\n" for store in stores)
+
+
+@pytest.mark.parametrize(
+    ("stores", "said"),
+    [
+        (["name='a'\nurl='dir:///a'"], "on 2 different stores, but pool 'main' has 1"),
+        (["name='a'\nurl='dir:///a'", "name='a'\nurl='dir:///b'"], "two stores are named 'a'"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='dir:///a/'"], "are the same place"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='dir://b'"], "full path"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='ftp://b'"], "is not one of dir://"),
+        (["name='a'\nurl='dir:///a'", "name='../b'\nurl='dir:///b'"], "[[store]] number 2"),
+        (["name='a'\nurl='dir:///a'", "url='dir:///b'"], "[[store]] number 2"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nulr='dir:///b'"], "line 9: store.1.ulr"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='dir:///b'\nlabels={host=1}"], "with text"),
+        (
+            ["name='a'\nurl='dir:///a'\npool='x'", "name='b'\nurl='dir:///b'\npool='x'"],
+            "no store is in pool 'main'",
+        ),
+    ],
+)
+def test_stores_refused(tmp_path, stores, said):
+    assert said in refusal(tmp_path, store_toml(*stores))
+
+
+def test_stores_of_ones_own(tmp_path):
+    text = store_toml(
+        "name='nas-1'\nurl='dir:///mnt/my disk'\nlabels={host='nas', site='home'}",
+        "name='z'\nurl='zdb://10.0.0.1:9900/ns'",
+    )
+    config = read(tmp_path, text)
+    assert not config.own_stores
+    assert config.store[0].folder == "/mnt/my disk"
+    assert config.store[0].labels == {"host": "nas", "site": "home"}
+    assert config.store[1].folder == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ZEROSTOR_GATEWAY_MAXUPLOAD", "did you mean ZEROSTOR_GATEWAY_MAX_UPLOAD?"),
+        ("ZEROSTOR_POLICY_DATA", "did you mean"),
+        ("ZEROSTOR_X", "ZEROSTOR_X in the environment is not a setting"),
+        ("ZEROSTOR_WORKER_PROCESSES", "ZEROSTOR_WORKER_PROCESSES: must be a whole number"),
+    ],
+)
+def test_environment_refused(tmp_path, name, said):
+    assert said in refusal(tmp_path, **{name: "?"})
+
+
+def test_foreign_variables_are_left_alone(tmp_path):
+    read(
+        tmp_path,
+        ZEROSTOR_SERVER="http://x",
+        ZEROSTOR_SERVICE_HOST="10.0.0.1",
+        ZEROSTOR_PORT_8080_TCP_ADDR="10.0.0.1",
+        ZEROSTOR_GATEWAY_PORT="tcp://10.0.0.1:8080",
+        NOT_ZEROSTOR_X="1",
+    )
+
+
+def test_switches_from_the_environment(tmp_path):
+    assert not read(tmp_path, ZEROSTOR_SSH_ENABLED="off").ssh.enabled
+    assert "no nodes process" in refusal(tmp_path, ZEROSTOR_NODES_ENABLED="true")
+
+
+def test_a_redis_of_ones_own(tmp_path):
+    config = read(tmp_path, REDIS_URL="redis://ann:hush@cache:6379/2")
+    assert config.redis_url == "redis://ann@cache:6379/2"
+    assert config.redis_login == "redis://ann:hush@cache:6379/2"
+    named = read(tmp_path, ZEROSTOR_REDIS_URL="unix:///run/r.sock", REDIS_URL="redis://no")
+    assert named.redis_url == "unix:///run/r.sock"
+    text = '[redis]\nurl = "embedded"\n'
+    assert read(tmp_path, text, REDIS_URL="redis://no").redis.embedded, "the file says so"
+    assert "REDIS_URL: " in refusal(tmp_path / "other", REDIS_URL="mysql://x")
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path):
+    hidden = tmp_path / "secret"
+    hidden.write_text("hush@ /\n")
+    text = f"[redis]\nurl = 'rediss://cache'\npassword_file = '{hidden}'\n"
+    config = read(tmp_path, text)
+    assert config.redis.password.reveal() == "hush@ /"
+    assert config.redis_login == "rediss://:hush%40%20%2F@cache"
+    config_env = read(tmp_path, ZEROSTOR_REDIS_PASSWORD="hush")
+    assert config_env.redis.password == Secret("hush")
+    for shown in (repr(config), str(config.redis), repr(effective(config)), f"{config_env}"):
+        assert "hush" not in shown
+    assert effective(config)["redis"]["password"] == "***"
+
+
+@pytest.mark.parametrize("password", ["a", "a:b", "p@ss/w:rd?", "ü"])
+def test_passwords_survive_the_way_out_of_a_url_and_back(password):
+    url, inside = split_password(join_password("redis://u@h:1/0", Secret(password)))
+    assert (url, inside) == ("redis://u@h:1/0", password)
+
+
+def test_sockets_fit_even_below_a_deep_folder(tmp_path):
+    deep = tmp_path.joinpath(*["folder" * 4] * 6)
+    paths = read(deep, XDG_RUNTIME_DIR=str(Path("/run/user/0"))).paths
+    assert str(paths.run).startswith("/run/user/0/zerostor-")
+    for run in (paths, read(deep).paths, read(deep, XDG_RUNTIME_DIR="/" + "x" * 200).paths):
+        assert len(os.fsencode(run.redis_socket)) <= SOCKET_PATH_MAX
+        assert len(os.fsencode(run.zdb_socket)) <= SOCKET_PATH_MAX
+    assert read(deep).paths.run == read(deep).paths.run
+    assert read(deep).paths.run != read(deep.parent).paths.run
+    assert read(Path("/srv/z")).paths.run == Path("/srv/z/run")
+
+
+def test_files_that_cannot_be_settings(tmp_path):
+    with pytest.raises(SetupError, match="cannot read the settings"):
+        load(tmp_path, tmp_path / "missing.toml", environ={})
+    with pytest.raises(SetupError, match="cannot read the settings"):
+        load(tmp_path, tmp_path, environ={})
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(SetupError, match="not UTF-8"):
+        load(tmp_path, binary, environ={})
+    binary.write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(SetupError, match="larger than"):
+        load(tmp_path, binary, environ={})
+
+
+def test_server_address():
+    assert server_address({}) == "http://127.0.0.1:8080"
+    assert server_address({"ZEROSTOR_SERVER": "https://z"}) == "https://z"
