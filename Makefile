@@ -1,0 +1,50 @@
+# make run     install into .venv and start everything; Ctrl-C stops it       ARGS="--data DIR ..."
+# make test    install what the tests need and run them all                   ARGS="-k name"
+# make lint    ruff, mypy and the import contracts
+# make bench   measure this machine, with floors beside every figure          ARGS="--quick"
+# make clean   remove what make made; never ./data
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+# Processes that tests run in; the tests start servers of their own, so more gains nothing.
+JOBS ?= 2
+
+.PHONY: run test lint bench clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.installed
+	@$(BIN)/zerostor up $(ARGS)
+
+test: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test-installed
+	@$(BIN)/zerostor bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache
+	find gateway workers zerostor tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "zerostor needs Python 3.11 or newer; name one, as in: make PYTHON=python3.13 run" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (once; half a minute)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	@echo "installing what the tests need"
+	@$(PIP) -e '.[test]'
+	@touch $@
