@@ -42,7 +42,7 @@ class _Known:
     expires: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watcher:
     """Updates on their way to one `watch`."""
 
@@ -214,7 +214,7 @@ class MemoryJobQueue:
         while True:
             state = self._serving()
             state.promote()
-            claims = [claim for claim in state.take(limit) if claim.token not in self._held]
+            claims = state.take(limit)
             self._held.update(claim.token for claim in claims)
             now = state.now()
             if claims or now >= deadline:

@@ -86,6 +86,8 @@ class Lane:
         except TimeoutError:
             raise QueueUnavailable(f"Redis: no answer within {self._timeout:g} s") from None
         except (RedisError, hiredis.HiredisError, OSError) as error:
+            # A missing socket fails at once; who tries in a loop must not starve all others.
+            await asyncio.sleep(0)
             raise QueueUnavailable(reason(error)) from error
 
     async def evaluate(self, script: Script, keys: list[str], arguments: list[Argument]) -> Any:
