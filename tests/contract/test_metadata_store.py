@@ -1,0 +1,135 @@
+"""What every MetadataStore promises, run against each adapter: in memory, and the real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from zerostor.core.errors import LogCorrupt, SetupError
+from zerostor.metadata.memory import MemoryMetadata
+from zerostor.metadata.resp_client import Address
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.ports import MetadataStore
+from zerostor.zdb.server import ServerSettings, ZdbServer
+
+KINDS = ["memory", "unix", "tcp", "unix 4-byte ids", "tcp one in flight", "tiny log files"]
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MetadataStore]:
+    kind = request.param
+    if kind == "memory":
+        yield MemoryMetadata()
+        return
+    unix = tmp_path / "zdb.sock"
+    settings = ServerSettings(
+        tmp_path / "log", unix=unix, host="127.0.0.1", port=0,
+        id_bytes=4 if "4-byte" in kind else 8,
+        segment_size=65536 if "tiny" in kind else 2**28,
+    )
+    server = ZdbServer(settings)
+    await server.start()
+    assert server.port is not None
+    address = Address(port=server.port) if "tcp" in kind else Address(unix=unix)
+    client = ZdbMetadata(address, pipeline="one in flight" not in kind)
+    yield client
+    await client.close()
+    await server.close()
+
+
+async def everything(store: MetadataStore, start: int = 0) -> list[tuple[int, bytes]]:
+    return [row async for row in store.scan(start)]
+
+
+async def test_an_empty_store(store: MetadataStore) -> None:
+    await store.ping()
+    assert await store.get(0) is None
+    assert await store.get(2**32 - 1) is None
+    assert await everything(store) == []
+    assert await store.reserve([]) == []
+    await store.commit([])
+
+
+async def test_notes_then_records(store: MetadataStore) -> None:
+    ids = await store.reserve([b"one", b"two", b""])
+    assert ids == sorted(set(ids))
+    assert len(ids) == 3
+    assert [await store.get(key) for key in ids] == [b"one", b"two", b""]
+    await store.commit([(ids[1], b"second record"), (ids[0], bytes(range(256)))])
+    assert await store.get(ids[0]) == bytes(range(256))
+    assert await store.get(ids[1]) == b"second record"
+    assert await store.get(ids[2]) == b""
+
+
+async def test_commit_is_idempotent_and_may_replace(store: MetadataStore) -> None:
+    (key,) = await store.reserve([b"note"])
+    for record in (b"a", b"a", b"b", b"note", b"b"):
+        await store.commit([(key, record)])
+        assert await store.get(key) == record
+    await store.commit([(key, b"c"), (key, b"c"), (key, b"d")])
+    assert await store.get(key) == b"d"
+
+
+async def test_ids_are_never_given_twice(store: MetadataStore) -> None:
+    given: list[int] = []
+    for turn in range(20):
+        ids = await store.reserve([b"note"] * (turn % 3 + 1))
+        await store.commit([(key, b"record %d" % key) for key in ids])
+        given += ids
+    assert len(set(given)) == len(given)
+    assert given == sorted(given)
+    for key in given:
+        assert await store.get(key) == b"record %d" % key
+
+
+async def test_many_tasks_at_once(store: MetadataStore) -> None:
+    async def one(number: int) -> int:
+        (key,) = await store.reserve([b"note %d" % number])
+        await store.commit([(key, b"record %d" % number)])
+        assert await store.get(key) == b"record %d" % number
+        return key
+
+    ids = await asyncio.gather(*(one(number) for number in range(200)))
+    assert len(set(ids)) == 200
+
+
+async def test_scan_in_order_from_anywhere(store: MetadataStore) -> None:
+    ids = await store.reserve([b"%d" % number for number in range(2500)])
+    await store.commit([(key, b"record %d" % key) for key in ids[::2]])
+    rows = await everything(store)
+    expected = [
+        (key, b"%d" % number if number % 2 else b"record %d" % key)
+        for number, key in enumerate(ids)
+    ]
+    assert rows == expected
+    for at in (1, 7, 1023, 1024, 1025, 2499):
+        assert await everything(store, ids[at]) == expected[at:]
+    assert await everything(store, ids[-1] + 1) == []
+    assert await everything(store, 2**31) == []
+
+
+async def test_large_records(store: MetadataStore) -> None:
+    ids = await store.reserve([b"x" * 2**20] * 3 + [b"z" * 2**23])
+    await store.commit([(key, b"y" * (2**20 + key)) for key in ids[:3]])
+    assert [len(value) for _, value in await everything(store)] == [
+        *(2**20 + key for key in ids[:3]), 2**23,
+    ]
+
+
+async def test_an_id_that_was_never_reserved(store: MetadataStore) -> None:
+    with pytest.raises(LogCorrupt, match="77"):
+        await store.commit([(77, b"record")])
+    assert await store.get(77) is None
+
+
+@pytest.mark.parametrize("key", [-1, 2**32, 2**63])
+async def test_ids_beyond_32_bits(store: MetadataStore, key: int) -> None:
+    if isinstance(store, MemoryMetadata):
+        pytest.skip("a dict has no width")
+    with pytest.raises(SetupError, match="8 hex digits"):
+        await store.get(key)
+    with pytest.raises(SetupError, match="8 hex digits"):
+        await store.commit([(key, b"record")])

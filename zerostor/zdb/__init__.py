@@ -1,0 +1,1 @@
+"""The embedded metadata server: 0-db's protocol over an append-only log."""

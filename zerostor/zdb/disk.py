@@ -1,0 +1,91 @@
+"""The few system calls the log is made of, and the lock on its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from zerostor.core.errors import SetupError
+
+
+class SyncFailed(Exception):
+    """The kernel could not say that written bytes are on disk, or a failed write not be undone.
+
+    What the file holds is unknown from here on; the same descriptor must not be synced again.
+    """
+
+
+def create_file(path: Path) -> int:
+    """A descriptor of a new, empty file; only its owner can read it."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def write_all(descriptor: int, content: bytes | bytearray, offset: int) -> None:
+    """Write all of `content` at `offset`."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def flush_file(descriptor: int) -> None:
+    """Return when the bytes survive a power cut. Raises SyncFailed."""
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(descriptor)
+    except OSError as failure:
+        raise SyncFailed(f"sync failed: {failure.strerror}") from failure
+
+
+def flush_folder(folder: Path) -> None:
+    """Return when new names in `folder` survive a power cut. Raises SyncFailed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as failure:
+        raise SyncFailed(f"sync of the folder failed: {failure.strerror}") from failure
+    finally:
+        os.close(descriptor)
+
+
+def take_back(descriptor: int, path: Path, size: int, fresh: Sequence[Path]) -> int:
+    """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
+
+    Closes `descriptor`; returns a new one of `path`. Raises SyncFailed if it cannot be undone.
+    """
+    try:
+        for each in fresh:
+            each.unlink(missing_ok=True)
+        restored = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.ftruncate(restored, size)
+    except OSError as failure:
+        raise SyncFailed(f"a failed write cannot be undone: {failure.strerror}") from failure
+    os.close(descriptor)
+    return restored
+
+
+def lock_folder(folder: Path) -> int:
+    """Create `folder` if need be and hold it alone until the descriptor is closed.
+
+    Raises SetupError if another process holds it or it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as failure:
+        raise SetupError(f"cannot use {folder} for metadata: {failure.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise SetupError(
+            f"{folder} is in use by another metadata server; stop that one or use another folder"
+        ) from None
+    return descriptor
