@@ -9,13 +9,14 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from zerostor import isal
 from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.codec import Codec
 from zerostor.core.errors import SetupError
-from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.buffers import BufferPool
@@ -26,6 +27,7 @@ from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
+from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 from zerostor.queue.redis_streams import RedisJobQueue
@@ -116,18 +118,15 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
 
 
 def _metadata(config: Config) -> ZdbMetadata:
-    raise NotImplementedError
-
-
-async def try_stores(config: Config) -> dict[str, str]:
-    """By name: why the store does not serve, empty when it does."""
-    clock = SystemClock()
-    found = {}
-    for settings in config.store:
-        store = GuardedStore(_store(settings), clock)
-        found[settings.name] = "" if await store.check() is StoreState.UP else store.reason
-        await store.close()
-    return found
+    if config.metadata.embedded:
+        return ZdbMetadata(Address(unix=config.paths.zdb_socket))
+    url = urlsplit(config.metadata.url)
+    password = config.metadata.password.reveal() or None
+    if url.scheme == "unix":
+        return ZdbMetadata(Address(unix=Path(url.path)), password=password, pipeline=False)
+    return ZdbMetadata(Address(None, url.hostname or "127.0.0.1", url.port or 9900),
+                       namespace=url.path.strip("/") or "default", password=password,
+                       pipeline=False)
 
 
 async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:
