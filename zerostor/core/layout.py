@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zerostor.core.limits import CELL_ALIGN
+from zerostor.core.limits import CELL_ALIGN, CELL_SIZE, SHARDS_MAX
 
 
 class Stripe(NamedTuple):
@@ -53,6 +53,12 @@ class Layout(NamedTuple):
     def total(self) -> int:
         """Shards."""
         return self.data + self.parity
+
+    @property
+    def sound(self) -> bool:
+        """False for numbers that no writer makes; those of a record or trailer may be anything."""
+        return (self.size >= 0 and self.data >= 1 and self.parity >= 0
+                and self.total <= SHARDS_MAX and 1 <= self.cell_size <= CELL_SIZE)
 
     @property
     def stripe_size(self) -> int:

@@ -12,7 +12,10 @@ from typing import NamedTuple
 from zerostor.core.errors import BadExtension, BadLink
 from zerostor.core.limits import CONTENT_HASH_SIZE, EXTENSION_MAX, METADATA_ID_MAX
 
-_EXTENSION = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*")
+_EXTENSION = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*", re.IGNORECASE | re.ASCII)
+_NAME = re.compile(r"\.*[^.].*?\.(tar\.[a-z0-9]{1,5})|\.*[^.].*\.([a-z0-9]+)",
+                   re.IGNORECASE | re.ASCII | re.DOTALL)
+"""A file name with an extension; dots in front, as of hidden files, do not begin one."""
 _HASH = re.compile(r"[0-9a-fA-F]{56}")
 _LINK_MAX = 56 + 1 + EXTENSION_MAX
 
@@ -58,19 +61,15 @@ def format_link(parsed: Hash, extension: str) -> str:
 
 def parse_extension(text: str) -> str:
     """An extension as given by a client, lower-cased. Raises BadExtension."""
-    lowered = text.lower()
-    if len(text) > EXTENSION_MAX or _EXTENSION.fullmatch(lowered) is None:
+    if len(text) > EXTENSION_MAX or _EXTENSION.fullmatch(text) is None:
         raise BadExtension(
             f"an extension is 1 to {EXTENSION_MAX} letters and digits, dots inside, as in tar.gz"
         )
-    return lowered
+    return text.lower()
 
 
 def extension_of(file_name: str) -> str:
     """The usable extension of a file name, "" when there is none; any text is allowed."""
-    name = re.split(r"[/\\]", file_name)[-1]
-    for pattern in (r"[^.].*?\.(tar\.[a-z0-9]{1,5})", r"[^.].*\.([a-z0-9]+)"):
-        found = re.fullmatch(pattern, name, re.IGNORECASE | re.DOTALL)
-        if found and len(found[1]) <= EXTENSION_MAX:
-            return found[1].lower()
-    return ""
+    found = _NAME.fullmatch(re.split(r"[/\\]", file_name)[-1])
+    extension = (found[1] or found[2]).lower() if found else ""
+    return extension if len(extension) <= EXTENSION_MAX else ""

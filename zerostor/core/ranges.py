@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_SINGLE = re.compile(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*")
+_SINGLE = re.compile(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII | re.IGNORECASE)
 _DIGITS_MAX = 20
 
 

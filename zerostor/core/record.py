@@ -20,7 +20,8 @@ from blake3 import blake3
 
 from zerostor.core.errors import RecordCorrupt
 from zerostor.core.layout import Layout
-from zerostor.core.limits import CHECKSUM_SIZE, SHARDS_MAX
+from zerostor.core.limits import CHECKSUM_SIZE, CONTENT_HASH_SIZE, SHARD_KEY_SIZE
+from zerostor.core.msgpack import UNDECODABLE
 
 MAGIC = b"ZR"
 VERSION = 1
@@ -118,19 +119,31 @@ def decode_record(stored: bytes) -> Record:
         raise RecordCorrupt(f"record version {stored[2]}; this zerostor reads version {VERSION}")
     try:
         record = _decoder.decode(body[len(_HEADER):])
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise RecordCorrupt(f"the record does not decode: {error}") from None
     _check(record)
     return record
 
 
 def _check(record: Record) -> None:
-    stripes = None if isinstance(record, NoteRecord) else record.stripes
-    if stripes is not None:
-        layout, shards = stripes.layout, len(stripes.stores)
-        sound = (stripes.data >= 1 and stripes.parity >= 0 and stripes.size >= 0
-                 and stripes.cell_size >= 1 and shards == layout.total <= SHARDS_MAX)
-        if not sound or len(stripes.checksums) != layout.stripe_count * shards * CHECKSUM_SIZE:
-            raise RecordCorrupt("the record's stripe set does not add up")
-    if isinstance(record, ObjectRecord) and (stripes is None) == (record.pack is None):
+    if isinstance(record, NoteRecord):
+        return
+    if record.stripes is not None and not _sound(record.stripes):
+        raise RecordCorrupt("the record's stripe set does not add up")
+    if isinstance(record, PackRecord):
+        if not 0 <= record.members <= record.stripes.size:
+            raise RecordCorrupt("the pack's member table lies outside of it")
+        return
+    if (record.stripes is None) == (record.pack is None):
         raise RecordCorrupt("an object lies in stripes of its own or in a pack")
+    size = record.size if record.stripes is None else record.stripes.size
+    if len(record.content) != CONTENT_HASH_SIZE or not 0 <= record.size == size:
+        raise RecordCorrupt("the record's hash or size is not that of an object")
+    if record.offset < 0 or (record.offset and record.pack is None):
+        raise RecordCorrupt("the record's offset is not one in a pack")
+
+
+def _sound(stripes: StripeSet) -> bool:
+    layout, shards = stripes.layout, len(stripes.stores)
+    return (layout.sound and shards == layout.total and len(stripes.key) == SHARD_KEY_SIZE
+            and len(stripes.checksums) == layout.stripe_count * shards * CHECKSUM_SIZE)

@@ -21,7 +21,9 @@ import msgspec
 from blake3 import blake3
 
 from zerostor.core.errors import ShardCorrupt
+from zerostor.core.layout import Layout
 from zerostor.core.limits import CHECKSUM_SIZE, SHARD_KEY_SIZE
+from zerostor.core.msgpack import UNDECODABLE
 
 MAGIC = b"ZSH1"
 _END = struct.Struct("<8sI4s")
@@ -63,6 +65,11 @@ class Trailer(msgspec.Struct, frozen=True, array_like=True):
     pack: int | None = None
     members: int = 0
 
+    @property
+    def layout(self) -> Layout:
+        """The arithmetic of its stripe set."""
+        return Layout(self.size, self.data, self.parity, self.cell_size)
+
 
 VERSION = 1
 _encoder = msgspec.msgpack.Encoder()
@@ -100,11 +107,23 @@ def decode_trailer(stored: bytes) -> Trailer:
         raise ShardCorrupt("the shard trailer fails its checksum")
     try:
         trailer = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ShardCorrupt(f"the shard trailer does not decode: {error}") from None
-    if trailer.version != VERSION or len(trailer.checksums) % CHECKSUM_SIZE:
+    if trailer.version != VERSION:
         raise ShardCorrupt(f"shard trailer version {trailer.version} is not known")
+    if not _sound(trailer):
+        raise ShardCorrupt("the shard trailer does not add up")
     return trailer
+
+
+def _sound(trailer: Trailer) -> bool:
+    layout, member = trailer.layout, trailer.object
+    whole = (0 <= trailer.members <= trailer.size if member is None
+             else (member.offset, member.size) == (0, trailer.size))
+    return (layout.sound and len(trailer.key) == SHARD_KEY_SIZE
+            and 0 <= trailer.index < layout.total
+            and len(trailer.checksums) == layout.stripe_count * CHECKSUM_SIZE
+            and whole and (member is None) != (trailer.pack is None))
 
 
 def encode_members(members: list[Member]) -> bytes:
@@ -116,5 +135,5 @@ def decode_members(table: bytes) -> list[Member]:
     """The members of a pack. Raises ShardCorrupt."""
     try:
         return _members_decoder.decode(table)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ShardCorrupt(f"the member table does not decode: {error}") from None

@@ -20,6 +20,7 @@ from blake3 import blake3
 from zerostor.core.errors import SpoolCorrupt
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import CONTENT_HASH_SIZE
+from zerostor.core.msgpack import UNDECODABLE
 
 MAGIC = b"ZSP1"
 FOOTER_MAX = 4096
@@ -46,7 +47,7 @@ def decode_footer(tail: bytes, file_size: int) -> Upload:
         raise SpoolCorrupt("the footer of the spool entry is damaged")
     try:
         upload = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise SpoolCorrupt(f"the spool entry's description does not decode: {error}") from None
     if upload.size + length + _END.size != file_size or len(upload.content) != CONTENT_HASH_SIZE:
         raise SpoolCorrupt("the spool entry is not as long as its description says")
