@@ -17,6 +17,7 @@ from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.codec import Codec
 from zerostor.core.errors import SetupError
+from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.buffers import BufferPool
@@ -74,7 +75,7 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         policies = _policies(config, codec_for)
         metadata = _metadata(config)
         stack.push_async_callback(metadata.close)
-        queue = RedisJobQueue(config.redis_url, consumer=consumer)
+        queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
         stack.push_async_callback(spool.close)
@@ -127,6 +128,17 @@ def _metadata(config: Config) -> ZdbMetadata:
     return ZdbMetadata(Address(None, url.hostname or "127.0.0.1", url.port or 9900),
                        namespace=url.path.strip("/") or "default", password=password,
                        pipeline=False)
+
+
+async def try_stores(config: Config) -> dict[str, str]:
+    """By name: why the store does not serve, empty when it does."""
+    clock = SystemClock()
+    found = {}
+    for settings in config.store:
+        store = GuardedStore(_store(settings), clock)
+        found[settings.name] = "" if await store.check() is StoreState.UP else store.reason
+        await store.close()
+    return found
 
 
 async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:

@@ -22,9 +22,9 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
       zerostor gateway --data /srv/zerostor --listen 0.0.0.0:8080
     """
     config = read_settings(folder, file, listen)
+    from gateway.commands.folder import make_folders
     from gateway.commands.mains import run_gateway
     from gateway.commands.process import run_process
-    from gateway.folder import make_folders
 
     make_folders(config.paths)
     run_process(run_gateway(config))

@@ -20,7 +20,7 @@ def command(folder: Path | None, file: Path | None) -> None:
       zerostor redis --data /srv/zerostor
     """
     config = read_settings(folder, file)
-    from gateway.folder import make_folders
+    from gateway.commands.folder import make_folders
     from zerostor.embedded_redis import find_server, server_command
 
     make_folders(config.paths)

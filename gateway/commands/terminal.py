@@ -16,8 +16,6 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from gateway.commands.progress import Bar
-
 
 class TerminalBar:
     """One line."""
@@ -41,7 +39,7 @@ class TerminalBars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def bar(self, name: str, size: int | None) -> Bar:
+    def bar(self, name: str, size: int | None) -> TerminalBar:
         """A new line; size: bytes, None if unknown."""
         shown = name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}"
         task = self._progress.add_task(shown, total=size, stage="")

@@ -41,7 +41,7 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
     config = read_settings(folder, file, listen)
     import msgspec
 
-    from gateway.folder import free_address, make_folders, only_one
+    from gateway.commands.folder import free_address, make_folders, only_one
     from gateway.supervisor import Supervisor
 
     make_folders(config.paths)

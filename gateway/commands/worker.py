@@ -22,9 +22,9 @@ def command(folder: Path | None, file: Path | None) -> None:
       zerostor worker --data /srv/zerostor
     """
     config = read_settings(folder, file)
+    from gateway.commands.folder import make_folders
     from gateway.commands.mains import run_worker
     from gateway.commands.process import run_process
-    from gateway.folder import make_folders
 
     make_folders(config.paths)
     run_process(run_worker(config))

@@ -19,8 +19,8 @@ def command(folder: Path | None, file: Path | None) -> None:
       zerostor zdb --data /srv/zerostor
     """
     config = read_settings(folder, file)
+    from gateway.commands.folder import make_folders
     from gateway.commands.process import run_process
-    from gateway.folder import make_folders
     from zerostor.zdb.server import ServerSettings, serve
 
     make_folders(config.paths)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.folder import free_address, make_folders, only_one
+from gateway.commands.folder import free_address, make_folders, only_one
 from gateway.supervisor import LOG_MAX, bound_log
 from zerostor.config import load
 from zerostor.core.errors import SetupError
@@ -238,7 +238,7 @@ def test_the_lock_does_not_outlive_its_holder(tmp_path):
     make_folders(paths)
     hold = (
         "import pathlib, sys, time, subprocess\n"
-        "from gateway.folder import only_one\nfrom zerostor.config import load\n"
+        "from gateway.commands.folder import only_one\nfrom zerostor.config import load\n"
         f"with only_one(load(pathlib.Path({str(tmp_path)!r}), environ={{}}).paths):\n"
         "    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "    print('held', flush=True); time.sleep(600)\n"
@@ -299,7 +299,7 @@ def test_a_port_in_use_is_said():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_supervisor_stays_light():
     probe = (
-        "import gateway.supervisor, gateway.folder, gateway.commands.up, zerostor.config\n"
+        "import gateway.supervisor, gateway.commands.folder, gateway.commands.up, zerostor.config\n"
         "import zerostor.stores.folder_marker\n"
         "print(open('/proc/self/status').read().split('VmRSS:')[1].split()[0])"
     )
