@@ -69,7 +69,10 @@ class ShardStore(Protocol):
         """Begin a shard that arrives in pieces. size: final bytes if known, to reserve room."""
 
     async def read(self, key: str, offset: int, into: memoryview) -> None:
-        """Fill `into` from byte `offset`. Raises ShardMissing, ShardCorrupt (it ends too early)."""
+        """Fill `into` from byte `offset`. Raises ShardMissing, ShardCorrupt (it ends too early).
+
+        After StoreTimeout, or when cancelled, `into` may still be written to: never use it again.
+        """
 
     async def size(self, key: str) -> int:
         """Bytes stored under `key`. Raises ShardMissing."""

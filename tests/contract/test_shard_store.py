@@ -67,7 +67,8 @@ async def test_put_then_read(store: ShardStore, length: int) -> None:
 
 
 async def test_put_joins_parts_of_every_kind(store: ShardStore) -> None:
-    parts: list[Buffer] = [b"a", bytearray(b"bc"), memoryview(b"-def-")[1:4], b"", memoryview(bytearray(b"g"))]
+    middle = memoryview(b"-def-")[1:4]
+    parts: list[Buffer] = [b"a", bytearray(b"bc"), middle, b"", memoryview(bytearray(b"g"))]
     await store.put("k", parts)
     assert await fetch(store, "k") == b"abcdefg"
 

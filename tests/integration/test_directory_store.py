@@ -24,6 +24,7 @@ from zerostor.core.errors import (
     StoreUnavailable,
 )
 from zerostor.core.limits import KIB, MIB
+from zerostor.ports import Buffer
 from zerostor.stores import directory, shard_folder
 from zerostor.stores.directory import OPEN_FILES, DirectoryStore
 from zerostor.stores.folder_marker import MARKER, PARTS, initialise
@@ -178,6 +179,15 @@ async def test_removed_while_running(folder: Path, store: DirectoryStore) -> Non
     assert not folder.exists()
 
 
+async def test_a_shard_is_not_missing_because_its_store_is(
+    folder: Path, store: DirectoryStore
+) -> None:
+    await store.put("k", [SHARD])
+    shutil.rmtree(folder)
+    with pytest.raises(StoreUnavailable):
+        await store.size("k")
+
+
 async def test_an_open_shard_is_not_served_for_ever(
     folder: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,9 +205,11 @@ async def test_folders_that_were_removed_are_made_again(
     folder: Path, store: DirectoryStore
 ) -> None:
     shutil.rmtree(folder / PARTS)
-    await store.put("abcd", [SHARD])
-    assert await fetch(store, "abcd") == SHARD
-    assert (folder / "ab" / "abcd").is_file()
+    for _ in range(2):
+        await store.put("abcd", [SHARD])
+        assert await fetch(store, "abcd") == SHARD
+        assert (folder / "ab" / "abcd").is_file()
+        shutil.rmtree(folder / "ab")
 
 
 # --- shards that are not what they should be
@@ -275,9 +287,12 @@ async def test_only_old_parts_are_swept(folder: Path) -> None:
     await store.close()
 
 
-async def test_reserved_room_is_given_back(folder: Path, store: DirectoryStore) -> None:
+@pytest.mark.parametrize("cell", [b"x" * MIB, mmap.mmap(-1, MIB)], ids=["copied", "direct"])
+async def test_reserved_room_is_given_back(
+    folder: Path, store: DirectoryStore, cell: Buffer
+) -> None:
     writer = await store.create("k", 8 * MIB)
-    await writer.write(b"x" * MIB)
+    await writer.write(memoryview(cell))
     await writer.commit()
     about = (folder / "k" / "k").stat()
     assert about.st_size == MIB

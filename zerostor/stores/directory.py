@@ -181,9 +181,14 @@ class DirectoryWriter:
         self._size = 0
         self._broken = False
 
+    def _refuse_if_broken(self) -> None:
+        # More than an assert: what is committed here is promised to be whole.
+        if self._broken:
+            raise StoreUnavailable(f"shard {self._key} failed or ended before")
+
     async def write(self, cell: Buffer) -> None:
         """Append in a thread; the disk is started on it once the caller has its buffer back."""
-        assert not self._broken, "write to a shard that failed or ended"
+        self._refuse_if_broken()
         offset, length = self._size, len(cell)
         self._broken = True  # stays so if this is cancelled: a thread may write on
         await self._threads.run(self._folder.append, self._part, offset, cell)
@@ -194,7 +199,7 @@ class DirectoryWriter:
 
     async def commit(self) -> None:
         """Raises StoreUnavailable when it cannot be made durable; it is removed then."""
-        assert not self._broken, "commit of a shard that failed or ended"
+        self._refuse_if_broken()
         self._broken = True
         wanted = _Wanted()
         try:

@@ -223,7 +223,7 @@ class ShardFolder:
             if dropped():
                 self.drop(part)
                 return
-            os.rename(part.path, shown, src_dir_fd=root.fd, dst_dir_fd=root.fd)
+            self._show(root, part, bucket, shown)
         except (OSError, BackendError):
             self.drop(part)
             raise
@@ -233,6 +233,14 @@ class ShardFolder:
             with contextlib.suppress(OSError):
                 os.unlink(shown, dir_fd=root.fd)
             raise
+
+    def _show(self, root: OpenFile, part: Part, bucket: str, shown: str) -> None:
+        try:
+            os.rename(part.path, shown, src_dir_fd=root.fd, dst_dir_fd=root.fd)
+        except FileNotFoundError:  # somebody tidied up an empty bucket
+            self._buckets.discard(bucket)
+            self._make_bucket(root, bucket)
+            os.rename(part.path, shown, src_dir_fd=root.fd, dst_dir_fd=root.fd)
 
     def _make_bucket(self, root: OpenFile, bucket: str) -> None:
         # Whoever made it may not have flushed the folder yet, so the first shard that this
