@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import platform
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gateway.bench.works import Row
+if TYPE_CHECKING:
+    from gateway.bench.works import Row
 
 
 @click.command("bench", short_help="Measure this machine, with floors beside every figure.")
@@ -35,6 +36,8 @@ def command(folder: Path | None, rounds: int, quick: bool, only: str, as_json: b
       zerostor bench --quick --data /srv
       zerostor bench --json > today.json
     """
+    import asyncio
+
     import uvloop
 
     place = Path(tempfile.mkdtemp(prefix="zerostor-bench-", dir=folder))
