@@ -41,9 +41,7 @@ class Bench:
             queue = self._first.peer()
         else:
             name = f"peer-{len(self._peers)}"
-            queue = RedisJobQueue(
-                self._server.url, consumer=name, lease=lease, prefix=self._prefix
-            )
+            queue = RedisJobQueue(self._server.url, consumer=name, lease=lease, prefix=self._prefix)
         self._peers.append(queue)
         return queue
 
@@ -319,6 +317,12 @@ async def test_watch_tells_every_update_in_order_to_every_watcher(bench: Bench) 
             assert watching.updates == [waits("job-0"), *map(done, jobs[1:])]
 
 
+async def finish_all(worker: JobQueue) -> None:
+    while True:
+        claims = await worker.claim(7, 1.0)
+        await worker.finish([(claim, done(claim.job)) for claim in claims])
+
+
 async def test_no_waiter_is_lost(bench: Bench) -> None:
     """Register first, then ask for the status; whichever way the race ends, the end is heard."""
     gateway, worker = bench.peer(), bench.peer()
@@ -328,15 +332,13 @@ async def test_no_waiter_is_lost(bench: Bench) -> None:
     async def watch() -> None:
         async for update in gateway.watch():
             asked = list(waiters) if update == GAP else []
-            for known in await asyncio.gather(*map(gateway.status, asked)):
+            for known in [update, *await asyncio.gather(*map(gateway.status, asked))]:
                 tell(known)
-            tell(update)
 
     def tell(update: JobUpdate | None) -> None:
-        if update and update.state.final and update.job in waiters:
-            waiter = waiters[update.job]
-            if not waiter.done():
-                waiter.set_result(update)
+        waiter = waiters.get(update.job) if update and update.state.final else None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(update)
 
     async def request(job: str) -> JobUpdate:
         await gateway.add([job])
@@ -345,12 +347,7 @@ async def test_no_waiter_is_lost(bench: Bench) -> None:
         tell(await gateway.status(job))
         return await waiters[job]
 
-    async def work() -> None:
-        while True:
-            claims = await worker.claim(7, 1.0)
-            await worker.finish([(claim, done(claim.job)) for claim in claims])
-
-    tasks = [asyncio.create_task(watch()), asyncio.create_task(work())]
+    tasks = [asyncio.create_task(watch()), asyncio.create_task(finish_all(worker))]
     async with asyncio.timeout(SOON):
         assert await asyncio.gather(*map(request, jobs)) == list(map(done, jobs))
     for task in tasks:

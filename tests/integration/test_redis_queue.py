@@ -1,4 +1,4 @@
-"""The Redis queue when things go wrong: killed workers, killed servers, lost data, refusals, garbage."""
+"""The Redis queue when things go wrong: killed workers and servers, lost data, refusals, garbage."""
 
 from __future__ import annotations
 
@@ -128,6 +128,19 @@ async def test_jobs_of_a_worker_killed_with_signal_9_come_back(
         ("b", 2),
         ("c", 2),
     ]
+
+
+async def test_many_living_claims_do_not_hide_a_dead_one(server: RedisServer, make: Made) -> None:
+    """One XAUTOCLAIM looks at ten times what it is asked for, so its cursor must be followed."""
+    busy, heir = make(), make()
+    await busy.add([f"job-{number}" for number in range(1500)])
+    claims = await busy.claim(1500, 0)
+    await heir.add(["dead"])
+    with other_worker(server) as victim:
+        assert await said(victim) == "1"
+    (claim,) = await heir.claim(1, SOON)
+    assert (claim.job, claim.deliveries) == ("dead", 2)
+    await busy.finish([(claim, done(claim.job)) for claim in claims])
 
 
 async def test_a_worker_that_stalled_longer_than_its_lease_does_no_harm(
