@@ -102,7 +102,7 @@ class Supervisor:
             kept.due = now + kept.delay
             self._say(
                 f"{kept.child.name} stopped ({_cause(process.returncode)}); starting it again in"
-                f" {kept.delay:g} s; {self._last_words(kept)}"
+                f" {kept.delay:g} s; {self._last_words(kept, process.returncode)}"
             )
             kept.delay = min(2 * kept.delay, BACKOFF_MAX)
             # What it may have left running would hold its socket or its port.
@@ -189,8 +189,10 @@ class Supervisor:
         for kept in self._kept:
             bound_log(self._log(kept))
 
-    def _last_words(self, kept: _Kept) -> str:
+    def _last_words(self, kept: _Kept, code: int) -> str:
         log = self._log(kept)
+        if code < 0:
+            return f"see {log}"
         try:
             with open(log, "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))

@@ -26,4 +26,4 @@ def follow(client: Client, job: str, wait: float) -> dict[str, Any]:
 def link_of(client: Client, answer: dict[str, Any]) -> str:
     """The full address of what was stored."""
     link = str(answer.get("link") or answer.get("hash") or answer.get("detail") or "")
-    return link if "://" in link else f"{client.url}/{link}"
+    return link if "://" in link else f"{client.url}/{link.removeprefix('/')}"

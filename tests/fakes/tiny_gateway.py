@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         job = f"{number:032x}"
         self.server.objects[digits], self.server.names[job] = body, link
         if "wait" in asked and not self.server.polls:
-            return self.answer(200, {"hash": digits, "link": link, "job": job})
+            return self.answer(200, {"hash": digits, "link": f"/{link}", "job": job})
         return self.answer(202, {"job": job, "status": f"/api/status/{job}"})
 
     def do_GET(self) -> None:

@@ -64,6 +64,7 @@ def test_put_then_get(gateway, tmp_path):
     put = run("put", str(photo), server=gateway)
     url = put.stdout.strip()
     assert url.startswith(f"{gateway.url}/")
+    assert "//" not in url.removeprefix("http://")
     assert url.endswith(".jpg")
     assert "3.0 MB in" in put.stderr
     run("get", url, "-o", str(fetched))
