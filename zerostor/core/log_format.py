@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from zerostor.core.errors import SetupError
@@ -53,7 +54,6 @@ ENTRY_HEADER_SIZE = ENTRY.size
 CRC_AT = 9
 CRC_END = 13
 _U32 = 0xFFFFFFFF
-KNOWN_FLAGS = FLAG_DELETED | FLAG_UPDATE
 
 assert FILE_HEADER_SIZE == 28
 assert ENTRY_HEADER_SIZE == 18
@@ -108,11 +108,12 @@ def decode_file_header(raw: bytes) -> FileHeader | None:
     return None
 
 
-def one_bit_off(raw: bytes, start: int = 0) -> list[bytes]:
+def one_bit_off(raw: bytes, start: int = 0) -> Iterator[bytes]:
     """`raw` itself, then every variant with one bit flipped from byte `start` on."""
     whole, size = int.from_bytes(raw, "little"), len(raw)
-    bits = range(start * 8, size * 8)
-    return [raw, *((whole ^ (1 << bit)).to_bytes(size, "little") for bit in bits)]
+    yield raw
+    for bit in range(start * 8, size * 8):
+        yield (whole ^ (1 << bit)).to_bytes(size, "little")
 
 
 def entry_seed(salt: int, offset: int) -> int:

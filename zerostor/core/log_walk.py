@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import NamedTuple, TypeAlias
@@ -13,7 +14,6 @@ from zerostor.core.log_format import (
     ENTRY,
     ENTRY_HEADER_SIZE,
     FILE_HEADER_SIZE,
-    KNOWN_FLAGS,
     Entry,
     entry_is_sound,
     entry_seed,
@@ -23,6 +23,8 @@ from zerostor.core.log_format import (
 _U32 = 0xFFFFFFFF
 SEEK_BUDGET = 256 * MIB
 """Bytes of checksum work spent in one file on looking for good entries behind damage."""
+_CANDIDATE_COST = 256
+"""What looking at one possible header counts in that budget."""
 
 
 class Damage(NamedTuple):
@@ -82,6 +84,10 @@ class LogWalker:
         self._need = 0
         self._bad_start: int | None = None
         self._bad_seek = 0
+        self._looks_like_header = re.compile(
+            # width, length up to 8 MiB, previous and checksum, flags, time
+            re.escape(bytes([id_bytes])) + rb"..[\x00-\x80]\x00.{8}[\x00-\x03].{4}", re.DOTALL
+        )
         self._budget = SEEK_BUDGET
         self._gave_up = False
 
@@ -167,9 +173,10 @@ class LogWalker:
     def _seek(self, buffer: bytes, found: list[Found], final: bool) -> int | None:
         """Look for the next good entry behind the damage; its position, None if not here yet."""
         assert self._bad_start is not None
-        mark, base = bytes([self._id_bytes]), self._offset
-        position = buffer.find(mark, self._bad_seek - base)
-        while position >= 0:
+        base, seek = self._offset, self._looks_like_header.search
+        match = seek(buffer, self._bad_seek - base)
+        while match is not None and not self._gave_up:
+            position = match.start()
             sound = self._sound_at(buffer, position)
             if sound:
                 found.append(self._close_damage(buffer, position))
@@ -177,31 +184,26 @@ class LogWalker:
             if sound is None and not final:
                 self._bad_seek = base + position
                 return None
-            position = buffer.find(mark, position + 1)
-        self._bad_seek = base + len(buffer)
+            match = seek(buffer, position + 1)
+        # A header may be cut by the end of the buffer.
+        self._bad_seek = max(self._bad_seek, base + len(buffer) - ENTRY_HEADER_SIZE + 1)
         return None
 
     def _sound_at(self, buffer: bytes, position: int) -> bool | None:
         """Whether a good entry starts at `position`; None if too little of it is here."""
         assert self._bad_start is not None
-        if position + ENTRY_HEADER_SIZE > len(buffer):
-            self._need = position + ENTRY_HEADER_SIZE
-            return None
-        _, length, before, _, flags, _ = ENTRY.unpack_from(buffer, position)
+        _, length, before, _, _, _ = ENTRY.unpack_from(buffer, position)
         offset = self._offset + position
-        if length > RECORD_MAX or flags & ~KNOWN_FLAGS:
-            return False
-        if not self._bad_start <= before < offset:
+        # A payload full of imitated headers must not cost more than a bounded time.
+        self._budget -= _CANDIDATE_COST
+        self._gave_up = self._budget < 0
+        if length > RECORD_MAX or not self._bad_start <= before < offset:
             return False
         end = position + self._overhead + length
         if end > len(buffer):
             self._need = end
             return None
-        # A payload full of imitated headers must not cost more than a bounded time.
         self._budget -= end - position
-        if self._budget < 0:
-            self._gave_up = True
-            return False
         return entry_is_sound(memoryview(buffer)[position:end], entry_seed(self._salt, offset))
 
     def _close_damage(self, buffer: bytes, position: int) -> Damage:
