@@ -1,0 +1,79 @@
+"""Where shards go: never two on one store, and a lost host costs as few as the pool allows."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from zerostor.core.errors import NotEnoughStores
+from zerostor.core.placement import Candidate, place
+
+
+def pool(hosts: dict[str, int], site: str = "home") -> list[Candidate]:
+    """Stores named HOST-NUMBER, so many on each host."""
+    return [Candidate(f"{host}-{number}", host, site)
+            for host, count in hosts.items() for number in range(count)]
+
+
+def per_host(places: tuple[str, ...]) -> dict[str, int]:
+    return dict(Counter(name.rpartition("-")[0] for name in places if name))
+
+
+def test_twenty_stores_take_a_shard_each() -> None:
+    stores = [Candidate(f"{number:02d}", f"{number:02d}", "home") for number in range(20)]
+    assert sorted(place(stores, 20, 18)) == [store.name for store in stores]
+
+
+def test_hosts_are_filled_evenly() -> None:
+    assert per_host(place(pool({"a": 20, "b": 20, "c": 20, "d": 20}), 20, 18)) == {
+        "a": 5, "b": 5, "c": 5, "d": 5}
+
+
+def test_a_small_host_is_filled_and_the_rest_is_even() -> None:
+    counts = per_host(place(pool({"a": 2, "b": 30, "c": 30}), 20, 18))
+    assert counts == {"a": 2, "b": 9, "c": 9}
+
+
+def test_sites_are_filled_evenly_where_hosts_leave_a_choice() -> None:
+    stores = [Candidate(f"{site}{number}", f"{site}{number}", site)
+              for site, count in (("x", 30), ("y", 6), ("z", 30)) for number in range(count)]
+    counts = Counter(name[0] for name in place(stores, 20, 18))
+    assert counts == {"x": 7, "y": 6, "z": 7}
+
+
+def test_stores_that_are_down_get_nothing_and_the_last_shards_wait() -> None:
+    stores = pool({f"h{number}": 1 for number in range(20)})
+    stores[3] = stores[3]._replace(up=False)
+    stores[11] = stores[11]._replace(up=False)
+    places = place(stores, 20, 18)
+    assert places[18:] == ("", "")
+    assert all(places[:18])
+    assert {stores[3].name, stores[11].name}.isdisjoint(places)
+
+
+def test_too_few_stores_are_refused_with_the_reason() -> None:
+    stores = [candidate._replace(up=number > 2)
+              for number, candidate in enumerate(pool({"a": 20}))]
+    with pytest.raises(NotEnoughStores, match="17 of 20 stores are up and 18 shards must"):
+        place(stores, 20, 18)
+    with pytest.raises(NotEnoughStores):
+        place([], 1, 1)
+
+
+def test_ties_go_by_the_order_given_so_that_load_spreads() -> None:
+    stores = pool({f"h{number}": 1 for number in range(100)})
+    assert place(stores, 20, 18) == tuple(store.name for store in stores[:20])
+    used: Counter[str] = Counter()
+    shuffled, rng = list(stores), random.Random(5)
+    for _ in range(1000):
+        rng.shuffle(shuffled)
+        used.update(place(shuffled, 20, 18))
+    assert min(used.values()) > 120
+    assert max(used.values()) < 300
+
+
+def test_a_thousand_stores_are_placed_without_trying_combinations() -> None:
+    places = place(pool({f"h{number}": 10 for number in range(100)}), 200, 180)
+    assert set(per_host(places).values()) == {2}

@@ -1,0 +1,140 @@
+"""Shard trailers. tests/vectors/shard.json is what the ends of stored shards look like.
+
+Its bytes never change; a new version of the format adds cases beside them. To add one, put it into
+CASES and run, from the top folder:
+
+    python -c 'import tests.unit.test_shard as t; t.freeze()'
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from zerostor.core.errors import ShardCorrupt
+from zerostor.core.limits import CELL_SIZE
+from zerostor.core.shard import (
+    END_SIZE,
+    VERSION,
+    Member,
+    Trailer,
+    decode_members,
+    decode_trailer,
+    encode_members,
+    encode_trailer,
+    shard_key,
+    trailer_size,
+)
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "shard.json"
+KEY = bytes(range(16))
+MEMBER = Member(42, bytes(24), 0, 5000, "jpg", "9b" * 16, "default", 1_700_000_000_123)
+OBJECT = Trailer(VERSION, KEY, 3, 16, 4, 5000, CELL_SIZE, bytes(range(100, 116)), MEMBER)
+CASES = {
+    "object": OBJECT,
+    "last shard of three stripes": Trailer(
+        VERSION, KEY, 4, 3, 2, 2000, 256, bytes(48), msgspec.structs.replace(MEMBER, size=2000)),
+    "empty object": Trailer(VERSION, KEY, 0, 16, 4, 0, CELL_SIZE, b"",
+                            msgspec.structs.replace(MEMBER, size=0, ext="")),
+    "pack": Trailer(VERSION, KEY, 19, 16, 4, 20_000, CELL_SIZE, bytes(16), None, 41, 19_900),
+}
+MEMBERS = [MEMBER, Member(43, bytes([255]) * 24, 5000, 0, "", "", "ü", 0)]
+
+
+def freeze() -> None:
+    """Write the vectors anew."""
+    cases: dict[str, Any] = {
+        name: {"fields": msgspec.to_builtins(trailer), "bytes": encode_trailer(trailer).hex()}
+        for name, trailer in CASES.items()}
+    cases["members"] = {"fields": msgspec.to_builtins(MEMBERS),
+                        "bytes": encode_members(MEMBERS).hex()}
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases.items()]
+    VECTORS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def sealed(body: bytes) -> bytes:
+    """Any body as a trailer whose checksum is right."""
+    return body + struct.pack("<8sI4s", blake3(body).digest(8), len(body), b"ZSH1")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vectors(name: str) -> None:
+    case = json.loads(VECTORS.read_text())[name]
+    assert msgspec.convert(case["fields"], Trailer) == CASES[name]
+    assert encode_trailer(CASES[name]).hex() == case["bytes"]
+    assert decode_trailer(bytes.fromhex(case["bytes"])) == CASES[name]
+
+
+def test_the_vector_of_the_member_table() -> None:
+    case = json.loads(VECTORS.read_text())["members"]
+    assert msgspec.convert(case["fields"], list[Member]) == MEMBERS
+    assert encode_members(MEMBERS).hex() == case["bytes"]
+    assert decode_members(bytes.fromhex(case["bytes"])) == MEMBERS
+
+
+def test_every_vector_is_tested() -> None:
+    assert set(json.loads(VECTORS.read_text())) == {*CASES, "members"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fields_that_a_later_version_appends_are_passed_over(name: str) -> None:
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(CASES[name]))
+    assert decode_trailer(sealed(msgspec.msgpack.encode([*fields, "new"]))) == CASES[name]
+
+
+def test_the_end_of_a_shard_tells_how_long_its_trailer_is() -> None:
+    stored = encode_trailer(OBJECT)
+    assert trailer_size((bytes(300) + stored)[-END_SIZE:]) == len(stored)
+
+
+@pytest.mark.parametrize("end", [b"", b"ZSH1", bytes(END_SIZE), bytes(END_SIZE + 1),
+                                 sealed(b"x")[-END_SIZE:-1] + b"2"])
+def test_an_end_that_is_no_end(end: bytes) -> None:
+    with pytest.raises(ShardCorrupt):
+        trailer_size(end)
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"\x90", b"\xc1", b"\xa1\xff", b"\x80", b"\x98" + b"\x91" * 100_000,
+    msgspec.msgpack.encode(OBJECT).replace(b"jpg", b"jp\xff"),
+    msgspec.msgpack.encode(OBJECT).replace(b"\x9b\x01", b"\x9b\x02", 1),
+    msgspec.msgpack.encode(OBJECT) + b"\0",
+], ids=lambda body: repr(body[:20]))
+def test_what_is_no_trailer_is_refused_even_with_a_good_checksum(body: bytes) -> None:
+    with pytest.raises(ShardCorrupt):
+        decode_trailer(sealed(body))
+
+
+@pytest.mark.parametrize("change", [
+    {"version": 2}, {"key": b""}, {"key": bytes(17)}, {"index": -1}, {"index": 20}, {"data": 0},
+    {"parity": -1}, {"data": 300}, {"size": -1}, {"size": 4999}, {"size": 10**12},
+    {"cell_size": 0}, {"cell_size": CELL_SIZE + 1}, {"checksums": b""}, {"checksums": bytes(17)},
+    {"checksums": bytes(32)}, {"object": None}, {"pack": 3},
+    {"object": None, "pack": 3, "members": 5001}, {"object": None, "pack": 3, "members": -1},
+    {"object": msgspec.structs.replace(MEMBER, offset=1)},
+])
+def test_a_trailer_that_does_not_add_up_is_refused(change: dict[str, object]) -> None:
+    assert decode_trailer(encode_trailer(OBJECT)) == OBJECT
+    with pytest.raises(ShardCorrupt):
+        decode_trailer(encode_trailer(msgspec.structs.replace(OBJECT, **change)))
+
+
+@pytest.mark.parametrize("table", [
+    b"", b"\xc1", b"\x91", b"\x91\xa1\xff", b"\x91\xc0", b"\xdd\xff\xff\xff\xff", b"\x90\0",
+    b"\x91\x99" + msgspec.msgpack.encode(MEMBER)[1:] + b"\x91" * 100_000,
+], ids=lambda table: repr(table[:20]))
+def test_what_is_no_member_table_is_refused(table: bytes) -> None:
+    with pytest.raises(ShardCorrupt):
+        decode_members(table)
+
+
+def test_the_name_of_a_shard_fits_every_store() -> None:
+    assert shard_key(KEY, 3) == "000102030405060708090a0b0c0d0e0f-03"
+    assert shard_key(KEY, 255).endswith("-255")
+    assert len({shard_key(KEY, index) for index in range(256)}) == 256
