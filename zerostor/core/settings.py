@@ -26,7 +26,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 METADATA_SCHEMES = ("zdb", "unix")
 STORE_SCHEMES = ("dir", "zdb")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
-_USER_INFO = re.compile(r"(?<=://)([^/@]*)@")
+_USER_PART = re.compile(r"(?<=://)([^/@]*)@")
 
 
 class Secret:
@@ -166,11 +166,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def split_password(url: str) -> tuple[str, str]:
     """(url without its password, the password or ''). The user name stays in the url."""
-    found = _USER_INFO.search(url)
+    found = _USER_PART.search(url)
     if not found or ":" not in found[1]:
         return url, ""
     user, _, password = found[1].partition(":")
-    return _USER_INFO.sub(f"{user}@" if user else "", url, count=1), urllib.parse.unquote(password)
+    return _USER_PART.sub(f"{user}@" if user else "", url, count=1), urllib.parse.unquote(password)
 
 
 def join_password(url: str, password: Secret) -> str:

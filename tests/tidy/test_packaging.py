@@ -1,0 +1,165 @@
+"""The files that build and start zerostor agree with each other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.tidy.source_tree import ROOT
+
+yaml = pytest.importorskip("yaml")
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DIRECT = [
+    Requirement(line)
+    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+]
+PINNED = {
+    canonicalize_name(name): version
+    for name, version in (
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_every_dependency_is_pinned_inside_its_range():
+    for requirement in DIRECT:
+        assert PINNED[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def needed(name: str, extras: tuple[str, ...], seen: set[str]) -> Iterator[str]:
+    """Names of all that an installed package needs, by its own metadata."""
+    if name in seen:
+        return
+    seen.add(name)
+    yield name
+    for line in importlib.metadata.requires(name) or []:
+        requirement = Requirement(line)
+        wanted = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in extras or ("",)
+        )
+        if wanted:
+            try:
+                yield from needed(canonicalize_name(requirement.name), ("",), seen)
+            except importlib.metadata.PackageNotFoundError:
+                yield canonicalize_name(requirement.name)
+
+
+def test_what_the_dependencies_need_is_pinned_too():
+    seen: set[str] = set()
+    for requirement in DIRECT:
+        if requirement.marker is None or requirement.marker.evaluate():
+            names = needed(canonicalize_name(requirement.name), ("", *requirement.extras), seen)
+            assert set(names) <= set(PINNED), requirement
+
+
+def test_constraints_name_no_place():
+    for line in read("constraints.txt").splitlines():
+        assert re.fullmatch(r"#.*|[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.+-]*", line), line
+        assert "://" not in line
+
+
+def test_compose_file():
+    compose = yaml.safe_load(read("compose.yaml"))
+    assert set(compose["services"]) == {"redis", "zerostor"}
+    zerostor = compose["services"]["zerostor"]
+    assert zerostor["environment"]["REDIS_URL"].startswith("redis://redis:")
+    assert zerostor["depends_on"]["redis"]["condition"] == "service_healthy"
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            assert volume.partition(":")[0] in compose["volumes"]
+    assert all(port.startswith("127.0.0.1:") for port in zerostor["ports"])
+
+
+def test_image_has_what_runs_and_nothing_else():
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", read("Dockerfile"), re.MULTILINE)
+        for name in line.split()
+    }
+    allowed = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert copied == allowed
+    assert packages <= copied
+    assert "pyproject.toml" in copied
+
+
+def test_image_starts_as_it_should():
+    lines = read("Dockerfile").splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER")]
+    assert users
+    assert users[-1] not in ("root", "0")
+    assert 'ENTRYPOINT ["zerostor"]' in lines
+    assert 'CMD ["up", "--data", "/data", "--listen", "0.0.0.0:8080"]' in lines
+    assert "VOLUME /data" in lines
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+
+
+def test_hadolint():
+    beside = Path(sys.executable).with_name("hadolint")
+    hadolint = str(beside) if beside.exists() else shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    found = subprocess.run(
+        [hadolint, "--no-color", "-c", str(ROOT / ".hadolint.yaml"), str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_ci_script():
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert script.read_text().rstrip().endswith("\nmake test")
+    assert "set -euo pipefail" in script.read_text()
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lint", "bench", "clean"])
+def test_make_target(target):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    found = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip()
+    assert "./data" not in found.stdout
+
+
+def test_make_refuses_an_old_python(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    arguments = [f"PYTHON={old}", f"VENV={tmp_path / 'venv'}", f"{tmp_path / 'venv'}/bin/python"]
+    found = subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode != 0
+    assert "needs Python 3.11" in found.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_licence():
+    assert PROJECT["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in read("LICENSE")
