@@ -104,6 +104,9 @@ class WatchedStore(ShardStore, Protocol):
     def reason(self) -> str:
         """Why it is not UP, for a person."""
 
+    def read_now(self, key: str, offset: int, into: memoryview) -> bool:
+        """Fill `into` if that needs no waiting, else False; never raises a BackendError."""
+
     def hedge_after(self, length: int) -> float:
         """Seconds after which a read of `length` bytes is slow: time to ask another store too."""
 

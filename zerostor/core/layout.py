@@ -7,7 +7,7 @@ A stripe set of `size` bytes under `data` + `parity` and a largest cell of `cell
     shard i  | cell i of stripe 0 | cell i of stripe 1 | ...
 
 Cell i of a stripe is bytes i*cell .. (i+1)*cell of it. The last stripe has cells of
-ceil(rest / data) bytes, rounded up to CELL_ALIGN; its tail is zeros. So an intact read is
+ceil(rest / data) bytes, at least CELL_MIN, rounded up to CELL_ALIGN; its tail is zeros. So an intact read is
 concatenation, and all full stripes are equal.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zerostor.core.limits import CELL_ALIGN, CELL_SIZE, SHARDS_MAX
+from zerostor.core.limits import CELL_ALIGN, CELL_MIN, CELL_SIZE, SHARDS_MAX
 
 
 class Stripe(NamedTuple):
@@ -97,8 +97,7 @@ class Layout(NamedTuple):
         while position < end:
             stripe = self.stripe(position // self.stripe_size)
             shard, inside = divmod(position - stripe.offset, stripe.cell)
-            length = min(stripe.cell - inside, end - position,
-                         stripe.offset + stripe.size - position)
+            length = min(stripe.cell - inside, end - position)
             yield CellRange(stripe, shard, inside, inside + length)
             position += length
 
@@ -106,4 +105,4 @@ class Layout(NamedTuple):
 def last_cell(size: int, data: int, cell_size: int) -> int:
     """Bytes per cell of a stripe that holds `size` object bytes."""
     even = -(-size // data)
-    return min(cell_size, -(-even // CELL_ALIGN) * CELL_ALIGN)
+    return min(cell_size, max(CELL_MIN, -(-even // CELL_ALIGN) * CELL_ALIGN))

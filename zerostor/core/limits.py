@@ -22,6 +22,9 @@ SHARDS_MAX = 256
 """zfec's field GF(2^8) has room for this many shards in one code."""
 CELL_SIZE = MIB
 """Largest cell; a stripe is `data` of these."""
+CELL_MIN = 3584
+"""Smallest cell: with its trailer a shard this small still takes one 4 KiB block of a disk, and the
+read of a small object touches few stores."""
 CELL_ALIGN = 64
 """Cells are padded to this, so that vector code never meets a tail."""
 
@@ -41,5 +44,5 @@ RESULT_KEEP = 24 * 3600
 """Seconds for which a finished job's status can be asked."""
 
 assert CONTENT_HASH_SIZE * 2 + 8 == 56
-assert CELL_SIZE % CELL_ALIGN == 0
+assert CELL_SIZE % CELL_ALIGN == 0 == CELL_MIN % CELL_ALIGN
 assert PACK_OBJECT_MAX <= 16 * CELL_SIZE

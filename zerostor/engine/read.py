@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 from zerostor.core import errors
 from zerostor.core.checksum import ContentHasher, cell_checksum
@@ -53,13 +53,15 @@ class Reader:
         if record.size > PACK_OBJECT_MAX or not record.size:
             return None if record.size else b""
         body = bytearray(record.size)
-        parts = list(stripes.layout.cells(offset, offset + record.size))
-        try:
-            if len(parts) == 1:
-                await self._read_part(stripes, parts[0], memoryview(body))
-            else:
-                await self._read_parts(stripes, parts, memoryview(body))
-        except (errors.BackendError, errors.DataError):
+        reads, at = [], 0
+        for part in stripes.layout.cells(offset, offset + record.size):
+            into = memoryview(body)[at : at + part.end - part.start]
+            at += len(into)
+            # What is in memory is copied here and now; a task would cost more than the read.
+            if not self._read_now(stripes, part, into):
+                reads.append(self._read_part(stripes, part, into))
+        if any(isinstance(failure, errors.BackendError | errors.DataError)
+               for failure in await _gather(reads)):
             return None
         hasher = ContentHasher()
         hasher.update(body)
@@ -83,16 +85,10 @@ class Reader:
         codec = self.codec_for(stripes.data, stripes.parity)
         return RebuiltStripe(self.stores, codec, self.workshop, stripes, wanted, bad)
 
-    async def _read_parts(self, stripes: StripeSet, parts: list[CellRange],
-                          body: memoryview) -> None:
-        at, reads = 0, []
-        for part in parts:
-            length = part.end - part.start
-            reads.append(self._read_part(stripes, part, body[at : at + length]))
-            at += length
-        for result in await asyncio.gather(*reads, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+    def _read_now(self, stripes: StripeSet, part: CellRange, into: memoryview) -> bool:
+        store = self.stores.stores.get(stripes.stores[part.shard])
+        return store is not None and store.read_now(
+            shard_key(stripes.key, part.shard), part.stripe.shard_offset + part.start, into)
 
     async def _read_part(self, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
         store = self.stores.usable(stripes.stores[part.shard])
@@ -233,6 +229,15 @@ class _Run:
 
     def _is_bad(self, shard: int) -> bool:
         return shard in self._bad or self._reader.stores.usable(self._stripes.stores[shard]) is None
+
+
+async def _gather(reads: list[Coroutine[None, None, None]]) -> list[BaseException | None]:
+    """How each ended. Raises what is neither the world's nor the bytes' fault."""
+    results = await asyncio.gather(*reads, return_exceptions=True) if reads else []
+    for result in results:
+        if result is not None and not isinstance(result, errors.ZerostorError):
+            raise result
+    return results
 
 
 def _length(part: CellRange) -> int:

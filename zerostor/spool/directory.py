@@ -4,6 +4,7 @@
     SPOOL/JOB          sealed: body and footer (core/spool_format); locked by the worker on it
     SPOOL/failed/JOB   the dead-letter list; the reason is in the entry's note
     SPOOL/receipts     jobs that are stored, with their links
+    SPOOL/recycled/    files of finished uploads, to be overwritten
 
 The kernel drops locks with the process that held them, so nothing needs a timeout to be free again.
 """
@@ -27,6 +28,7 @@ from zerostor.core.limits import MIB
 from zerostor.ports import SpoolEntry, SpoolWriter
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.receipts import Receipts
+from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART, DirectorySpoolWriter
 
 _JOB = re.compile(r"[0-9a-f]{32}")
@@ -42,6 +44,7 @@ class DirectorySpool:
         self._failed = folder / "failed"
         self._reserve = reserve
         self._receipts = Receipts(folder)
+        self._recycled = Recycled(folder / "recycled")
         self._executor = ThreadPoolExecutor(threads, "spool")
         try:
             self._failed.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,7 +55,7 @@ class DirectorySpool:
     async def create(self, job: str, expected: int | None) -> SpoolWriter:
         """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
         assert _JOB.fullmatch(job), job
-        writer = DirectorySpoolWriter(self._folder, job, self._executor)
+        writer = DirectorySpoolWriter(self._folder, job, self._executor, self._recycled)
         if (expected or 0) > self._free() - self._reserve:
             raise SpoolFull("the disk of the spool has no room for this upload")
         return writer
@@ -136,7 +139,7 @@ class DirectorySpool:
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
         self._receipts.append([(entry.job, link) for entry, link in stored])
         for entry, _ in stored:
-            _ours(entry).remove()
+            _ours(entry).recycle(self._recycled)
 
     def _list(self, folder: Path) -> list[tuple[str, float]]:
         now, found = time.time(), []

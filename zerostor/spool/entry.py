@@ -13,6 +13,7 @@ import msgspec
 from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
+from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
 
 _NOTE_XATTR = "user.zerostor.note"
@@ -33,6 +34,7 @@ class DirectorySpoolEntry:
         self.note = SpoolNote()
         self._path = folder / job
         self._descriptor = -1
+        self._noted_beside = False
 
     def take(self) -> None:
         """Open; lock and read the description if sealed. Blocking. Raises as ports.Spool.open
@@ -83,12 +85,15 @@ class DirectorySpoolEntry:
             os.setxattr(self._descriptor, _NOTE_XATTR, encoded)
         except (OSError, AttributeError):
             self._note_path.write_bytes(encoded)
+            self._noted_beside = True
 
-    def remove(self) -> None:
-        """Delete the entry and let go."""
-        for path in (self._path, self._note_path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+    def recycle(self, recycled: Recycled) -> None:
+        """End the entry: forget the note, keep the file for a later upload, and let go."""
+        with contextlib.suppress(OSError, AttributeError):
+            os.removexattr(self._descriptor, _NOTE_XATTR)
+        if self._noted_beside:
+            self._note_path.unlink(missing_ok=True)
+        recycled.give(self._path, os.fstat(self._descriptor).st_size)
         self.close()
 
     def move(self, target: Path) -> None:
@@ -130,16 +135,23 @@ class DirectorySpoolEntry:
             raise UnknownJob(f"job {self.job} was finished meanwhile")
         length = min(FOOTER_MAX, status.st_size)
         tail = os.pread(self._descriptor, length, status.st_size - length)
-        try:
-            self.upload = decode_footer(tail, status.st_size)
-        finally:
-            self.note = self._load_note()
+        self.note = self._load_note()
+        upload = decode_footer(tail, status.st_size)
+        if upload.job != self.job:
+            # After a power cut an entry nobody was promised may show what its file held before.
+            raise SpoolCorrupt(f"the spool entry of job {self.job} holds another upload")
+        self.upload = upload
 
     def _load_note(self) -> SpoolNote:
-        for load in (self._note_from_xattr, self._note_path.read_bytes):
+        for load in (self._note_from_xattr, self._note_from_file):
             with contextlib.suppress(OSError, AttributeError, msgspec.MsgspecError):
                 return _note_decoder.decode(load())
         return SpoolNote()
+
+    def _note_from_file(self) -> bytes:
+        note = self._note_path.read_bytes()
+        self._noted_beside = True
+        return note
 
     def _note_from_xattr(self) -> bytes:
         return os.getxattr(self._descriptor, _NOTE_XATTR)

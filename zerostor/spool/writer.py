@@ -18,6 +18,7 @@ from zerostor.core.errors import SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.ports import Buffer
+from zerostor.spool.recycled import Recycled
 
 PART = ".part"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,10 +27,11 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DirectorySpoolWriter:
     """Appends to `JOB.part` under a lock that tells a half-arrived upload from an abandoned one."""
 
-    def __init__(self, folder: Path, job: str, executor: Executor) -> None:
+    def __init__(self, folder: Path, job: str, executor: Executor, recycled: Recycled) -> None:
         self._path = folder / job
         self._part = folder / (job + PART)
         self._executor = executor
+        self._recycled = recycled
         self._hasher = ContentHasher()
         self._size = 0
         self._sealed = False
@@ -41,8 +43,10 @@ class DirectorySpoolWriter:
         return self._size
 
     def _begin(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CLOEXEC
         try:
+            if not self._recycled.take(self._part):
+                flags |= os.O_CREAT | os.O_EXCL
             self._descriptor = os.open(self._part, flags, 0o600)
         except OSError as error:
             raise _spool_error(error) from error
@@ -70,6 +74,11 @@ class DirectorySpoolWriter:
     def _write(self, chunks: Sequence[Buffer]) -> None:
         if self._descriptor < 0:
             self._begin()
+            # Who follows the growing file must not take what a recycled one held for the body.
+            os.ftruncate(self._descriptor, 0)
+        self._take_in(chunks)
+
+    def _take_in(self, chunks: Sequence[Buffer]) -> None:
         for chunk in chunks:
             self._hasher.update(chunk)
         self._append(chunks)
@@ -88,10 +97,15 @@ class DirectorySpoolWriter:
             raise _spool_error(error) from error
 
     def _seal(self, chunks: Sequence[Buffer], upload: Upload, durable: bool) -> Upload:
-        self._write(chunks)
+        if self._descriptor < 0:
+            self._begin()
+        self._take_in(chunks)
         content = self._hasher.digest()
         described = msgspec.structs.replace(upload, size=self._size, content=content)
-        self._append([encode_footer(described)])
+        footer = encode_footer(described)
+        self._append([footer])
+        # A recycled file may have been longer.
+        os.ftruncate(self._descriptor, self._size + len(footer))
         if durable:
             self._fsync()
         os.rename(self._part, self._path)

@@ -159,15 +159,18 @@ class GuardedStore:
         lane.answered(self._clock.monotonic())
         return result
 
-    async def read(self, key: str, offset: int, into: memoryview) -> None:
-        """At once if the store has it in memory; else see the class."""
-        if (
+    def read_now(self, key: str, offset: int, into: memoryview) -> bool:
+        """Fill `into` if the store has it in memory and has not failed of late."""
+        return (
             self._read_now is not None
             and not self._reads.failures
             and self._read_now(key, offset, into)
-        ):
-            return
-        await self.call(self._reads, self._timed_read, key, offset, into)
+        )
+
+    async def read(self, key: str, offset: int, into: memoryview) -> None:
+        """At once if the store has it in memory; else see the class."""
+        if not self.read_now(key, offset, into):
+            await self.call(self._reads, self._timed_read, key, offset, into)
 
     async def _timed_read(self, key: str, offset: int, into: memoryview) -> None:
         began = self._clock.monotonic()
