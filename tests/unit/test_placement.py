@@ -43,6 +43,11 @@ def test_sites_are_filled_evenly_where_hosts_leave_a_choice() -> None:
     assert counts == {"x": 7, "y": 6, "z": 7}
 
 
+def test_hosts_come_before_sites() -> None:
+    stores = [*pool({"a": 4}, "x"), *pool({"b": 1, "c": 1, "d": 1}, "y")]
+    assert per_host(place(stores, 4, 4)) == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
 def test_stores_that_are_down_get_nothing_and_the_last_shards_wait() -> None:
     stores = pool({f"h{number}": 1 for number in range(20)})
     stores[3] = stores[3]._replace(up=False)

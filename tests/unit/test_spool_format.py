@@ -67,6 +67,13 @@ def test_what_is_no_footer_is_refused(tail: bytes) -> None:
         decode_footer(tail, len(tail) + 5000)
 
 
+def test_a_footer_that_claims_to_begin_before_the_file_is_refused() -> None:
+    body = msgspec.msgpack.encode(UPLOAD)
+    tail = body + struct.pack("<8sI4s", blake3(body).digest(8), len(body) + 9, b"ZSP1")
+    with pytest.raises(SpoolCorrupt):
+        decode_footer(tail, 5000 + len(tail) + 9)
+
+
 @pytest.mark.parametrize("difference", [-5001, -1, 1, 10**6])
 def test_a_file_that_is_longer_or_shorter_than_described_is_refused(difference: int) -> None:
     footer = encode_footer(UPLOAD)
