@@ -186,9 +186,9 @@ class ReplyParser:
         self._need = 0
         while position < size:
             eol = buffer.find(b"\r\n", position)
+            if (size - 1 if eol < 0 else eol) - position > SIMPLE_MAX:
+                raise RespError("a reply line that does not end")
             if eol < 0:
-                if size - position > SIMPLE_MAX:
-                    raise RespError("a reply line that does not end")
                 break
             kind = buffer[position]
             value: Reply

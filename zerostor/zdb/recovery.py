@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from zerostor.core.log_format import (
     FILE_HEADER_SIZE,
     FLAG_DELETED,
     FLAG_UPDATE,
+    NAMESPACE_NUMBER,
     Entry,
     FileHeader,
     decode_file_header,
@@ -53,20 +55,27 @@ def file_path(folder: Path, number: int) -> Path:
     return folder / f"d{number}"
 
 
-def recover(folder: Path, id_bytes: int) -> Recovered:
-    """Read all log files; on return what was read is durable.
+def namespace_path(folder: Path) -> Path:
+    """The file that holds the salt once more."""
+    return folder / "namespace"
+
+
+def recover(folder: Path, id_bytes: int, *, sync: bool) -> Recovered:
+    """Read all log files; with `sync`, what was read is durable on return.
 
     Raises SetupError for a log of another version or id width, or one that cannot be read at all.
     """
     try:
-        return _Recovery(folder, id_bytes).run()
+        return _Recovery(folder, id_bytes, sync).run()
     except OSError as failure:
-        raise SetupError(f"cannot read the metadata log in {folder}: {failure.strerror}") from None
+        reason = failure.strerror
+        raise SetupError(f"cannot recover the metadata log in {folder}: {reason}") from None
 
 
 class _Recovery:
-    def __init__(self, folder: Path, id_bytes: int) -> None:
+    def __init__(self, folder: Path, id_bytes: int, sync: bool) -> None:
         self.folder = folder
+        self.sync = sync
         self.id_bytes = id_bytes
         self.index = Index()
         # Ids that entries lost in damage may have used up; never given out again.
@@ -76,9 +85,11 @@ class _Recovery:
 
     def run(self) -> Recovered:
         headers = self._headers()
-        salts = [header.salt for header in headers.values() if header]
+        known = [self._namespace_header(), *headers.values()]
+        salts = Counter(header.salt for header in known if header)
+        salt = salts.most_common(1)[0][0] if salts else None
         if not headers:
-            return Recovered(self.index, None, Tip(-1, 0, 0), closed=True)
+            return Recovered(self.index, salt, Tip(-1, 0, 0), closed=True)
         last = max(headers)
         tip, closed = Tip(last, 0, 0), True
         expected = 0
@@ -87,12 +98,19 @@ class _Recovery:
                 self._complain(expected, f"is missing, up to d{number}")
                 self.slack += _LOST_FILE_IDS
             expected = number + 1
-            salt = header.salt if header else next(iter(salts), None)
-            end = self._read_file(number, header, salt, salts, last=number == last)
+            end = self._read_file(number, header, salt, last=number == last)
             if number == last and end is not None:
                 tip, closed = Tip(last, end, self.previous), False
         self.index.resize(len(self.index) + self.slack)
-        return Recovered(self.index, salts[0] if salts else None, tip, closed)
+        return Recovered(self.index, salt, tip, closed)
+
+    def _namespace_header(self) -> FileHeader | None:
+        try:
+            raw = namespace_path(self.folder).read_bytes()
+        except FileNotFoundError:
+            return None
+        header = decode_file_header(raw)
+        return header if header and header.number == NAMESPACE_NUMBER else None
 
     def _headers(self) -> dict[int, FileHeader | None]:
         """File headers by file number; None where it is damaged. One never synced is removed."""
@@ -114,13 +132,12 @@ class _Recovery:
         return headers
 
     def _read_file(
-        self, number: int, header: FileHeader | None, salt: int | None, salts: list[int], *,
-        last: bool,
+        self, number: int, header: FileHeader | None, salt: int | None, *, last: bool
     ) -> int | None:
         """Replay one file; the offset to append at, or None if it should be left as it is."""
         path = file_path(self.folder, number)
         size = path.stat().st_size
-        foreign = header is not None and (header.number != number or header.salt != salts[0])
+        foreign = header is not None and (header.number != number or header.salt != salt)
         if salt is None or foreign:
             self._complain(number, "is not of this log" if foreign else "has no readable header")
             self.slack += size // (ENTRY_HEADER_SIZE + self.id_bytes)
@@ -142,7 +159,7 @@ class _Recovery:
             log.warning("%s: %d bytes of a write that was cut short are dropped", path, size - torn)
             os.truncate(path, torn)
             size = torn
-        if last:
+        if last and self.sync:
             _flush(path)
         return None if damaged else size
 

@@ -23,15 +23,24 @@ from zerostor.core.log_format import (
     FILE_HEADER_SIZE,
     FLAG_DELETED,
     FLAG_UPDATE,
+    NAMESPACE_NUMBER,
     FileHeader,
+    decode_file_header,
     encode_entry_head,
     encode_file_header,
     entry_is_sound,
     entry_seed,
 )
-from zerostor.zdb.disk import create_file, flush_file, flush_folder, take_back, write_all
+from zerostor.zdb.disk import (
+    SyncFailed,
+    create_file,
+    flush_file,
+    flush_folder,
+    take_back,
+    write_all,
+)
 from zerostor.zdb.index import ABSENT, DAMAGED, DELETED, file_and_offset, place_of
-from zerostor.zdb.recovery import Tip, file_path, recover
+from zerostor.zdb.recovery import Tip, file_path, namespace_path, recover
 
 SEGMENT_SIZE = 256 * MIB
 SEGMENT_SIZE_MIN = 64 * KIB
@@ -102,7 +111,7 @@ class LogStore:
         self._settings = settings
         self._now = now
         self._head_size = ENTRY_HEADER_SIZE + settings.id_bytes
-        found = recover(folder, settings.id_bytes)
+        found = recover(folder, settings.id_bytes, sync=settings.sync)
         self.index = found.ids
         self._salt = int.from_bytes(os.urandom(4), "little") if found.salt is None else found.salt
         self._tip = found.tip
@@ -111,19 +120,39 @@ class LogStore:
         self._batch: Batch | None = None
         self._syncing: Batch | None = None
         try:
+            self._keep_salt()
             self._descriptor = self._begin_file() if found.closed else self._reopen(found.tip)
-        except OSError as failure:
-            raise SetupError(f"cannot write to {folder}: {failure.strerror}") from None
+        except (OSError, SyncFailed) as failure:
+            raise SetupError(f"cannot write to {folder}: {failure}") from None
         self._settled = place_of(self._tip.number, self._tip.offset)
+
+    def _keep_salt(self) -> None:
+        path = namespace_path(self._folder)
+        content = encode_file_header(
+            FileHeader(NAMESPACE_NUMBER, self.id_bytes, int(self._now()), self._salt, 0)
+        )
+        known = decode_file_header(path.read_bytes()) if path.exists() else None
+        if known is None or known.salt != self._salt:
+            path.unlink(missing_ok=True)
+            descriptor = create_file(path)
+            try:
+                write_all(descriptor, content, 0)
+                self._flush_new(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _begin_file(self) -> int:
         number = self._tip.number + 1
         descriptor = create_file(file_path(self._folder, number))
         write_all(descriptor, self._file_header(number), 0)
-        flush_file(descriptor)
-        flush_folder(self._folder)
+        self._flush_new(descriptor)
         self._tip = Tip(number, FILE_HEADER_SIZE, 0)
         return descriptor
+
+    def _flush_new(self, descriptor: int) -> None:
+        if self._settings.sync:
+            flush_file(descriptor)
+            flush_folder(self._folder)
 
     def _reopen(self, tip: Tip) -> int:
         return os.open(file_path(self._folder, tip.number), os.O_RDWR | os.O_CLOEXEC)
@@ -321,10 +350,10 @@ class LogStore:
                     os.close(self._descriptor)
                     self._descriptor = descriptor
                 write_all(self._descriptor, piece.buffer, piece.offset)
-                if self._settings.sync:
+                if piece.fresh:
+                    self._flush_new(self._descriptor)
+                elif self._settings.sync:
                     flush_file(self._descriptor)
-                    if piece.fresh:
-                        flush_folder(self._folder)
         except OSError:
             fresh = [file_path(self._folder, p.number) for p in batch.pieces if p.fresh]
             path = file_path(self._folder, batch.tip.number)

@@ -1,0 +1,196 @@
+"""Random logs, cut and damaged anywhere: what was acknowledged before is there, nothing is wrong.
+
+For a cut: exactly the state at the last whole entry. For a flipped bit: every id but the one in
+that entry, and that one is refused unless a later entry replaces it. For whatever else: no value
+that was not once the id's own. And never an id twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zerostor.core.errors import LogCorrupt
+from zerostor.core.log_format import FILE_HEADER_SIZE
+from zerostor.zdb.recovery import Tip
+from zerostor.zdb.segments import SEGMENT_SIZE_MIN, LogSettings, LogStore
+
+SETTINGS = LogSettings(segment_size=SEGMENT_SIZE_MIN, sync=False)
+
+
+class Step(NamedTuple):
+    """One entry: the file and bytes it takes, the id and its value from then on."""
+
+    number: int
+    start: int
+    end: int
+    key: int
+    value: bytes | None
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\x08" * 300, b"x" * 30_000, bytes(range(256)) * 150]),
+)
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), PAYLOADS),
+        st.tuples(st.just("update"), PAYLOADS),
+        st.tuples(st.just("delete"), st.just(b"")),
+    ),
+    min_size=1, max_size=25,
+)
+
+
+def run(folder: Path, operations: list[tuple[str, bytes]], seed: int) -> list[Step]:
+    """Write a log; its entries."""
+
+    async def write() -> list[Step]:
+        store, steps, alive = LogStore(folder, SETTINGS, lambda: 1.0), list[Step](), list[int]()
+        for turn, (kind, payload) in enumerate(operations):
+            before: Tip = store.tip
+            key = alive[(seed + turn) % len(alive)] if alive else 0
+            value: bytes | None = payload
+            if kind == "insert" or not alive:
+                key = int.from_bytes(store.insert(payload, 1), "little")
+                alive.append(key)
+            elif kind == "delete":
+                store.delete(key, 1)
+                alive.remove(key)
+                value = None
+            elif not store.update(key, payload, 1):
+                continue
+            after = store.tip
+            start = before.offset if before.number == after.number else FILE_HEADER_SIZE
+            steps.append(Step(after.number, start, after.offset, key, value))
+        await store.close()
+        return steps
+
+    return asyncio.run(write())
+
+
+def reopened(folder: Path) -> tuple[dict[int, bytes | None], int]:
+    """All values, None where refused, and the id a new record gets."""
+
+    async def read() -> tuple[dict[int, bytes | None], int]:
+        store = LogStore(folder, SETTINGS, lambda: 1.0)
+        found: dict[int, bytes | None] = {}
+        for key in range(len(store.index)):
+            if store.exists(key):
+                try:
+                    found[key] = store.get(key)
+                except LogCorrupt:
+                    found[key] = None
+        fresh = int.from_bytes(store.insert(b"fresh", 1), "little")
+        assert store.get(fresh) == b"fresh"
+        await store.close()
+        return found, fresh
+
+    return asyncio.run(read())
+
+
+def state(steps: list[Step]) -> dict[int, bytes | None]:
+    values = {step.key: step.value for step in steps}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def ids(steps: list[Step]) -> set[int]:
+    return {step.key for step in steps}
+
+
+def check_cut(folder: Path, steps: list[Step], number: int, size: int) -> None:
+    whole = [step for step in steps if (step.number, step.end) <= (number, size)]
+    found, fresh = reopened(folder)
+    assert found == state(whole)
+    assert fresh not in ids(whole)
+    again, newer = reopened(folder)
+    assert again == {**found, fresh: b"fresh"}
+    assert newer > fresh
+
+
+@settings(max_examples=150, deadline=None)
+@given(operations=OPERATIONS, seed=st.integers(0, 99), where=st.floats(0, 1))
+def test_a_cut_anywhere(operations: list[tuple[str, bytes]], seed: int, where: float) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        steps = run(folder, operations, seed)
+        last = steps[-1].number
+        path = folder / f"d{last}"
+        size = round(path.stat().st_size * where)
+        path.write_bytes(path.read_bytes()[:size])
+        check_cut(folder, steps, last, size)
+
+
+def test_a_cut_at_every_byte_of_the_last_entries() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        operations = [("insert", b"one"), ("insert", b"two"), ("update", b"three"), ("delete", b""),
+                      ("insert", b""), ("update", b"long" * 9)]
+        steps = run(folder, operations, 1)
+        path = folder / "d0"
+        raw = path.read_bytes()
+        for size in range(len(raw)):
+            path.write_bytes(raw[:size])
+            check_cut(folder, steps, 0, size)
+
+
+@settings(max_examples=150, deadline=None)
+@given(operations=OPERATIONS, seed=st.integers(0, 99), choice=st.integers(0), bit=st.integers(0))
+def test_a_flipped_bit_anywhere(
+    operations: list[tuple[str, bytes]], seed: int, choice: int, bit: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        steps = run(folder, operations, seed)
+        hit = steps[choice % len(steps)]
+        path = folder / f"d{hit.number}"
+        raw = bytearray(path.read_bytes())
+        bit = hit.start * 8 + bit % ((hit.end - hit.start) * 8)
+        raw[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(raw)
+        expected = state(steps)
+        if all(step.key != hit.key for step in steps[steps.index(hit) + 1 :]):
+            expected[hit.key] = None
+        found, fresh = reopened(folder)
+        assert found == expected
+        assert fresh > max(ids(steps))
+        again, newer = reopened(folder)
+        assert again == {**found, fresh: b"fresh"}
+        assert newer > fresh
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    operations=OPERATIONS, seed=st.integers(0, 99), choice=st.integers(0), where=st.floats(0, 1),
+    garbage=st.one_of(st.binary(min_size=1, max_size=200), st.just(bytes(512))),
+)
+def test_overwritten_bytes_anywhere_never_give_a_wrong_value(
+    operations: list[tuple[str, bytes]], seed: int, choice: int, where: float, garbage: bytes
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        steps = run(folder, operations, seed)
+        number = choice % (steps[-1].number + 1)
+        path = folder / f"d{number}"
+        raw = path.read_bytes()
+        start = round(len(raw) * where)
+        end = start + len(garbage)
+        path.write_bytes(raw[:start] + garbage + raw[end:])
+        untouched = [
+            step for step in steps
+            if step.number != number or step.end <= start or step.start >= end
+        ]
+        found, fresh = reopened(folder)
+        for key, value in found.items():
+            assert value is None or value in [step.value for step in steps if step.key == key]
+        # Ids whose every entry is whole are as they were, wherever else the damage is.
+        touched = {step.key for step in steps if step not in untouched}
+        for key, value in state(steps).items():
+            if key not in touched:
+                assert found[key] in (value, None)
+        assert fresh not in ids(untouched)
