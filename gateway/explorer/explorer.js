@@ -428,7 +428,8 @@ function showFailed(failed) {
     button.onclick = async () => {
       button.disabled = true;
       try { await ask(`/api/jobs/${job}/requeue`, { method: "POST" }); watch.jobs(); } catch (error) {
-        button.textContent = error.message;
+        button.textContent = `${error.message} Try again`;
+        button.disabled = false;
       }
     };
     return make("li", { className: "row" },
