@@ -40,16 +40,19 @@ class Capacity(NamedTuple):
 
 
 class ShardWriter(Protocol):
-    """A shard being written in order. Nothing is visible under its key before `commit` returned."""
+    """A shard being written in order; not visible under its key before `extend` or `commit`."""
 
     async def write(self, cell: Buffer) -> None:
         """Append; the buffer may be reused once this returns. The disk may start on it early."""
+
+    async def extend(self, parts: Sequence[Buffer]) -> None:
+        """Append `parts`, and make all so far durable and visible; more may follow."""
 
     async def commit(self) -> None:
         """Make the shard durable (it survives a power cut) and visible, whole or not at all."""
 
     async def abort(self) -> None:
-        """Drop what was written. Never raises; safe after `commit` failed."""
+        """Let go, and drop what was not made durable. Never raises; safe after anything failed."""
 
 
 class ShardStore(Protocol):
@@ -233,7 +236,7 @@ class JobQueue(Protocol):
     """
 
     async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
-        """Queue jobs; without force, one that is queued, delayed, running or final is left alone."""
+        """Queue jobs; without force, one queued, delayed, running or final is left alone."""
 
     async def claim(self, limit: int, wait: float) -> list[Claim]:
         """Up to `limit` jobs, waiting up to `wait` seconds for the first; leases are kept alive.

@@ -140,6 +140,10 @@ class FaultyWriter:
         torn = self._store._hit(self._store.faults.tear)
         await self._inner.write(memoryview(cell)[:-1] if torn else cell)
 
+    async def extend(self, parts: Sequence[Buffer]) -> None:
+        await self._store._suffer_write("extend")
+        await self._inner.extend(parts)
+
     async def commit(self) -> None:
         await self._store._suffer_write("commit")
         if self._store._hit(self._store.faults.forget):

@@ -36,7 +36,7 @@ class JobUpdate(msgspec.Struct, frozen=True):
 
 
 GAP = JobUpdate(job="", state=JobState.ACTIVE)
-"""What `JobQueue.watch` yields where updates may have been missed: ask again for what you wait on."""
+"""What `JobQueue.watch` yields where updates may have been missed: ask for the status again."""
 
 
 class Claim(NamedTuple):

@@ -7,8 +7,8 @@ A stripe set of `size` bytes under `data` + `parity` and a largest cell of `cell
     shard i  | cell i of stripe 0 | cell i of stripe 1 | ...
 
 Cell i of a stripe is bytes i*cell .. (i+1)*cell of it. The last stripe has cells of
-ceil(rest / data) bytes, at least CELL_MIN, rounded up to CELL_ALIGN; its tail is zeros. So an intact read is
-concatenation, and all full stripes are equal.
+ceil(rest / data) bytes, at least CELL_MIN, rounded up to CELL_ALIGN; its tail is zeros. So an
+intact read is concatenation, and all full stripes are equal.
 """
 
 from __future__ import annotations

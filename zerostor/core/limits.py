@@ -33,6 +33,9 @@ PACK_OBJECT_MAX = 2 * MIB
 PACK_OBJECTS = 1024
 """Most objects in one pack."""
 
+VOLUME_SHARD_SIZE = 16 * MIB
+"""Packs are appended to a volume until its shards are this large."""
+
 RECORD_MAX = 8 * MIB
 """Largest metadata record; the payload limit of 0-db."""
 

@@ -34,7 +34,8 @@ class StripeSet(msgspec.Struct, frozen=True, array_like=True):
 
     key: 16 random bytes, the name of its shards. size: bytes encoded, without padding.
     cell_size: bytes of a cell in a full stripe. stores: store name per shard, "" where none was
-    written. checksums: CHECKSUM_SIZE bytes per cell, by stripe, then by shard.
+    written. checksums: CHECKSUM_SIZE bytes per cell, by stripe, then by shard. base: where its
+    cells begin in each shard, which packs share.
     """
 
     key: bytes
@@ -44,6 +45,7 @@ class StripeSet(msgspec.Struct, frozen=True, array_like=True):
     cell_size: int
     stores: tuple[str, ...]
     checksums: bytes
+    base: int = 0
 
     @property
     def layout(self) -> Layout:

@@ -16,12 +16,10 @@ from zerostor.core.errors import (
 )
 from zerostor.core.layout import Stripe
 from zerostor.core.record import StripeSet
-from zerostor.core.shard import END_SIZE, decode_trailer, shard_key, trailer_size
+from zerostor.core.shard import START_SIZE, decode_trailer, shard_key, trailer_size
 from zerostor.engine.catalog import Located
 from zerostor.engine.pool import StorePool
 from zerostor.engine.read import Reader
-
-TRAILER_MAX = 1024 * 1024
 
 
 class ShardState(enum.StrEnum):
@@ -110,21 +108,21 @@ class Checker:
         return report
 
     async def _check_end(self, stripes: StripeSet, index: int) -> None:
-        """Length and trailer fit the record. Raises ShardCorrupt and what the store raises."""
+        """Its trailer is there and fits the record. Raises ShardCorrupt, or as the store."""
         store = self._stores.usable(stripes.stores[index])
         if store is None:
             raise BackendError("the store is down or not configured")
-        key = shard_key(stripes.key, index)
-        size, cells = await store.size(key), stripes.layout.shard_size
-        if not cells + END_SIZE < size < cells + TRAILER_MAX:
-            raise ShardCorrupt(f"{size} bytes long where its cells alone are {cells}")
-        end = bytearray(size - cells)
-        await store.read(key, cells, memoryview(end))
-        if trailer_size(bytes(end[-END_SIZE:])) != len(end):
-            raise ShardCorrupt("longer or shorter than its trailer says")
-        trailer = decode_trailer(bytes(end))
-        expected = (stripes.key, index, stripes.size, stripes.shard_checksums(index))
-        if (trailer.key, trailer.index, trailer.size, trailer.checksums) != expected:
+        key, at = shard_key(stripes.key, index), stripes.base + stripes.layout.shard_size
+        size = await store.size(key)
+        if size < at + START_SIZE:
+            raise ShardCorrupt(f"{size} bytes long where its cells end at {at}")
+        start = bytearray(START_SIZE)
+        await store.read(key, at, memoryview(start))
+        stored = bytearray(min(trailer_size(bytes(start)), size - at))
+        await store.read(key, at, memoryview(stored))
+        trailer, found = decode_trailer(bytes(stored))
+        expected = (stripes.key, stripes.base, stripes.size, stripes.shard_checksums(index), index)
+        if (trailer.key, trailer.base, trailer.size, trailer.checksums, found) != expected:
             raise ShardCorrupt("the trailer describes another shard")
 
     async def _check_cell(self, stripes: StripeSet, stripe: Stripe, index: int) -> None:
@@ -133,7 +131,8 @@ class Checker:
         buffer = await pool.acquire()
         cell = buffer[: stripe.cell]
         try:
-            await store.read(shard_key(stripes.key, index), stripe.shard_offset, cell)
+            await store.read(shard_key(stripes.key, index), stripes.base + stripe.shard_offset,
+                             cell)
             found = await asyncio.to_thread(cell_checksum, cell)
         except BaseException:
             # Its thread may still write into the buffer.

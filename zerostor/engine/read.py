@@ -88,7 +88,7 @@ class Reader:
     def _read_now(self, stripes: StripeSet, part: CellRange, into: memoryview) -> bool:
         store = self.stores.stores.get(stripes.stores[part.shard])
         return store is not None and store.read_now(
-            shard_key(stripes.key, part.shard), part.stripe.shard_offset + part.start, into)
+            shard_key(stripes.key, part.shard), _offset(stripes, part), into)
 
     async def _read_part(self, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
         store = self.stores.usable(stripes.stores[part.shard])
@@ -97,7 +97,7 @@ class Reader:
         key = shard_key(stripes.key, part.shard)
         try:
             async with asyncio.timeout(store.hedge_after(len(into))):
-                await store.read(key, part.stripe.shard_offset + part.start, into)
+                await store.read(key, _offset(stripes, part), into)
         except TimeoutError:
             raise errors.StoreTimeout(f"store {store.name} is slow") from None
 
@@ -142,7 +142,7 @@ class _Plain:
         stripe, shard = self.part.stripe, self.part.shard
         cell = buffer[: stripe.cell]
         await self._reader.stores.stores[name].read(
-            shard_key(stripes.key, shard), stripe.shard_offset, cell)
+            shard_key(stripes.key, shard), stripes.base + stripe.shard_offset, cell)
         if await asyncio.to_thread(cell_checksum, cell) != stripes.checksum(stripe.number, shard):
             raise errors.CellCorrupt(f"cell {stripe.number} of shard {shard} on store {name}")
 
@@ -238,6 +238,11 @@ async def _gather(reads: list[Coroutine[None, None, None]]) -> list[BaseExceptio
         if result is not None and not isinstance(result, errors.ZerostorError):
             raise result
     return results
+
+
+def _offset(stripes: StripeSet, part: CellRange) -> int:
+    """Of the wanted bytes in their shard."""
+    return stripes.base + part.stripe.shard_offset + part.start
 
 
 def _length(part: CellRange) -> int:

@@ -175,7 +175,7 @@ class RebuiltStripe:
     async def _fetch(self, shard: int, cell: memoryview) -> None:
         stripe, name = self._stripe, self._stripes.stores[shard]
         await self._stores.stores[name].read(
-            shard_key(self._stripes.key, shard), stripe.shard_offset, cell)
+            shard_key(self._stripes.key, shard), self._stripes.base + stripe.shard_offset, cell)
         found = await asyncio.to_thread(cell_checksum, cell)
         if found != self._stripes.checksum(stripe.number, shard):
             raise CellCorrupt(f"cell {stripe.number} of shard {shard} on store {name} is corrupt")

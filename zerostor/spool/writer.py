@@ -21,6 +21,7 @@ from zerostor.ports import Buffer
 from zerostor.spool.recycled import Recycled
 
 PART = ".part"
+_OPEN = os.O_WRONLY | os.O_CLOEXEC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,14 +44,24 @@ class DirectorySpoolWriter:
         return self._size
 
     def _begin(self) -> None:
-        flags = os.O_WRONLY | os.O_CLOEXEC
         try:
-            if not self._recycled.take(self._part):
-                flags |= os.O_CREAT | os.O_EXCL
-            self._descriptor = os.open(self._part, flags, 0o600)
+            if not (self._recycled.take(self._part) and self._lock_part()):
+                self._descriptor = os.open(
+                    self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise _spool_error(error) from error
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _lock_part(self) -> bool:
+        """Lock the recycled file; one that its last worker has not let go of yet is dropped."""
+        self._descriptor = os.open(self._part, _OPEN)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            os.unlink(self._part)
+            return False
+        return True
 
     async def write(self, chunks: Sequence[Buffer]) -> None:
         """Append and hash, off the event loop. Raises SpoolFull."""

@@ -179,6 +179,7 @@ class DirectoryWriter:
         self._key = key
         self._part = part
         self._size = 0
+        self._shown = False
         self._broken = False
 
     def _refuse_if_broken(self) -> None:
@@ -197,11 +198,28 @@ class DirectoryWriter:
         if not self._part.file.direct:
             self._threads.run(_start, self._part.file, offset, length)
 
+    async def extend(self, parts: Sequence[Buffer]) -> None:
+        """In one hop to a thread: a write and a flush, and the first time those of a new name."""
+        self._refuse_if_broken()
+        self._broken = True
+        wanted = _Wanted()
+        try:
+            await self._threads.run(
+                self._folder.extend, self._part, self._key, self._size, parts, self._shown,
+                wanted.dropped,
+            )
+        except asyncio.CancelledError:
+            wanted.gone = True
+            raise
+        self._size += sum(map(len, parts))
+        self._shown, self._broken = True, False
+
     async def commit(self) -> None:
         """Raises StoreUnavailable when it cannot be made durable; it is removed then."""
         self._refuse_if_broken()
         self._broken = True
         wanted = _Wanted()
+        assert not self._shown, "a shard that was extended is durable already"
         try:
             await self._threads.run(
                 self._folder.publish, self._part, self._key, self._size, wanted.dropped
@@ -212,8 +230,10 @@ class DirectoryWriter:
         self._files.pop(self._key, None)
 
     async def abort(self) -> None:
-        """Remove the part."""
+        """Remove the part; what `extend` has shown stays."""
         self._broken = True
+        if self._shown:
+            return
         with contextlib.suppress(BackendError):
             await self._threads.run(self._folder.drop, self._part)
 

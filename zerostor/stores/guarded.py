@@ -249,6 +249,10 @@ class GuardedWriter:
         """Guarded as a write."""
         await self._store.call(self._lane, self._inner.write, cell)
 
+    async def extend(self, parts: Sequence[Buffer]) -> None:
+        """Guarded as a write."""
+        await self._store.call(self._lane, self._inner.extend, parts)
+
     async def commit(self) -> None:
         """Guarded as a write."""
         await self._store.call(self._lane, self._inner.commit)

@@ -103,6 +103,13 @@ class MemoryWriter:
         self._store.claim(self._key, len(self._bytes) + len(cell))
         self._bytes += cell
 
+    async def extend(self, parts: Sequence[Buffer]) -> None:
+        """Append and show."""
+        for part in parts:
+            await self.write(part)
+        assert self._bytes is not None
+        self._store.shards[self._key] = bytes(self._bytes)
+
     async def commit(self) -> None:
         """Show it."""
         assert self._bytes is not None, "commit of a shard that ended"

@@ -206,6 +206,25 @@ class ShardFolder:
         part.file.write_at(offset, cell)
 
     @_explained
+    def extend(
+        self, part: Part, key: str, offset: int, pieces: Sequence[Buffer], shown: bool,
+        dropped: Callable[[], bool],
+    ) -> None:
+        """Write `pieces` at `offset`, durable on return. shown: `publish` has been through."""
+        if shown:
+            self.verify()
+            if not os.fstat(part.file.fd).st_nlink:
+                raise self._unavailable(f"shard {key} was removed while it was written")
+        at = offset
+        for piece in pieces:
+            part.file.write_at(at, piece)
+            at += len(piece)
+        if shown:
+            part.file.sync()
+        else:
+            self.publish(part, key, None, dropped)
+
+    @_explained
     def publish(self, part: Part, key: str, size: int | None, dropped: Callable[[], bool]) -> None:
         """Make a part durable, then show it under `key`.
 

@@ -1,0 +1,159 @@
+"""The shards of one key on their way to their stores; those whose store fails are dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from zerostor.core.errors import BackendError, NotEnoughStores
+from zerostor.core.layout import Stripe
+from zerostor.core.record import StripeSet
+from zerostor.core.shard import Member, Trailer, encode_trailer, shard_key
+from zerostor.engine.pool import Policy, StorePool
+from zerostor.ports import ShardWriter
+
+STRAGGLER_GRACE = 5.0
+"""Seconds that a slow store gets for a step when the others are enough."""
+
+
+class ShardSet:
+    """One shard on each placed store, written side by side.
+
+    An object takes a set for itself: `begin`, `write` stripe by stripe, `commit`. Packs share one:
+    `append` each. All raise NotEnoughStores when fewer than the policy's durable shards are left.
+    """
+
+    def __init__(self, stores: StorePool, policy: Policy, key: bytes) -> None:
+        self._stores = stores
+        self._policy = policy
+        self._key = key
+        self._places = list(stores.place(policy))
+        self._writers: dict[int, ShardWriter] = {}
+        self._begun = False
+        self._failures: dict[str, str] = {}
+        self.checksums: list[bytes] = []
+        """Of the cells of each stripe since the last unit ended."""
+        self.size = 0
+        """Bytes of each shard that ended units take."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard has its store still."""
+        return all(self._places)
+
+    def stripe_set(self, size: int) -> StripeSet:
+        """The current unit as the record names it; shards that were not written have no store."""
+        policy = self._policy
+        return StripeSet(self._key, policy.data, policy.codec.parity, size, policy.cell_size,
+                         tuple(self._places), b"".join(self.checksums), self.size)
+
+    async def begin(self, shard_size: int | None) -> None:
+        """Create the shards, once. shard_size: bytes to make room for, if known."""
+        if self._begun:
+            return
+        self._begun = True
+
+        async def create(index: int, name: str) -> None:
+            self._writers[index] = await self._stores.stores[name].create(
+                shard_key(self._key, index), shard_size)
+
+        await self._each(create)
+
+    async def write(self, buffer: memoryview, stripe: Stripe) -> None:
+        """Send each cell of the stripe in `buffer` to its shard."""
+        async def write(index: int, _: str) -> None:
+            await self._writers[index].write(_cell(buffer, stripe, index))
+
+        await self._each(write)
+
+    async def commit(self, size: int, member: Member) -> None:
+        """End the one unit of an object of `size` bytes, and make the shards durable."""
+        await self.begin(None)
+        trailers = self._trailers(size, member, None, 0)
+
+        async def commit(index: int, _: str) -> None:
+            writer = self._writers[index]
+            await writer.write(trailers[index])
+            await writer.commit()
+            del self._writers[index]
+
+        await self._each(commit)
+        await self.abort()
+
+    async def append(self, buffer: memoryview, stripe: Stripe, size: int, pack: int,
+                     table: int) -> StripeSet:
+        """Add a pack of one stripe as a unit, durable on return; what the record says of it."""
+        await self.begin(None)
+        trailers = self._trailers(size, None, pack, table)
+
+        async def append(index: int, _: str) -> None:
+            await self._writers[index].extend((_cell(buffer, stripe, index), trailers[index]))
+
+        await self._each(append)
+        unit = self.stripe_set(size)
+        self.checksums.clear()
+        self.size += stripe.cell + len(next(iter(trailers.values())))
+        return unit
+
+    async def abort(self) -> None:
+        """Let go of the shards; what was not made durable is dropped."""
+        writers, self._writers = list(self._writers.values()), {}
+        for writer in writers:
+            await writer.abort()
+
+    def _trailers(self, size: int, member: Member | None, pack: int | None,
+                  table: int) -> dict[int, bytes]:
+        unit, policy = self.stripe_set(size), self._policy
+        return {index: encode_trailer(
+                    Trailer(self._key, self.size, policy.data, policy.codec.parity, size,
+                            policy.cell_size, unit.shard_checksums(index), member, pack, table),
+                    index)
+                for index, name in enumerate(self._places) if name}
+
+    async def _each(self, step: Callable[[int, str], Awaitable[None]]) -> None:
+        """Run `step` for all placed shards at once; forget those that fail or straggle."""
+        tasks = {asyncio.ensure_future(step(index, name)): index
+                 for index, name in enumerate(self._places) if name}
+        try:
+            await self._wait(list(tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+        lost = [index for task, index in tasks.items() if self._lost(task, index)]
+        for index in lost:
+            self._places[index] = ""
+            writer = self._writers.pop(index, None)
+            if writer is not None:
+                self._stores.later(writer.abort())
+        left = sum(map(bool, self._places))
+        if left < self._policy.durable:
+            why = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._failures.items()))
+            raise NotEnoughStores(
+                f"{left} of {self._policy.shards} shards could be written and"
+                f" {self._policy.durable} must be durable ({why})")
+
+    async def _wait(self, tasks: Collection[asyncio.Future[None]]) -> None:
+        """Until all ended, or, after a grace time, as many as must be durable."""
+        _, pending = await asyncio.wait(tasks, timeout=STRAGGLER_GRACE)
+        while pending:
+            good = sum(task.done() and task.exception() is None for task in tasks)
+            if good >= self._policy.durable:
+                return
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+
+    def _lost(self, task: asyncio.Future[None], index: int) -> bool:
+        name = self._places[index]
+        if not task.done() or task.cancelled():
+            self._failures[name] = "too slow"
+            return True
+        error = task.exception()
+        if error is None:
+            return False
+        if not isinstance(error, BackendError):
+            raise error
+        self._failures[name] = str(error)
+        return True
+
+
+def _cell(buffer: memoryview, stripe: Stripe, index: int) -> memoryview:
+    return buffer[index * stripe.cell : (index + 1) * stripe.cell]
