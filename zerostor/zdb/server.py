@@ -241,12 +241,16 @@ class ZdbServer:
         where = str(settings.unix)
         try:
             if settings.unix is not None:
-                listener = await loop.create_unix_server(self._connect, where)
+                listener = await loop.create_unix_server(
+                    self._connect, where, backlog=CONNECTIONS_MAX
+                )
                 self._listeners.append(listener)
                 settings.unix.chmod(0o600)
             if settings.host is not None:
                 where = f"{settings.host}:{settings.port}"
-                listener = await loop.create_server(self._connect, settings.host, settings.port)
+                listener = await loop.create_server(
+                    self._connect, settings.host, settings.port, backlog=CONNECTIONS_MAX
+                )
                 self._listeners.append(listener)
                 self.port = listener.sockets[0].getsockname()[1]
         except OSError as failure:
