@@ -403,7 +403,7 @@ function storeCard({ name, pool, state, reason, total, free, labels }) {
       make("span", { className: `state ${state}` }, state)),
     make("div", { className: used > 0.9 ? "bar full" : "bar", "aria-hidden": true }, fill),
     make("p", { className: "soft" },
-      known ? `${Math.round(100 * used)} % full, ${sizeText(free)} free` : "room not known"),
+      known ? `${Math.round(100 * used)} % · ${sizeText(free)} free` : "room not known"),
     make("p", { className: "soft" }, reason || place));
 }
 

@@ -23,7 +23,7 @@ from zerostor.core.errors import (
     ZerostorError,
 )
 from zerostor.core.jobs import Upload
-from zerostor.core.limits import EXTENSION_MAX
+from zerostor.core.limits import EXTENSION_MAX, OFFSET_MAX
 from zerostor.core.link import extension_of, format_link, make_hash, parse_extension, parse_link
 from zerostor.core.record import (
     NoteRecord,
@@ -34,7 +34,6 @@ from zerostor.core.record import (
     encode_record,
 )
 from zerostor.core.shard import (
-    VERSION,
     Member,
     Trailer,
     decode_members,
@@ -51,8 +50,8 @@ JOBS = st.just("") | st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
 MILLISECONDS = st.integers(0, 2**50)
 NAMES = st.text(max_size=20)
 STRIPES = st.builds(
-    lambda size, data, parity, cell: stripe_set(size, data, parity, cell), st.integers(0, 3000),
-    st.integers(1, 20), st.integers(0, 4), st.integers(64, 300))
+    stripe_set, st.integers(0, 3000), st.integers(1, 20), st.integers(0, 4), st.integers(64, 300),
+    base=st.integers(0, OFFSET_MAX))
 
 
 @st.composite
@@ -76,15 +75,15 @@ MEMBERS = st.builds(Member, IDS, CONTENT, st.integers(0, 2**40), st.integers(0, 
 
 
 @st.composite
-def trailers(draw: st.DrawFn) -> Trailer:
+def trailers(draw: st.DrawFn) -> tuple[Trailer, int]:
     stripes = draw(STRIPES)
     member = draw(st.none() | MEMBERS)
     index = draw(st.integers(0, stripes.data + stripes.parity - 1))
     pack, members = (draw(IDS), draw(st.integers(0, stripes.size))) if member is None else (None, 0)
     if member is not None:
         member = msgspec.structs.replace(member, offset=0, size=stripes.size)
-    return Trailer(VERSION, stripes.key, index, stripes.data, stripes.parity, stripes.size,
-                   stripes.cell_size, stripes.shard_checksums(index), member, pack, members)
+    return Trailer(stripes.key, stripes.base, stripes.data, stripes.parity, stripes.size,
+                   stripes.cell_size, stripes.shard_checksums(index), member, pack, members), index
 
 
 RECORDS = st.builds(NoteRecord, JOBS) | objects() | packs()
@@ -97,8 +96,8 @@ def test_a_record_is_read_back(record: Record) -> None:
 
 
 @given(trailers())
-def test_a_trailer_is_read_back(trailer: Trailer) -> None:
-    assert decode_trailer(encode_trailer(trailer)) == trailer
+def test_a_trailer_is_read_back(trailer: tuple[Trailer, int]) -> None:
+    assert decode_trailer(encode_trailer(*trailer)) == trailer
 
 
 @given(st.lists(MEMBERS, max_size=5))
@@ -119,8 +118,10 @@ def test_a_damaged_record_is_refused(record: Record, draws: st.DataObject) -> No
 
 
 @given(trailers(), st.data())
-def test_a_damaged_trailer_is_refused(trailer: Trailer, draws: st.DataObject) -> None:
-    _refused(encode_trailer(trailer), decode_trailer, ShardCorrupt, draws)
+def test_a_damaged_trailer_is_refused(
+    trailer: tuple[Trailer, int], draws: st.DataObject
+) -> None:
+    _refused(encode_trailer(*trailer), decode_trailer, ShardCorrupt, draws)
 
 
 @given(UPLOADS, st.data())

@@ -13,26 +13,27 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zerostor.core.errors import NotEnoughStores
-from zerostor.core.layout import Layout
-from zerostor.core.limits import CELL_ALIGN
+from zerostor.core.layout import CellRange, Layout
+from zerostor.core.limits import CELL_ALIGN, CELL_MIN
 from zerostor.core.placement import Candidate, place
 from zerostor.core.ranges import Unsatisfiable, parse_range
 
-LAYOUTS = st.builds(Layout, size=st.integers(0, 5000), data=st.integers(1, 20),
-                    parity=st.integers(0, 6), cell_size=st.integers(1, 300))
+LAYOUTS = st.builds(Layout, size=st.integers(0, 200_000), data=st.integers(1, 20),
+                    parity=st.integers(0, 6),
+                    cell_size=st.integers(CELL_MIN - 99, 3 * CELL_MIN) | st.integers(100, 300))
 SITES = "xyz"
 
 
 @given(LAYOUTS)
 def test_each_byte_lies_in_one_cell(layout: Layout) -> None:
-    covered = []
+    covered = 0
     for part in layout.cells(0, layout.size):
         stripe = part.stripe
         assert 0 <= part.start < part.end <= stripe.cell
         assert 0 <= part.shard < layout.data
-        begin = stripe.offset + part.shard * stripe.cell + part.start
-        covered += range(begin, begin + part.end - part.start)
-    assert covered == list(range(layout.size))
+        assert _offset(part) == covered
+        covered += part.end - part.start
+    assert covered == layout.size
 
 
 @given(LAYOUTS)
@@ -42,9 +43,11 @@ def test_shards_are_cells_end_to_end(layout: Layout) -> None:
         assert (stripe.number, stripe.offset, stripe.shard_offset) == (number, offset, at)
         assert 0 < stripe.size <= layout.data * stripe.cell
         assert 0 < stripe.cell <= layout.cell_size
+        if number < layout.stripe_count - 1:
+            assert (stripe.cell, stripe.size) == (layout.cell_size, layout.stripe_size)
         assert stripe.cell == layout.cell_size or stripe.cell % CELL_ALIGN == 0
         # A cell less aligned by one step would not hold the stripe.
-        assert layout.data * (stripe.cell - CELL_ALIGN) < stripe.size
+        assert stripe.cell <= CELL_MIN or layout.data * (stripe.cell - CELL_ALIGN) < stripe.size
         offset, at = offset + stripe.size, at + stripe.cell
     assert (offset, at) == (layout.size, layout.shard_size)
     assert layout.sound
@@ -111,6 +114,6 @@ def _unevenness(stores: tuple[Candidate, ...] | list[Candidate]) -> tuple[list[i
     return sorted(by_host.values(), reverse=True), sorted(by_site.values(), reverse=True)
 
 
-def _offset(part: object) -> int:
-    stripe, shard, start, _ = part  # type: ignore[misc]
-    return stripe.offset + shard * stripe.cell + start
+def _offset(part: CellRange) -> int:
+    """Where in the object a range begins."""
+    return part.stripe.offset + part.shard * part.stripe.cell + part.start

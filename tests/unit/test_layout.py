@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zerostor.core.layout import Layout, last_cell
-from zerostor.core.limits import CELL_SIZE, SHARDS_MAX
+from zerostor.core.limits import CELL_MIN, CELL_SIZE, SHARDS_MAX
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "layout.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text())
@@ -53,7 +53,8 @@ def test_an_empty_object_has_no_stripe() -> None:
 
 
 @pytest.mark.parametrize(("size", "cell"), [
-    (1, 64), (16 * 64, 64), (16 * 64 + 1, 128), (16 * CELL_SIZE, CELL_SIZE),
+    (1, CELL_MIN), (16 * CELL_MIN, CELL_MIN), (16 * CELL_MIN + 1, CELL_MIN + 64),
+    (16 * CELL_MIN + 16 * 64, CELL_MIN + 64), (16 * CELL_SIZE, CELL_SIZE),
     (16 * CELL_SIZE - 1, CELL_SIZE),
 ])
 def test_the_last_cell_is_even_and_aligned(size: int, cell: int) -> None:

@@ -36,19 +36,20 @@ def noise(label: str, size: int) -> bytes:
 
 
 def stripe_set(size: int, data: int = 16, parity: int = 4, cell_size: int = CELL_SIZE,
-               stores: tuple[str, ...] | None = None) -> StripeSet:
+               stores: tuple[str, ...] | None = None, base: int = 0) -> StripeSet:
     """One that adds up."""
     empty = StripeSet(noise("key", 16), data, parity, size, cell_size, (), b"")
     count = empty.layout.stripe_count * (data + parity)
     names = stores or tuple(f"store-{index:02d}" for index in range(data + parity))
-    return msgspec.structs.replace(empty, stores=names, checksums=noise("checksums", 16 * count))
+    checksums = noise("checksums", 16 * count)
+    return msgspec.structs.replace(empty, stores=names, checksums=checksums, base=base)
 
 
 OBJECT = ObjectRecord(JOB, noise("content", 24), 5000, "jpg", "default", 1_700_000_000_123,
                       stripe_set(5000))
 PACKED = ObjectRecord(JOB, noise("content", 24), 700, "tar.gz", "default", 1_700_000_000_123,
                       None, 41, 12_345)
-PACK = PackRecord(stripe_set(20_000), 3, 19_900, 1_700_000_000_456)
+PACK = PackRecord(stripe_set(20_000, base=8192), 3, 19_900, 1_700_000_000_456)
 CASES: dict[str, Record] = {
     "note": NoteRecord(JOB),
     "note of a pack": NoteRecord(""),
@@ -111,7 +112,8 @@ def test_what_is_no_record_is_refused_even_with_a_good_checksum(body: bytes) -> 
 @pytest.mark.parametrize("change", [
     {"data": 0}, {"parity": -1}, {"data": 15}, {"parity": 5}, {"size": -1}, {"size": 10**12},
     {"cell_size": 0}, {"cell_size": CELL_SIZE + 1}, {"stores": ()}, {"stores": ("a",) * 21},
-    {"checksums": b""}, {"checksums": bytes(321)}, {"key": b""}, {"key": bytes(17)},
+    {"checksums": b""}, {"checksums": bytes(321)}, {"key": b""}, {"key": bytes(17)}, {"base": -1},
+    {"base": 2**63},
     {"data": -16, "parity": 36}, {"data": 2**62, "parity": 2**62},
 ])
 def test_a_stripe_set_that_does_not_add_up_is_refused(change: dict[str, object]) -> None:

@@ -25,6 +25,8 @@ CELL_SIZE = MIB
 CELL_MIN = 3584
 """Smallest cell: with its trailer a shard this small still takes one 4 KiB block of a disk, and the
 read of a small object touches few stores."""
+OFFSET_MAX = 2**62
+"""Largest place in a shard that a record or trailer may name; the system takes 63 bits."""
 CELL_ALIGN = 64
 """Cells are padded to this, so that vector code never meets a tail."""
 

@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from zerostor.core.errors import RecordCorrupt
 from zerostor.core.layout import Layout
-from zerostor.core.limits import CHECKSUM_SIZE, CONTENT_HASH_SIZE, SHARD_KEY_SIZE
+from zerostor.core.limits import CHECKSUM_SIZE, CONTENT_HASH_SIZE, OFFSET_MAX, SHARD_KEY_SIZE
 from zerostor.core.msgpack import UNDECODABLE
 
 MAGIC = b"ZR"
@@ -148,4 +148,5 @@ def _check(record: Record) -> None:
 def _sound(stripes: StripeSet) -> bool:
     layout, shards = stripes.layout, len(stripes.stores)
     return (layout.sound and shards == layout.total and len(stripes.key) == SHARD_KEY_SIZE
+            and 0 <= stripes.base <= OFFSET_MAX
             and len(stripes.checksums) == layout.stripe_count * shards * CHECKSUM_SIZE)

@@ -29,7 +29,7 @@ from blake3 import blake3
 
 from zerostor.core.errors import ShardCorrupt
 from zerostor.core.layout import Layout
-from zerostor.core.limits import CHECKSUM_SIZE, MIB, SHARD_KEY_SIZE
+from zerostor.core.limits import CHECKSUM_SIZE, MIB, OFFSET_MAX, SHARD_KEY_SIZE
 from zerostor.core.msgpack import UNDECODABLE
 
 VERSION = 1
@@ -141,7 +141,8 @@ def _sound(trailer: Trailer, index: int) -> bool:
     layout, member = trailer.layout, trailer.object
     whole = (0 <= trailer.members <= trailer.size if member is None
              else (member.offset, member.size) == (0, trailer.size))
-    return (layout.sound and len(trailer.key) == SHARD_KEY_SIZE and trailer.base >= 0
+    return (layout.sound and len(trailer.key) == SHARD_KEY_SIZE
+            and 0 <= trailer.base <= OFFSET_MAX
             and 0 <= index < layout.total
             and len(trailer.checksums) == layout.stripe_count * CHECKSUM_SIZE
             and whole and (member is None) != (trailer.pack is None))
