@@ -248,13 +248,15 @@ def test_the_lock_does_not_outlive_its_holder(tmp_path):
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(SetupError, match="in use"), only_one(paths):
-            pass
-        holder.kill()
-        holder.wait()
-        with only_one(paths):
-            pass
-        os.killpg(holder.pid, signal.SIGKILL)
+        try:
+            with pytest.raises(SetupError, match="in use"), only_one(paths):
+                pass
+            holder.kill()
+            holder.wait()
+            with only_one(paths):
+                pass
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
