@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 CLAIM_AT_ONCE = 128
 SMALL_MAX = 1024
 """Small jobs held at a time, in packs being written and waiting for the next."""
-PACKS_AT_ONCE = 2
+PACKS_AT_ONCE = 1
 """One is encoded while the other waits for its fsync."""
 WAIT_DELAY = 2.0
 """Seconds after which a job that waits for stores or metadata is looked at again."""

@@ -66,7 +66,7 @@ class Parts:
 async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
     """Open everything in order, close it in reverse. consumer: a unique name of this process."""
     async with contextlib.AsyncExitStack() as stack:
-        clock = SystemClock()
+        clock, random_bytes = SystemClock(), _entropy()
         guarded = [GuardedStore(_store(settings), clock) for settings in config.store]
         for store in guarded:
             stack.push_async_callback(store.close)
@@ -82,12 +82,29 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         shards = max(policy.shards for policy in policies.values())
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
-        writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), os.urandom)
+        writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
         yield Parts(stores, policies, metadata, queue, spool, Catalog(metadata), reader,
                     Checker(stores, reader), Ingest(writer, metadata, spool, policies, clock),
-                    clock, os.urandom)
+                    clock, random_bytes)
+
+
+def _entropy() -> RandomBytes:
+    """Random bytes of the system, drawn 4 KiB at a time.
+
+    Each draw gives up the interpreter lock, and waiting for it again costs more than the bytes.
+    """
+    pool = bytearray()
+
+    def random_bytes(count: int) -> bytes:
+        if len(pool) < count:
+            pool.extend(os.urandom(4096 + count))
+        drawn = bytes(pool[:count])
+        del pool[:count]
+        return drawn
+
+    return random_bytes
 
 
 def _store(settings: StoreSettings) -> DirectoryStore:

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from zerostor.core.errors import SetupError, SpoolCorrupt, SpoolFull, UnknownJob, ZerostorError
-from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import MIB
 from zerostor.ports import SpoolEntry, SpoolWriter
 from zerostor.spool.entry import DirectorySpoolEntry
+from zerostor.spool.lane import Lane
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART, DirectorySpoolWriter
@@ -46,6 +47,8 @@ class DirectorySpool:
         self._receipts = Receipts(folder)
         self._recycled = Recycled(folder / "recycled")
         self._executor = ThreadPoolExecutor(threads, "spool")
+        self._lane: Lane[Upload] = Lane(self._executor)
+        self._room, self._room_until = 0, 0.0
         try:
             self._failed.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -55,8 +58,11 @@ class DirectorySpool:
     async def create(self, job: str, expected: int | None) -> SpoolWriter:
         """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
         assert _JOB.fullmatch(job), job
-        writer = DirectorySpoolWriter(self._folder, job, self._executor, self._recycled)
-        if (expected or 0) > self._free() - self._reserve:
+        writer = DirectorySpoolWriter(str(self._folder), job, self._executor, self._lane,
+                                      self._recycled)
+        if time.monotonic() >= self._room_until:
+            self._room, self._room_until = self._free() - self._reserve, time.monotonic() + 0.5
+        if (expected or 0) > self._room:
             raise SpoolFull("the disk of the spool has no room for this upload")
         return writer
 

@@ -93,7 +93,7 @@ class DirectorySpoolEntry:
             os.removexattr(self._descriptor, _NOTE_XATTR)
         if self._noted_beside:
             self._note_path.unlink(missing_ok=True)
-        recycled.give(self._path, os.fstat(self._descriptor).st_size)
+        recycled.give(str(self._path), os.fstat(self._descriptor).st_size)
         self.close()
 
     def move(self, target: Path) -> None:

@@ -9,7 +9,6 @@ import fcntl
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from pathlib import Path
 
 import msgspec
 
@@ -18,20 +17,27 @@ from zerostor.core.errors import SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.ports import Buffer
+from zerostor.spool.lane import Lane
 from zerostor.spool.recycled import Recycled
 
 PART = ".part"
-_OPEN = os.O_WRONLY | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DirectorySpoolWriter:
-    """Appends to `JOB.part` under a lock that tells a half-arrived upload from an abandoned one."""
+    """Appends to `JOB.part` under a lock that tells a half-arrived upload from an abandoned one.
 
-    def __init__(self, folder: Path, job: str, executor: Executor, recycled: Recycled) -> None:
-        self._path = folder / job
-        self._part = folder / (job + PART)
+    A body that is sealed in one piece is written into a recycled file where it lies.
+    """
+
+    def __init__(self, folder: str, job: str, executor: Executor, lane: Lane[Upload],
+                 recycled: Recycled) -> None:
+        self._folder = folder
+        self._path = f"{folder}/{job}"
+        self._part = self._path + PART
         self._executor = executor
+        self._lane = lane
         self._recycled = recycled
         self._hasher = ContentHasher()
         self._size = 0
@@ -43,26 +49,6 @@ class DirectorySpoolWriter:
         """Bytes so far."""
         return self._size
 
-    def _begin(self) -> None:
-        try:
-            if not (self._recycled.take(self._part) and self._lock_part()):
-                self._descriptor = os.open(
-                    self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _spool_error(error) from error
-
-    def _lock_part(self) -> bool:
-        """Lock the recycled file; one that its last worker has not let go of yet is dropped."""
-        self._descriptor = os.open(self._part, _OPEN)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            os.unlink(self._part)
-            return False
-        return True
-
     async def write(self, chunks: Sequence[Buffer]) -> None:
         """Append and hash, off the event loop. Raises SpoolFull."""
         loop = asyncio.get_running_loop()
@@ -70,8 +56,10 @@ class DirectorySpoolWriter:
 
     async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
         """Write the rest and the footer, take the final name; see ports.SpoolWriter."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._seal, chunks, upload, durable)
+        if durable or self._descriptor >= 0:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._seal, chunks, upload, durable)
+        return await self._lane.run(lambda: self._seal(chunks, upload, False))
 
     async def sync(self) -> None:
         """Make a sealed entry durable."""
@@ -79,14 +67,31 @@ class DirectorySpoolWriter:
 
     async def close(self) -> None:
         """Let go of the file, and of its name too if it was never sealed."""
-        if self._descriptor >= 0:
+        if self._sealed and self._descriptor >= 0:
+            self._close()
+        elif self._descriptor >= 0:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+
+    def _begin(self, *, streaming: bool) -> None:
+        try:
+            taken = self._recycled.take()
+            if taken is None:
+                self._descriptor = os.open(self._part, _CREATE, 0o600)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            self._descriptor, path = taken
+            if streaming:
+                # Who follows the growing file must not take what it held before for the body.
+                os.ftruncate(self._descriptor, 0)
+                os.rename(path, self._part)
+            else:
+                self._part = path
+        except OSError as error:
+            raise _spool_error(error) from error
 
     def _write(self, chunks: Sequence[Buffer]) -> None:
         if self._descriptor < 0:
-            self._begin()
-            # Who follows the growing file must not take what a recycled one held for the body.
-            os.ftruncate(self._descriptor, 0)
+            self._begin(streaming=True)
         self._take_in(chunks)
 
     def _take_in(self, chunks: Sequence[Buffer]) -> None:
@@ -109,7 +114,7 @@ class DirectorySpoolWriter:
 
     def _seal(self, chunks: Sequence[Buffer], upload: Upload, durable: bool) -> Upload:
         if self._descriptor < 0:
-            self._begin()
+            self._begin(streaming=False)
         self._take_in(chunks)
         content = self._hasher.digest()
         described = msgspec.structs.replace(upload, size=self._size, content=content)
@@ -138,7 +143,7 @@ class DirectorySpoolWriter:
             raise _spool_error(error) from error
 
     def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:
