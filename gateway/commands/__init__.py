@@ -1,1 +1,1 @@
-"""The subcommands of `zerostor`, one a file; each defines `command`."""
+"""The subcommands of `zerostor`, one a file with its `command`, and what they share."""
