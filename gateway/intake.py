@@ -1,4 +1,4 @@
-"""A request body on its way into the spool, in batches, with the limit enforced while it streams."""
+"""A request body on its way into the spool, in batches, with the limit held while it streams."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from typing import NamedTuple, cast
 from zerostor.core.units import Address
 
 _BUFFER = 1024 * 1024
+_PIECE = 256 * 1024
+"""Sent at a time: what fits the caches costs a third of one large send."""
 
 
 class Reply(NamedTuple):
@@ -32,6 +34,8 @@ class Connection(asyncio.BufferedProtocol):
         self._status = 0
         self._size = 0
         self._transport: asyncio.Transport | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     @classmethod
     async def open(cls, address: Address) -> Connection:
@@ -47,10 +51,13 @@ class Connection(asyncio.BufferedProtocol):
         self._reply = asyncio.get_running_loop().create_future()
         self._left, self._filled, self._size = -1, 0, 0
         self._keep = bytearray() if keep else None
-        if len(body) <= 65536:
+        if len(body) <= _PIECE:
             self._transport.write(b"".join((head, body)))
         else:
-            self._transport.writelines((head, body))
+            self._transport.write(head)
+            for at in range(0, len(body), _PIECE):
+                self._transport.write(body[at : at + _PIECE])
+                await self._drained.wait()
         return await self._reply
 
     def close(self) -> None:
@@ -60,12 +67,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is under way."""
+        self._drained.set()
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(exc or ConnectionError("the server hung up"))
+
+    def pause_writing(self) -> None:
+        """The socket is full."""
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        self._drained.set()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - given by asyncio
         """Where to receive."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,7 +53,7 @@ class Bench:
     async def upload(self, size: int, clients: int, count: int,
                      query: str) -> tuple[Timing, list[str], float]:
         """Uploads of different bodies; timing, what came back (links or jobs), CPU seconds."""
-        body = memoryview(bytearray(os.urandom(size)))
+        body = _body(size)
         found: list[str] = []
         head = post_head(f"/api/upload?ext=bin{query}", size)
 
@@ -86,7 +87,7 @@ class Bench:
 
     async def sink_floor(self, size: int, clients: int, count: int) -> Timing:
         """The same uploads into a server that throws them away."""
-        body = memoryview(bytearray(os.urandom(size)))
+        body = _body(size)
         head = post_head("/sink", size)
 
         async def one(connection: Connection, _: int) -> None:
@@ -105,9 +106,15 @@ class Bench:
 
     def disk_floor(self, size: int, count: int) -> list[float]:
         """Seconds of write + fsync of the same bytes, sorted."""
-        body = memoryview(bytearray(os.urandom(size)))
+        body = _body(size)
         return sorted(floors.write_and_sync(self.folder, body) for _ in range(count))
 
     def server_usage(self) -> Usage:
         """Of zerostor's processes, without this one."""
         return usage(self.up, with_client=False)
+
+
+@lru_cache(8)
+def _body(size: int) -> memoryview:
+    """Random bytes, made once: making 100 MB costs as much as sending it."""
+    return memoryview(bytearray(os.urandom(size)))

@@ -14,7 +14,6 @@ from zerostor.core.limits import KIB, PACK_OBJECT_MAX
 from zerostor.core.link import format_link, parse_hash, parse_link
 from zerostor.core.media_types import media_type
 from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
-from zerostor.engine.catalog import Located
 
 _COPY_BELOW = 64 * KIB
 """aiohttp waits for the socket after writes above this; what is smaller is copied, not lent."""

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from zerostor.metadata.memory import MemoryMetadata
-
 from zerostor.clock import SystemClock
 from zerostor.core.codec import Codec
 from zerostor.core.jobs import Upload
@@ -22,6 +20,7 @@ from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
+from zerostor.metadata.memory import MemoryMetadata
 from zerostor.ports import ShardStore, SpoolEntry
 from zerostor.spool.directory import DirectorySpool
 from zerostor.stores.guarded import GuardedStore

@@ -15,6 +15,9 @@ File header, 28 bytes:
     20      4     CRC-32 of the other 24 bytes
     24      4     file number
 
+Beside them lies the file "namespace": the same 28 bytes with file number 2^32-1 and first id 0, so
+that the salt is not lost with the first sector of a young log.
+
 Entry, 18 bytes + id + payload:
 
     0       1     id width, bytes
@@ -48,6 +51,8 @@ FLAG_UPDATE = 2
 _FILE = struct.Struct("<4sHBBIIIII")
 _FILE_CRC_AT = 20
 FILE_HEADER_SIZE = _FILE.size
+NAMESPACE_NUMBER = 0xFFFFFFFF
+"""In place of a file number, in the file "namespace"."""
 ENTRY = struct.Struct("<BIIIBI")
 _ENTRY_PARTS = struct.Struct("<BIIBI")
 ENTRY_HEADER_SIZE = ENTRY.size

@@ -58,8 +58,8 @@ class DirectorySpool:
     async def create(self, job: str, expected: int | None) -> SpoolWriter:
         """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
         assert _JOB.fullmatch(job), job
-        writer = DirectorySpoolWriter(str(self._folder), job, self._executor, self._lane,
-                                      self._recycled)
+        writer = DirectorySpoolWriter(str(self._folder), job, expected, self._executor,
+                                      self._lane, self._recycled)
         if time.monotonic() >= self._room_until:
             self._room, self._room_until = self._free() - self._reserve, time.monotonic() + 0.5
         if (expected or 0) > self._room:

@@ -12,11 +12,12 @@ import msgspec
 
 from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
+from zerostor.spool.attributes import clear, get_expected, get_note, set_note
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
 
-_NOTE_XATTR = "user.zerostor.note"
 _NOTE = ".note"
 _POLL_MIN, _POLL_MAX = 0.001, 0.02
 _ABANDONED_AFTER = 0.5
@@ -81,16 +82,13 @@ class DirectorySpoolEntry:
         """Keep `note` with the file: in an extended attribute, or beside it where there are none.
         """
         encoded = _note_encoder.encode(self.note)
-        try:
-            os.setxattr(self._descriptor, _NOTE_XATTR, encoded)
-        except (OSError, AttributeError):
+        if not set_note(self._descriptor, encoded):
             self._note_path.write_bytes(encoded)
             self._noted_beside = True
 
     def recycle(self, recycled: Recycled) -> None:
         """End the entry: forget the note, keep the file for a later upload, and let go."""
-        with contextlib.suppress(OSError, AttributeError):
-            os.removexattr(self._descriptor, _NOTE_XATTR)
+        clear(self._descriptor)
         if self._noted_beside:
             self._note_path.unlink(missing_ok=True)
         recycled.give(str(self._path), os.fstat(self._descriptor).st_size)
@@ -122,6 +120,8 @@ class DirectorySpoolEntry:
                 raise UnknownJob(f"job {self.job} is not in the spool") from None
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._take_sealed()
+        else:
+            self.expected = get_expected(self._descriptor)
 
     def _take_sealed(self) -> None:
         try:
@@ -143,18 +143,18 @@ class DirectorySpoolEntry:
         self.upload = upload
 
     def _load_note(self) -> SpoolNote:
-        for load in (self._note_from_xattr, self._note_from_file):
-            with contextlib.suppress(OSError, AttributeError, msgspec.MsgspecError):
+        for load in (self._note_from_attribute, self._note_from_file):
+            with contextlib.suppress(OSError, *UNDECODABLE):
                 return _note_decoder.decode(load())
         return SpoolNote()
+
+    def _note_from_attribute(self) -> bytes:
+        return get_note(self._descriptor)
 
     def _note_from_file(self) -> bytes:
         note = self._note_path.read_bytes()
         self._noted_beside = True
         return note
-
-    def _note_from_xattr(self) -> bytes:
-        return os.getxattr(self._descriptor, _NOTE_XATTR)
 
     def _available(self) -> int:
         if self.upload is not None:

@@ -17,6 +17,7 @@ from zerostor.core.errors import SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.ports import Buffer
+from zerostor.spool.attributes import set_expected
 from zerostor.spool.lane import Lane
 from zerostor.spool.recycled import Recycled
 
@@ -31,11 +32,12 @@ class DirectorySpoolWriter:
     A body that is sealed in one piece is written into a recycled file where it lies.
     """
 
-    def __init__(self, folder: str, job: str, executor: Executor, lane: Lane[Upload],
-                 recycled: Recycled) -> None:
+    def __init__(self, folder: str, job: str, expected: int | None, executor: Executor,
+                 lane: Lane[Upload], recycled: Recycled) -> None:
         self._folder = folder
         self._path = f"{folder}/{job}"
         self._part = self._path + PART
+        self._expected = expected
         self._executor = executor
         self._lane = lane
         self._recycled = recycled
@@ -92,6 +94,8 @@ class DirectorySpoolWriter:
     def _write(self, chunks: Sequence[Buffer]) -> None:
         if self._descriptor < 0:
             self._begin(streaming=True)
+            if self._expected is not None:
+                set_expected(self._descriptor, self._expected)
         self._take_in(chunks)
 
     def _take_in(self, chunks: Sequence[Buffer]) -> None:
