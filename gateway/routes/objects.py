@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
 from zerostor.core.limits import KIB, PACK_OBJECT_MAX
-from zerostor.core.link import format_link, parse_hash, parse_link
+from zerostor.core.link import format_link, parse_link
 from zerostor.core.media_types import media_type
 from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
 
@@ -74,7 +74,7 @@ async def exists(request: web.Request) -> web.Response:
 async def check(request: web.Request) -> web.Response:
     """GET /api/check/HASH?mode=soft|hard: the state of each shard."""
     services = services_of(request)
-    wanted = parse_hash(request.match_info["hash"].partition(".")[0])
+    wanted, _ = parse_link(request.match_info["hash"])
     mode = request.query.get("mode", "soft")
     if mode not in ("soft", "hard"):
         raise BadRequest("mode is soft or hard")

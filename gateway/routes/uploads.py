@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
 
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.http_errors import problems
 from gateway.intake import Intake, too_large
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, QueueUnavailable, ZerostorError
@@ -24,6 +26,9 @@ _log = logging.getLogger(__name__)
 BODY_TIMEOUT = 60.0
 """Seconds without a byte after which an upload is broken off."""
 _PART_CHUNK = 256 * KIB
+_ENCODINGS = ("Content-Encoding", "Content-Transfer-Encoding")
+_AS_IT_IS = ("identity", "binary", "8bit", "7bit")
+_T = TypeVar("_T")
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -36,9 +41,20 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
-    """Refuse a body that is too large before the client sends it."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    """Refuse a body that is not wanted before the client sends it."""
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        _extension(request)
+        wait_seconds(request)
         _refuse_unwanted(request, services_of(request).max_upload)
+        return web.Response()
+
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # aiohttp calls this outside of all middlewares.
+        answer = await problems(request, refuse)
+        if answer.status != 200:
+            # The body will not come; the next request must not be taken for it.
+            answer.force_close()
+            return answer
         assert request.transport is not None
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return None
@@ -88,6 +104,9 @@ class _Upload:
                 await writer.sync()
         except (ConnectionError, HttpProcessingError) as error:
             raise BadRequest("the upload was broken off") from error
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout(
+                reason=f"Nothing came for {BODY_TIMEOUT:g} seconds") from error
         finally:
             if ended is not None:
                 services.waiters.forget(self._job, ended)
@@ -114,23 +133,26 @@ class _Upload:
             yield chunk
 
     async def _part(self) -> AsyncIterator[bytes]:
-        try:
-            reader = await self._request.multipart()
-            part = await reader.next()
-            while part is not None and not _is_file(part):
-                part = await reader.next()
-        except ValueError as error:
-            raise BadRequest(f"the multipart body cannot be read: {error}") from error
-        if not isinstance(part, BodyPartReader):
+        part = await _of_form(self._find_file())
+        if part is None:
             raise BadRequest("the multipart body has no field named file")
+        if any(part.headers.get(name, "binary").lower() not in _AS_IT_IS for name in _ENCODINGS):
+            raise BadRequest("the file must be sent as it is, without an encoding of its part")
         if self._ext is None and part.filename:
             self._ext = extension_of(part.filename)
-        while True:
+        while not part.at_eof():
             async with asyncio.timeout(BODY_TIMEOUT):
-                chunk = await part.read_chunk(_PART_CHUNK)
-            if not chunk:
-                return
+                chunk = await _of_form(part.read_chunk(_PART_CHUNK))
+            if not chunk and not part.at_eof():
+                raise BadRequest("the multipart body ends in the middle of the file")
             yield chunk
+
+    async def _find_file(self) -> BodyPartReader | None:
+        reader = await self._request.multipart()
+        part = await reader.next()
+        while part is not None and not _is_file(part):
+            part = await reader.next()
+        return part if isinstance(part, BodyPartReader) else None
 
     async def _flushed(self, size: int) -> None:
         # With `wait` the worker follows a large body while it arrives: the time is then the slower
@@ -162,6 +184,14 @@ class _Upload:
             raise ZerostorError(f"job {self._job}: {update.detail}")
         link = update.detail
         return web.json_response({"hash": link[:56], "link": f"/{link}", "job": self._job})
+
+
+async def _of_form(reading: Awaitable[_T]) -> _T:
+    """What aiohttp reads of a form, whose errors are those of the client."""
+    try:
+        return await reading
+    except (ValueError, RuntimeError) as error:
+        raise BadRequest(f"the multipart body cannot be read: {error}") from error
 
 
 def _is_file(part: object) -> bool:

@@ -1,4 +1,4 @@
-"""A real `zerostor up` for tests: started on a free port, asked over HTTP, killed, started again."""
+"""A real `zerostor up` for tests: on a free port, asked over HTTP, killed, started again."""
 
 from __future__ import annotations
 
