@@ -22,8 +22,8 @@ def rows() -> list[Row]:
     """Measured in a fresh interpreter each: an old libisal slows zfec in the same process down."""
     found = []
     for name in ("zfec", "isal"):
-        run = subprocess.run([sys.executable, "-m", "gateway.bench.codec_rates", name],  # noqa: S603
-                             capture_output=True, check=True, text=True)
+        command = [sys.executable, "-m", "gateway.bench.codec_rates", name]
+        run = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603
         found += [Row(**fields) for fields in json.loads(run.stdout)]
     return found
 

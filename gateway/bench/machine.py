@@ -32,7 +32,8 @@ class Usage(NamedTuple):
 @contextlib.contextmanager
 def running(command: list[str], ready: str, seconds: float = 30.0) -> Iterator[int]:
     """A server that answers `ready` with 200; yields its pid, ends it with SIGTERM."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=silent, stderr=silent)  # noqa: S603
     try:
         _wait_ready(process, ready, seconds)
         yield process.pid

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
-from zerostor.core.limits import KIB, PACK_OBJECT_MAX
+from zerostor.core.limits import KIB
 from zerostor.core.link import format_link, parse_link
 from zerostor.core.media_types import media_type
 from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
@@ -52,11 +52,10 @@ async def serve(request: web.Request) -> web.StreamResponse:
     status = 206 if part is not None else 200
     if request.method == "HEAD":
         return web.Response(status=status, headers=headers)
-    if size <= PACK_OBJECT_MAX:
-        body = await services.reader.small(located)
-        if body is not None:
-            body = body if part is None else body[start:end]
-            return web.Response(status=status, headers=headers, body=body)
+    body = await services.reader.small(located)
+    if body is not None:
+        sent = body if part is None else body[start:end]
+        return web.Response(status=status, headers=headers, body=sent)
     views = services.reader.stream(located, start, end)
     return await _stream(request, status, headers, views)
 

@@ -300,6 +300,16 @@ async def test_progress_arrives_and_never_overwrites_the_end(bench: Bench) -> No
     assert await queue.status("a") == done("a")
 
 
+async def test_progress_does_not_hide_why_a_job_waits(bench: Bench) -> None:
+    queue = bench.peer()
+    await queue.add(["a"])
+    (claim,) = await queue.claim(1, 0)
+    await queue.note(JobUpdate("a", JobState.ACTIVE, "", 0.5))
+    await queue.retry(claim, 60.0, waits("a"))
+    await asyncio.sleep(0.2)
+    assert await queue.status("a") == waits("a")
+
+
 async def test_watch_tells_every_update_in_order_to_every_watcher(bench: Bench) -> None:
     worker = bench.peer()
     jobs = [f"job-{number}" for number in range(300)]

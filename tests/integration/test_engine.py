@@ -29,7 +29,7 @@ async def test_what_goes_in_comes_out(tmp_path: Path, size: int) -> None:
     body = body_of(size)
     link = await grid.store(body)
     assert await grid.read(link) == body
-    assert await grid.reader.small(await grid.locate(link)) == body
+    assert await grid.reader.small(await grid.locate(link)) == (body if size <= 65536 else None)
     await asyncio.sleep(0)
     assert (grid.cells.lent, grid.workshop.cells.lent, grid.stripes.lent) == (0, 0, 0)
 

@@ -1,8 +1,9 @@
 """README.md as a reader meets it: its commands are run as written, and print what it shows.
 
-In a block of ```console a line after "$ " is a command and the lines below it are what it prints. What
-differs between runs may differ: times, rates, free room, the folder, job ids and metadata ids. An id is
-the same wherever README uses it, so a later command gets the one that an earlier one printed.
+In a block of ```console a line after "$ " is a command and the lines below it are what it prints.
+What differs between runs may differ: times, rates, free room, the folder, job ids and metadata
+ids. An id is the same wherever README uses it, so a later command gets the one that an earlier
+one printed.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Ids:
 
 
 class Reader:
-    """Somebody with two terminals in one folder: `zerostor up` in one, README's commands in the other."""
+    """Somebody with two terminals in one folder: `zerostor up` in one, README in the other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "zerostor"
@@ -180,8 +181,7 @@ def test_the_commands_print_what_is_shown(reader: Reader) -> None:
         end = time.monotonic() + PATIENCE
         while not ids.matches(step.shown, printed := reader.run(command)):
             again = ASKS.match(command) and time.monotonic() < end
-            assert again, f"$ {command}\n" + "\n".join(printed) + "\nbut README shows\n" + "\n".join(
-                step.shown)
+            assert again, "\n".join([f"$ {command}", *printed, "but README shows", *step.shown])
             time.sleep(0.2)
 
 

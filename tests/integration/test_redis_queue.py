@@ -1,4 +1,4 @@
-"""The Redis queue when things go wrong: killed workers and servers, lost data, refusals, garbage."""
+"""The Redis queue when things go wrong: killed workers and servers, lost data, garbage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -326,6 +327,42 @@ async def test_every_call_fails_while_the_server_is_down_and_works_after(
     await asyncio.to_thread(server.restart)
     await queue.add(["b"])
     assert (await queue.claim(1, 1.0))[0].job == "b"
+
+
+async def test_trying_in_a_tight_loop_starves_nobody(make: Made, tmp_path: Path) -> None:
+    queue = make(url=f"unix://{tmp_path}/nothing-here")
+
+    async def hammer() -> None:
+        while True:
+            with contextlib.suppress(QueueUnavailable):
+                await queue.claim(1, 1.0)
+
+    async with asyncio.timeout(SOON):
+        hammering = asyncio.create_task(hammer())
+        await asyncio.sleep(0.05)
+        hammering.cancel()
+
+
+async def test_a_worker_too_slow_to_renew_does_not_claim_what_it_holds(make: Made) -> None:
+    queue = make()
+    await queue.add(["a"])
+    (claim,) = await queue.claim(1, 0)
+    time.sleep(2 * LEASE)  # the whole loop stands still
+    assert await queue.claim(1, LEASE) == []
+    await queue.finish([(claim, done("a"))])
+    assert (await queue.depth())[:3] == (0, 0, 0)
+
+
+async def test_a_restart_between_two_calls_goes_unnoticed(server: RedisServer, make: Made) -> None:
+    queue = make()
+    await queue.add(["a", "b"])
+    (first,) = await queue.claim(1, 0)
+    assert await queue.status("a") is not None
+    server.kill()
+    server.restart()
+    await queue.finish([(first, done("a"))])
+    assert await queue.status("a") == done("a")
+    assert [claim.job for claim in await queue.claim(1, 0)] == ["b"]
 
 
 async def test_a_server_that_does_not_answer_is_given_up_for_all_who_wait(tmp_path: Path) -> None:

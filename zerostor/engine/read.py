@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from zerostor.core import errors
-from zerostor.core.checksum import ContentHasher, cell_checksum
+from zerostor.core.checksum import cell_checksum
 from zerostor.core.codec import Codec
 from zerostor.core.layout import CellRange, Layout
 from zerostor.core.limits import PACK_OBJECT_MAX
@@ -30,6 +30,7 @@ from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Located
 from zerostor.engine.pool import StorePool
 from zerostor.engine.rebuild import RebuiltStripe, Workshop
+from zerostor.engine.whole import INLINE_MAX, WholeRead, read_inline
 
 _log = logging.getLogger(__name__)
 
@@ -47,31 +48,27 @@ class Reader:
         self.workshop = workshop
         self.codec_for = codec_for
 
-    async def small(self, located: Located) -> bytes | None:
-        """The whole of a small object, checked against its content hash; None: use `stream`."""
-        record, stripes, offset = located
-        if record.size > PACK_OBJECT_MAX or not record.size:
-            return None if record.size else b""
-        body = bytearray(record.size)
-        reads, at = [], 0
-        for part in stripes.layout.cells(offset, offset + record.size):
-            into = memoryview(body)[at : at + part.end - part.start]
-            at += len(into)
-            # What is in memory is copied here and now; a task would cost more than the read.
-            if not self._read_now(stripes, part, into):
-                reads.append(self._read_part(stripes, part, into))
-        if any(isinstance(failure, errors.BackendError | errors.DataError)
-               for failure in await _gather(reads)):
+    async def small(self, located: Located) -> bytearray | None:
+        """The whole of an object of at most INLINE_MAX bytes, verified; None: use `stream`."""
+        if located.record.size > INLINE_MAX:
             return None
-        hasher = ContentHasher()
-        hasher.update(body)
-        return bytes(body) if hasher.digest() == record.content else None
+        return await read_inline(self.stores, located)
 
     async def stream(self, located: Located, start: int, end: int) -> AsyncIterator[memoryview]:
         """Verified bytes start..end (exclusive) of the object; each view is valid until the next.
 
         Raises ObjectUnreadable when too few good cells can be had.
         """
+        size = located.record.size
+        if (start, end) == (0, size) and 0 < size <= PACK_OBJECT_MAX:
+            whole = WholeRead(self.cells)
+            try:
+                if await whole.load(self.stores, located):
+                    for view in whole.views:
+                        yield view
+                    return
+            finally:
+                whole.close()
         run = _Run(self, located.stripes, located.offset + start, located.offset + end)
         try:
             async for view in run.views():
@@ -84,22 +81,6 @@ class Reader:
         """Begin to load one stripe around `bad` shards; the workshop has been entered."""
         codec = self.codec_for(stripes.data, stripes.parity)
         return RebuiltStripe(self.stores, codec, self.workshop, stripes, wanted, bad)
-
-    def _read_now(self, stripes: StripeSet, part: CellRange, into: memoryview) -> bool:
-        store = self.stores.stores.get(stripes.stores[part.shard])
-        return store is not None and store.read_now(
-            shard_key(stripes.key, part.shard), _offset(stripes, part), into)
-
-    async def _read_part(self, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
-        store = self.stores.usable(stripes.stores[part.shard])
-        if store is None:
-            raise errors.ObjectUnreadable("the store is down")
-        key = shard_key(stripes.key, part.shard)
-        try:
-            async with asyncio.timeout(store.hedge_after(len(into))):
-                await store.read(key, _offset(stripes, part), into)
-        except TimeoutError:
-            raise errors.StoreTimeout(f"store {store.name} is slow") from None
 
 
 class _Plain:
@@ -229,20 +210,6 @@ class _Run:
 
     def _is_bad(self, shard: int) -> bool:
         return shard in self._bad or self._reader.stores.usable(self._stripes.stores[shard]) is None
-
-
-async def _gather(reads: list[Coroutine[None, None, None]]) -> list[BaseException | None]:
-    """How each ended. Raises what is neither the world's nor the bytes' fault."""
-    results = await asyncio.gather(*reads, return_exceptions=True) if reads else []
-    for result in results:
-        if result is not None and not isinstance(result, errors.ZerostorError):
-            raise result
-    return results
-
-
-def _offset(stripes: StripeSet, part: CellRange) -> int:
-    """Of the wanted bytes in their shard."""
-    return stripes.base + part.stripe.shard_offset + part.start
 
 
 def _length(part: CellRange) -> int:

@@ -161,11 +161,10 @@ def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffe
 
 def _encode(policy: Policy, buffer: memoryview, stripe: Stripe) -> bytes:
     """Pad, compute parity behind the data cells, and return the checksums of all cells."""
-    cell, data = stripe.cell, policy.data * stripe.cell
-    buffer[stripe.size : data] = bytes(data - stripe.size)
-    policy.codec.encode(buffer[:data], buffer[data : policy.shards * cell], cell)
-    return b"".join(cell_checksum(buffer[at : at + cell])
-                    for at in range(0, policy.shards * cell, cell))
+    cell, parity, end = stripe.cell, policy.data * stripe.cell, policy.shards * stripe.cell
+    buffer[stripe.size : parity] = bytes(parity - stripe.size)
+    policy.codec.encode(buffer[:parity], buffer[parity:end], cell)
+    return b"".join(cell_checksum(buffer[at : at + cell]) for at in range(0, end, cell))
 
 
 def _fill_pack(buffer: memoryview, members: Sequence[tuple[SpoolEntry, Member]],

@@ -19,7 +19,7 @@ from zerostor.stores.shard_keys import check_key
 
 OPEN_FILES = 32
 """Shards kept open per store."""
-INLINE_MAX = 64 * KIB
+INLINE_MAX = 1024 * KIB
 """Longest read that is tried on the event loop, from memory only."""
 DIRECT_MIN = MIB
 """Shards from this size on are written past the page cache: filling fresh pages of it costs a VM
