@@ -22,13 +22,13 @@ class Lane(Generic[T]):
         self._waiting: list[tuple[Callable[[], T], asyncio.Future[T]]] = []
         self._draining: asyncio.Task[None] | None = None
 
-    async def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """What `work` returns or raises."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._draining is None:
             self._draining = asyncio.ensure_future(self._drain())
-        return await future
+        return future
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,8 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from zerostor.spool.lane import Lane
 from zerostor.spool.recycled import Recycled
 
 PART = ".part"
+_T = TypeVar("_T")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -45,6 +47,7 @@ class DirectorySpoolWriter:
         self._size = 0
         self._sealed = False
         self._descriptor = -1
+        self._under_way: asyncio.Future[Any] | None = None
 
     @property
     def size(self) -> int:
@@ -53,26 +56,39 @@ class DirectorySpoolWriter:
 
     async def write(self, chunks: Sequence[Buffer]) -> None:
         """Append and hash, off the event loop. Raises SpoolFull."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._executor, self._write, chunks)
+        await self._threaded(self._write, chunks)
 
     async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
         """Write the rest and the footer, take the final name; see ports.SpoolWriter."""
         if durable or self._descriptor >= 0:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._seal, chunks, upload, durable)
-        return await self._lane.run(lambda: self._seal(chunks, upload, False))
+            return await self._threaded(self._seal, chunks, upload, durable)
+        return await self._ending(self._lane.run(lambda: self._seal(chunks, upload, False)))
 
     async def sync(self) -> None:
         """Make a sealed entry durable."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
+        await self._threaded(self._sync)
 
     async def close(self) -> None:
         """Let go of the file, and of its name too if it was never sealed."""
-        if self._sealed and self._descriptor >= 0:
+        if self._sealed and (self._under_way is None or self._under_way.done()):
             self._close()
-        elif self._descriptor >= 0:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        else:
+            # To its end even when cancelled, or the lock on the file would stay.
+            await asyncio.shield(asyncio.ensure_future(self._close_after_all()))
+
+    async def _close_after_all(self) -> None:
+        if self._under_way is not None:
+            await asyncio.gather(self._under_way, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+
+    async def _threaded(self, step: Callable[..., _T], *arguments: object) -> _T:
+        loop = asyncio.get_running_loop()
+        return await self._ending(loop.run_in_executor(self._executor, step, *arguments))
+
+    async def _ending(self, step: asyncio.Future[_T]) -> _T:
+        """Its result. Who is cancelled while a thread is in the file leaves the thread to end."""
+        self._under_way = step
+        return await asyncio.shield(step)
 
     def _begin(self, *, streaming: bool) -> None:
         try:
@@ -154,6 +170,8 @@ class DirectorySpoolWriter:
             os.close(folder)
 
     def _close(self) -> None:
+        if self._descriptor < 0:
+            return
         if not self._sealed:
             with contextlib.suppress(OSError):
                 os.unlink(self._part)
