@@ -100,8 +100,16 @@ class WatchedStore(ShardStore, Protocol):
     """A store with bounds on every call and a memory of how it did: `stores/guarded` around any."""
 
     @property
+    def read_state(self) -> StoreState:
+        """What to expect of the next read."""
+
+    @property
+    def write_state(self) -> StoreState:
+        """What to expect of the next write; a disk that went read-only is DOWN here alone."""
+
+    @property
     def state(self) -> StoreState:
-        """What to expect of the next call."""
+        """The worse of the two."""
 
     @property
     def reason(self) -> str:

@@ -58,7 +58,7 @@ async def unready(services: Services) -> list[str]:
 async def _store_row(services: Services, name: str) -> dict[str, object]:
     store = services.stores.stores[name]
     total = free = None
-    if store.state is not StoreState.DOWN:
+    if store.read_state is not StoreState.DOWN:
         try:
             total, free = await store.capacity()
         except ZerostorError:

@@ -1,4 +1,4 @@
-"""What every ShardStore does; a new adapter is one line in STORES."""
+"""What every ShardStore does, and every WatchedStore; a new adapter is one line in STORES."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from tests.fakes.faulty_store import FaultyStore
 from zerostor.clock import SystemClock
-from zerostor.core.errors import ShardCorrupt, ShardMissing
+from zerostor.core.errors import ShardCorrupt, ShardMissing, StoreUnavailable
+from zerostor.core.health import StoreState
 from zerostor.core.limits import KIB, MIB
-from zerostor.ports import Buffer, ShardStore
+from zerostor.ports import Buffer, ShardStore, WatchedStore
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.folder_marker import initialise
 from zerostor.stores.guarded import GuardedStore
@@ -209,3 +210,20 @@ async def test_capacity_and_probe(store: ShardStore) -> None:
     await store.probe()
     total, free = await store.capacity()
     assert (total is None and free is None) or 0 <= (free or 0) <= (total or 0)
+
+
+@pytest.mark.parametrize("kind", ["directory", "memory"])
+async def test_a_watched_store_tells_reads_from_writes(tmp_path: Path, kind: str) -> None:
+    faulty = FaultyStore(STORES[kind](tmp_path / "store"))
+    watched: WatchedStore = GuardedStore(faulty, SystemClock())
+    await watched.put("k", [b"abc"])
+    assert [watched.read_state, watched.write_state, watched.state] == [StoreState.UP] * 3
+    faulty.faults.read_only = 1.0
+    for _ in range(10):
+        with pytest.raises(StoreUnavailable):
+            await watched.put("x", [b""])
+    assert (watched.read_state, watched.write_state) == (StoreState.UP, StoreState.DOWN)
+    assert watched.state is StoreState.DOWN
+    assert "read-only" in watched.reason
+    assert await fetch(watched, "k") == b"abc"
+    await watched.close()

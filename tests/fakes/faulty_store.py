@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from zerostor.core.errors import StoreFull, StoreUnavailable
+from zerostor.core.errors import StoreFull, StoreReadOnly, StoreUnavailable
 from zerostor.ports import Buffer, Capacity, ShardStore, ShardWriter
 
 SCRIBBLE = 0xDB
@@ -21,7 +21,8 @@ class Faults:
 
     error: StoreUnavailable. hang: no answer until `release` or cancelled. slow: late by
     `slow_seconds`. flip: a read with one bit wrong. full: StoreFull. forget: a write is
-    acknowledged and lost. tear: a write is acknowledged and its last byte lost.
+    acknowledged and lost. tear: a write is acknowledged and its last byte lost. read_only: writes,
+    and a probe, raise StoreReadOnly.
     """
 
     error: float = 0.0
@@ -32,6 +33,7 @@ class Faults:
     full: float = 0.0
     forget: float = 0.0
     tear: float = 0.0
+    read_only: float = 0.0
 
 
 class FaultyStore:
@@ -75,8 +77,13 @@ class FaultyStore:
         if self._hit(self.faults.error):
             raise StoreUnavailable(f"store {self.name} has an error planned for {call}")
 
+    def _refuse_read_only(self) -> None:
+        if self._hit(self.faults.read_only):
+            raise StoreReadOnly(f"store {self.name} is read-only by plan")
+
     async def _suffer_write(self, call: str) -> None:
         await self._suffer(call)
+        self._refuse_read_only()
         if self._hit(self.faults.full):
             raise StoreFull(f"store {self.name} is full by plan")
 
@@ -122,6 +129,7 @@ class FaultyStore:
 
     async def probe(self) -> None:
         await self._suffer("probe")
+        self._refuse_read_only()
         await self.inner.probe()
 
     async def close(self) -> None:

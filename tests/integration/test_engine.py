@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.grid import Grid
 from zerostor.core.errors import NotEnoughStores, ObjectUnreadable, SpoolCorrupt, UnknownObject
+from zerostor.core.health import StoreState
 from zerostor.core.link import make_hash, parse_link
 from zerostor.core.record import ObjectRecord, PackRecord, decode_record
 from zerostor.engine.check import ShardState
@@ -160,6 +162,21 @@ async def test_two_stores_down_do_not_stop_writes_and_three_do(tmp_path: Path) -
     assert (await grid.locate(link)).stripes.stores.count("") == 2
     grid.wrapped["12"].broken = True  # type: ignore[attr-defined]
     with pytest.raises(NotEnoughStores, match="17 of 20 shards could be written"):
+        await grid.store(body)
+
+
+async def test_stores_that_take_no_writes_still_serve_reads(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    body = body_of(CELL * 16 * 2)
+    link = await grid.store(body)
+    for name in sorted(grid.wrapped)[:5]:
+        grid.wrapped[name].faults.read_only = 1.0  # type: ignore[attr-defined]
+        assert await grid.guarded[name].check() is StoreState.DOWN
+    assert await grid.read(link) == body
+    report = await grid.checker.check(await grid.locate(link), hard=True)
+    assert report.state == "healthy"
+    assert grid.pool.up_count(grid.policy) == 15
+    with pytest.raises(NotEnoughStores, match="15 of 20 stores are up"):
         await grid.store(body)
 
 

@@ -109,7 +109,7 @@ class Checker:
 
     async def _check_end(self, stripes: StripeSet, index: int) -> None:
         """Its trailer is there and fits the record. Raises ShardCorrupt, or as the store."""
-        store = self._stores.usable(stripes.stores[index])
+        store = self._stores.readable(stripes.stores[index])
         if store is None:
             raise BackendError("the store is down or not configured")
         key, at = shard_key(stripes.key, index), stripes.base + stripes.layout.shard_size

@@ -61,10 +61,10 @@ class StorePool:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
-    def usable(self, name: str) -> WatchedStore | None:
-        """The store, if it is known and not down."""
+    def readable(self, name: str) -> WatchedStore | None:
+        """The store, if it is known and not down for reads."""
         store = self.stores.get(name)
-        return store if store is not None and store.state is not StoreState.DOWN else None
+        return store if store is not None and store.read_state is not StoreState.DOWN else None
 
     def place(self, policy: Policy) -> tuple[str, ...]:
         """Store per shard of the next object. Raises NotEnoughStores."""
@@ -73,9 +73,13 @@ class StorePool:
         return place(candidates, policy.shards, policy.durable)
 
     def up_count(self, policy: Policy) -> int:
-        """Stores of the policy's pool that are not down."""
-        return sum(self.usable(name) is not None for name in policy.stores)
+        """Stores of the policy's pool that would take a shard."""
+        return sum(self._writable(name) for name in policy.stores)
+
+    def _writable(self, name: str) -> bool:
+        store = self.stores.get(name)
+        return store is not None and store.write_state is not StoreState.DOWN
 
     def _candidate(self, name: str) -> Candidate:
         labels = self._labels.get(name, StoreLabels(name, name))
-        return Candidate(name, labels.host, labels.site, self.usable(name) is not None)
+        return Candidate(name, labels.host, labels.site, self._writable(name))

@@ -209,7 +209,8 @@ class _Run:
         return list(self._layout.cells(self._ahead, stripe_end))
 
     def _is_bad(self, shard: int) -> bool:
-        return shard in self._bad or self._reader.stores.usable(self._stripes.stores[shard]) is None
+        store = self._stripes.stores[shard]
+        return shard in self._bad or self._reader.stores.readable(store) is None
 
 
 def _length(part: CellRange) -> int:

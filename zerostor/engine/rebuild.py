@@ -128,12 +128,12 @@ class RebuiltStripe:
 
         def rank(shard: int) -> tuple[bool, bool, bool, int]:
             store = self._stores.stores[self._stripes.stores[shard]]
-            return (shard in self._bad, store.state is not StoreState.UP, shard not in wanted,
+            return (shard in self._bad, store.read_state is not StoreState.UP, shard not in wanted,
                     shard)
 
         usable = []
         for shard, name in enumerate(self._stripes.stores):
-            if self._stores.usable(name) is not None:
+            if self._stores.readable(name) is not None:
                 usable.append(shard)
             else:
                 self.failures[shard] = f"store {name} is down" if name else "never written"

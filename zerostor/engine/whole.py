@@ -85,7 +85,7 @@ def _read_now(stores: StorePool, stripes: StripeSet, part: CellRange, into: memo
 
 
 async def _read(stores: StorePool, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
-    store = stores.usable(stripes.stores[part.shard])
+    store = stores.readable(stripes.stores[part.shard])
     if store is None:
         raise errors.StoreUnavailable("the store is down")
     key = shard_key(stripes.key, part.shard)
