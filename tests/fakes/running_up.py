@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import psutil
+import redis
 
-from zerostor.core.record import ObjectRecord, PackRecord, decode_record
+from zerostor.core.record import ObjectRecord, PackRecord, StripeSet, decode_record
 from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
 
@@ -31,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting; far above what anything takes."""
 JSON = {"Accept": "application/json"}
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 _T = TypeVar("_T")
 
 
@@ -79,7 +82,7 @@ class Up:
                    "--config", str(self.settings), "--listen", f"127.0.0.1:{self.port}"]
         with open(self.screen_file, "ab") as screen:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=screen, stderr=screen,
-                                            stdin=subprocess.DEVNULL, preexec_fn=_die_with_test)
+                                            stdin=subprocess.DEVNULL, preexec_fn=_tied)
         if wait:
             self.ready()
 
@@ -236,6 +239,27 @@ class Up:
         """A connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
+    def jobs(self) -> dict[str, Any]:
+        """How much waits and runs."""
+        answer = self.get("/api/jobs")
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json
+        return found
+
+    def idle(self) -> bool:
+        """Nothing waits or runs anywhere."""
+        jobs = self.jobs()
+        return not any(jobs[kind] for kind in ("waiting", "running", "delayed", "spool"))
+
+    def stores(self) -> dict[str, dict[str, Any]]:
+        """What the gateway thinks of each store, by name."""
+        return {store["name"]: store for store in self.get("/api/stores").json["stores"]}
+
+    def redis(self, *words: str) -> object:
+        """One command to the embedded Redis."""
+        with redis.Redis(unix_socket_path=str(self.folder / "run" / "redis.sock")) as client:
+            return client.execute_command(*words)
+
     # Its files.
 
     @property
@@ -249,7 +273,7 @@ class Up:
 
     def failed(self) -> list[dict[str, Any]]:
         """The dead-letter list."""
-        found: list[dict[str, Any]] = self.get("/api/jobs").json["failed"]
+        found: list[dict[str, Any]] = self.jobs()["failed"]
         return found
 
     def records(self) -> list[ObjectRecord]:
@@ -264,15 +288,19 @@ class Up:
         finally:
             await metadata.close()
 
-    def shards(self, link: str) -> list[Path]:
-        """The file of each shard of an object, wherever its bytes begin in it, by index."""
-        metadata_id = int(link.lstrip("/")[48:56], 16)
+    def stripes(self, link: str) -> StripeSet:
+        """What the metadata says of where the bytes of an object are."""
         rows = asyncio.run(self._by_id())
-        record = rows[metadata_id]
+        record = rows[int(link.lstrip("/")[48:56], 16)]
         assert isinstance(record, ObjectRecord)
         pack = rows[record.pack] if record.pack is not None else None
         stripes = pack.stripes if isinstance(pack, PackRecord) else record.stripes
         assert stripes is not None
+        return stripes
+
+    def shards(self, link: str) -> list[Path]:
+        """The file of each shard of an object, wherever its bytes begin in it, by index."""
+        stripes = self.stripes(link)
         keys = [f"{stripes.key.hex()}-{index:02d}" for index in range(len(stripes.stores))]
         return [self.folder / "stores" / store / key[:2] / key
                 for store, key in zip(stripes.stores, keys, strict=True)]
@@ -306,8 +334,7 @@ class Up:
 
     def all_up(self) -> None:
         """Wait until the gateway sees all its stores."""
-        self.until(lambda: all(store["state"] == "up"
-                               for store in self.get("/api/stores").json["stores"]),
+        self.until(lambda: all(store["state"] == "up" for store in self.stores().values()),
                    "all stores are up")
 
 
@@ -363,6 +390,10 @@ def _name(command: list[str]) -> str:
     return command[3] if command[1:3] == ["-m", "gateway"] else ""
 
 
-def _die_with_test() -> None:
+def _tied() -> None:
+    """It ends with the test; and as root it may not read what nobody may read (chmod 000)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)

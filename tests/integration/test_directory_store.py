@@ -115,6 +115,7 @@ async def test_a_disk_that_is_not_mounted_is_not_written_to(tmp_path: Path) -> N
         (b"{", "damaged"),
         (b"[]", "damaged"),
         (b"\xff" * 9000, "damaged"),
+        (b'{"x":' + b"[" * 4000, "damaged"),
         (b'{"name":"one","id":5}', "damaged"),
         (b'{"name":"one","id":"ab","version":2}', "version 2"),
         (b'{"name":"two","id":"ab","version":1}', "another store is there: two"),

@@ -454,6 +454,12 @@ async def test_garbage_under_our_keys_does_not_stop_the_queue(
     server.execute("XADD", KEYS.jobs, "*", "j", "x", "n", "many")
     server.execute("XADD", KEYS.events, "*", "u", "{not json")
     server.execute("XADD", KEYS.events, "*", "u", '{"job": 7}')
+    for undecodable in (b'{"job": "\xff"}', b"[" * 5000):
+        server.execute("XADD", KEYS.events, "*", "u", undecodable)
+        server.execute("SET", KEYS.job("g0"), b"1-1 1 " + undecodable)
+        assert await queue.status("g0") is None
+    server.execute("ZADD", KEYS.alive, "9e15", b"\xff")
+    assert await queue.workers() == ["\ufffd"]
     for job, value in (("g1", "garbage"), ("g2", "1-1 1 {"), ("g3", ""), ("g4", "999999-x 0 {}")):
         server.execute("SET", KEYS.job(job), value)
         assert await queue.status(job) is None

@@ -10,6 +10,7 @@ import msgspec
 
 from zerostor.core.errors import QueueUnavailable
 from zerostor.core.jobs import GAP, JobUpdate
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.queue.redis_lane import Lane, reason
 
 BLOCK = 5.0
@@ -95,5 +96,5 @@ def _update(fields: Any) -> JobUpdate | None:
     """The update in an entry, None if it is none of ours."""
     try:
         return _decode(fields[1])
-    except (msgspec.MsgspecError, IndexError, TypeError):
+    except (*UNDECODABLE, IndexError, TypeError):
         return None

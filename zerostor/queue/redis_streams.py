@@ -16,6 +16,7 @@ import msgspec
 from zerostor.core.errors import QueueUnavailable
 from zerostor.core.jobs import Claim, JobState, JobUpdate, QueueDepth
 from zerostor.core.limits import RESULT_KEEP
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.queue.coalescer import Coalescer
 from zerostor.queue.redis_events import EventTail
 from zerostor.queue.redis_keys import EVENTS_MAX, GROUP, RESULTS_MAX, QueueKeys
@@ -165,7 +166,7 @@ class RedisJobQueue:
         """As in ports.JobQueue."""
         clock, alive = await self._ask(("TIME",), ("ZRANGE", self._keys.alive, 0, -1, "WITHSCORES"))
         now = int(clock[0]) * 1000
-        return [name.decode() for name, end in alive if end > now]
+        return [name.decode(errors="replace") for name, end in alive if end > now]
 
     async def depth(self) -> QueueDepth:
         """As in ports.JobQueue."""
@@ -337,5 +338,5 @@ def _update(value: bytes | None) -> JobUpdate | None:
     """What a job's key tells; None for nothing, or something that is not ours."""
     try:
         return _decode((value or b"").split(b" ", 2)[2])
-    except (msgspec.MsgspecError, IndexError):
+    except (*UNDECODABLE, IndexError):
         return None

@@ -14,6 +14,7 @@ import stat
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.stores.open_file import CREATE, FOLDER, READ, OpenFile
 
 MARKER = ".zerostor-store"
@@ -72,7 +73,10 @@ def read_marker(folder: OpenFile) -> tuple[Marker, tuple[int, int]]:
     about = os.fstat(file.fd)
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(f"{MARKER} is not a file")
-    marker = msgspec.json.decode(os.read(file.fd, _SIZE_MAX), type=Marker)
+    try:
+        marker = msgspec.json.decode(os.read(file.fd, _SIZE_MAX), type=Marker)
+    except UNDECODABLE as error:
+        raise ValueError(f"{MARKER}: {error}") from error
     if marker.version != _VERSION:
         raise ValueError(f"{MARKER} has version {marker.version}, not {_VERSION}")
     return marker, (about.st_dev, about.st_ino)
