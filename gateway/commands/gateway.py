@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.commands.options import listen_option, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
 
 
 @click.command("gateway", short_help="Run one gateway process (`up` runs everything).")
@@ -23,8 +27,26 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
     """
     config = read_settings(folder, file, listen)
     from gateway.commands.folder import make_folders
-    from gateway.commands.mains import run_gateway
     from gateway.commands.process import run_process
 
     make_folders(config.paths)
-    run_process(run_gateway(config))
+    run_process(serve(config))
+
+
+async def serve(config: Config) -> None:
+    """Serve HTTP until cancelled."""
+    from gateway import app
+    from gateway.commands.process import unique_name
+    from gateway.services import Services
+    from gateway.waiters import Waiters
+    from zerostor import wiring
+
+    async with wiring.build(config, unique_name("gateway")) as parts:
+        services = Services(
+            stores=parts.stores, store_settings=config.store, policies=parts.policies,
+            metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
+            reader=parts.reader, checker=parts.checker,
+            waiters=Waiters(parts.queue, parts.spool), clock=parts.clock,
+            random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
+            public_url=config.gateway.public_url)
+        await app.run(services, config.gateway.listen)

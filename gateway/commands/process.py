@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
+import secrets
 import signal
+import socket
 from collections.abc import Coroutine
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -21,6 +24,11 @@ def run_process(main: Coroutine[None, None, None]) -> None:
     _keep_freed_memory()
     with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(_until_signal(main))
+
+
+def unique_name(kind: str) -> str:
+    """A name for this process that no other has had, on any host."""
+    return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def _keep_freed_memory() -> None:

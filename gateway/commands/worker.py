@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.commands.options import read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
 
 
 @click.command("worker", short_help="Run one worker process (`up` runs everything).")
@@ -23,8 +27,19 @@ def command(folder: Path | None, file: Path | None) -> None:
     """
     config = read_settings(folder, file)
     from gateway.commands.folder import make_folders
-    from gateway.commands.mains import run_worker
     from gateway.commands.process import run_process
 
     make_folders(config.paths)
-    run_process(run_worker(config))
+    run_process(work(config))
+
+
+async def work(config: Config) -> None:
+    """Work on jobs until cancelled."""
+    from gateway.commands.process import unique_name
+    from workers.runner import Runner
+    from zerostor import wiring
+
+    name = unique_name("worker")
+    async with wiring.build(config, name) as parts:
+        await Runner(name, parts.queue, parts.spool, parts.ingest, parts.clock,
+                     config.worker.concurrency).run()

@@ -181,3 +181,15 @@ def test_it_is_small_when_idle(up):
         rss[pid] = int(re.search(r"VmRSS:\s+(\d+)", status)[1])
     assert rss[zerostor.process.pid] < 35_000
     assert sum(rss.values()) < 250_000, rss
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_each_process_loads_what_it_needs(up):
+    zerostor = up()
+    # Only modules in C show here; each of these packages has some.
+    loaded = {
+        name: Path(f"/proc/{zerostor.pid(name)}/maps").read_text()
+        for name in ("gateway", "worker", "zdb")
+    }
+    assert [name for name in loaded if "/aiohttp/" in loaded[name]] == ["gateway"]
+    assert [name for name in loaded if "/hiredis/" in loaded[name]] == ["gateway", "worker"]
