@@ -184,9 +184,9 @@ class Runner:
                         update: JobUpdate) -> None:
         if entry is not None:
             await self._spool.release([entry])
-        # Without a queue the reconciler brings it again.
+        # Who gives a job back has not died with it. Without a queue the reconciler brings it again.
         with contextlib.suppress(QueueUnavailable):
-            await self._queue.retry(claim, delay, update)
+            await self._queue.retry(claim._replace(deliveries=0), delay, update)
 
     async def _give_up(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
         reason = str(error) if isinstance(error, ZerostorError) else "internal error; see the log"
