@@ -188,7 +188,7 @@ def test_each_process_loads_what_it_needs(up):
     zerostor = up()
     # Only modules in C show here; each of these packages has some.
     loaded = {
-        name: Path(f"/proc/{zerostor.pid(f"m gateway {name}")}/maps").read_text()
+        name: Path(f"/proc/{zerostor.pid(f'm gateway {name}')}/maps").read_text()
         for name in ("gateway", "worker", "zdb")
     }
     assert [name for name in loaded if "/aiohttp/" in loaded[name]] == ["gateway"]
