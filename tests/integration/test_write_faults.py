@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 from tests.fakes.grid import Grid
 from workers.runner import DELIVERIES_MAX, WAIT_DELAY, Runner
-from zerostor.core.errors import NotEnoughStores
+from zerostor.core.errors import MetadataUnavailable, NotEnoughStores
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.engine.pool import Policy
 from zerostor.queue.memory import MemoryJobQueue
+from zerostor.spool.entry import DirectorySpoolEntry
 
 CONCURRENCY = 2
 
@@ -109,3 +111,56 @@ async def test_a_job_that_kills_its_workers_is_given_up(works: Works) -> None:
     async with works.worker():
         (ended,) = await works.ends([job])
     assert (ended.state, ended.detail) == (JobState.ERROR, f"{DELIVERIES_MAX} workers died with it")
+
+
+async def test_a_pack_that_the_metadata_took_in_part_is_written_again(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, refused = works.grid.metadata.commit, []
+
+    async def without_the_first(records: Sequence[tuple[int, bytes]]) -> None:
+        if refused:
+            await commit(records)
+            return
+        refused.append(records[0])
+        await commit(records[1:])
+        raise MetadataUnavailable("no room for the first, room again for the others")
+
+    monkeypatch.setattr(works.grid.metadata, "commit", without_the_first)
+    bodies = [b"%d" % n * 100 for n in range(3)]
+    async with works.worker():
+        ended = await works.ends(await works.accept(*bodies))
+    assert refused
+    assert [await works.grid.read(update.detail) for update in ended] == bodies
+
+
+async def test_a_damaged_note_costs_an_id_and_no_job(works: Works) -> None:
+    bodies = [b"%d" % n * 100 for n in range(3)]
+    jobs = [await works.grid.accept(body) for body in bodies]
+    entry = await works.grid.entry(jobs[1])
+    (entry.note.metadata_id,) = await works.grid.metadata.reserve([b"flipped bits"])
+    await works.grid.spool.write_notes([entry])
+    await works.grid.spool.release([entry])
+    await works.queue.add(jobs)
+    async with works.worker():
+        ended = await works.ends(jobs)
+    assert [await works.grid.read(update.detail) for update in ended] == bodies
+
+
+async def test_a_body_that_cannot_be_read_leaves_its_neighbours_alone(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [b"%d" % n * 100 for n in range(3)]
+    jobs = [await works.grid.accept(body) for body in bodies]
+    read = DirectorySpoolEntry.read
+
+    def bad_sector(self: DirectorySpoolEntry, into: memoryview, offset: int) -> int:
+        if self.job == jobs[1]:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, into, offset)
+
+    monkeypatch.setattr(DirectorySpoolEntry, "read", bad_sector)
+    entries = [await works.grid.entry(job) for job in jobs]
+    first, error, last = await works.grid.ingest.store_pack(entries)
+    assert isinstance(error, OSError)
+    assert [await works.grid.read(str(link)) for link in (first, last)] == [bodies[0], bodies[2]]

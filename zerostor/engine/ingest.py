@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zerostor.core.errors import SpoolCorrupt, ZerostorError
+from zerostor.core.errors import BackendError, DataError, SetupError, SpoolCorrupt
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import KIB, PACK_OBJECT_MAX
 from zerostor.core.link import format_link, make_hash
-from zerostor.core.record import NoteRecord, ObjectRecord, PackRecord, decode_record, encode_record
+from zerostor.core.record import (
+    NoteRecord,
+    ObjectRecord,
+    PackRecord,
+    Record,
+    decode_record,
+    encode_record,
+)
 from zerostor.core.shard import Member
 from zerostor.engine.pool import Policy
 from zerostor.engine.write import Progress, Writer
@@ -75,10 +82,10 @@ class Ingest:
         await self._metadata.commit([(metadata_id, encode_record(record))])
         return _link(metadata_id, upload)
 
-    async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | ZerostorError]:
+    async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | Exception]:
         """Store entries of one policy that fit together as one pack; a link or an error for each.
         """
-        results: dict[str, str | ZerostorError] = {}
+        results: dict[str, str | Exception] = {}
         fresh: list[SpoolEntry] = []
         for entry in entries:
             link = await self._committed(entry)
@@ -92,19 +99,19 @@ class Ingest:
 
     async def _pack_or_single_out(
         self, entries: Sequence[SpoolEntry]
-    ) -> dict[str, str | ZerostorError]:
+    ) -> dict[str, str | Exception]:
         try:
             return dict(await self._pack(entries))
-        except SpoolCorrupt as error:
+        except (BackendError, SetupError) as error:
+            return {entry.job: error for entry in entries}
+        except Exception as error:  # noqa: BLE001 - each entry gets its own
             if len(entries) == 1:
                 return {entries[0].job: error}
-            # One damaged body must not take its neighbours with it.
-            results: dict[str, str | ZerostorError] = {}
+            # One that cannot be stored must not take its neighbours with it.
+            results: dict[str, str | Exception] = {}
             for entry in entries:
                 results.update(await self._pack_or_single_out([entry]))
             return results
-        except ZerostorError as error:
-            return {entry.job: error for entry in entries}
 
     async def _pack(self, entries: Sequence[SpoolEntry]) -> dict[str, str]:
         policy = self.policy_of(entries[0])
@@ -138,16 +145,29 @@ class Ingest:
 
     async def _committed(self, entry: SpoolEntry) -> str | None:
         """The link, if an earlier attempt got as far as the record."""
-        if entry.note.metadata_id is None:
+        metadata_id = entry.note.metadata_id
+        if metadata_id is None:
             return None
-        stored = await self._metadata.get(entry.note.metadata_id)
-        record = decode_record(stored) if stored is not None else None
-        if isinstance(record, ObjectRecord) and record.job == entry.job:
-            return _link(entry.note.metadata_id, _sealed(entry))
-        if not isinstance(record, NoteRecord) or record.job != entry.job:
-            # The id is not ours (the metadata was replaced under a kept spool): take a new one.
+        record = await self._record(metadata_id)
+        if not isinstance(record, NoteRecord | ObjectRecord) or record.job != entry.job:
+            # The id is not ours (the metadata was replaced under a kept spool), or of no use to
+            # anybody since its record is damaged: take a new one.
             entry.note.metadata_id = None
-        return None
+            return None
+        return _link(metadata_id, _sealed(entry)) if await self._readable(record) else None
+
+    async def _readable(self, record: NoteRecord | ObjectRecord) -> bool:
+        """Whether it names bytes. A store that refused a pack may have taken what came behind."""
+        if isinstance(record, NoteRecord):
+            return False
+        return record.pack is None or isinstance(await self._record(record.pack), PackRecord)
+
+    async def _record(self, metadata_id: int) -> Record | None:
+        try:
+            stored = await self._metadata.get(metadata_id)
+            return None if stored is None else decode_record(stored)
+        except DataError:
+            return None
 
 
 def _sealed(entry: SpoolEntry) -> Upload:
