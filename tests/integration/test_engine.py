@@ -225,8 +225,7 @@ async def test_an_attempt_that_died_before_the_commit_keeps_its_id(tmp_path: Pat
     job = await grid.accept(body_of(3000))
     entry = await grid.entry(job)
     commit, grid.metadata.commit = grid.metadata.commit, None  # type: ignore[assignment]
-    with pytest.raises(TypeError):
-        await grid.ingest.store_pack([entry])
+    assert isinstance((await grid.ingest.store_pack([entry]))[0], TypeError)
     await grid.spool.release([entry])
     grid.metadata.commit = commit  # type: ignore[method-assign]
     entry = await grid.entry(job)
