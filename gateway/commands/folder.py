@@ -22,9 +22,10 @@ def make_folders(paths: Paths) -> None:
     for folder in folders:
         try:
             folder.mkdir(mode=0o700, parents=folder is paths.root, exist_ok=True)
-            probe = folder / f".writable-{os.getpid()}"
+            # One name for all: what a process that was killed here left, the next one removes.
+            probe = folder / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise SetupError(
                 f"cannot write in {folder} ({error.strerror}): make it writable for this user,"
