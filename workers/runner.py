@@ -13,7 +13,14 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 
-from zerostor.core.errors import BackendError, Busy, QueueUnavailable, UnknownJob, ZerostorError
+from zerostor.core.errors import (
+    BackendError,
+    Busy,
+    QueueUnavailable,
+    SetupError,
+    UnknownJob,
+    ZerostorError,
+)
 from zerostor.core.jobs import Claim, JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
 from zerostor.engine.ingest import Ingest
@@ -31,6 +38,8 @@ WAIT_DELAY = 2.0
 DELIVERIES_MAX = 20
 """Times that workers may die with a job before it is taken for the cause."""
 HEARTBEAT = 5.0
+HEARTBEAT_AGAIN = 0.2
+"""Seconds until one that did not get through is sent again."""
 
 
 class Runner:
@@ -83,7 +92,7 @@ class Runner:
                 self._start(self._settle(claim, None, entry))
             elif claim.deliveries > DELIVERIES_MAX:
                 reason = ZerostorError(f"{DELIVERIES_MAX} workers died with it")
-                self._start(self._give_up(claim, entry, reason))
+                self._start(self._settle(claim, entry, reason))
             else:
                 self._dispatch(claim, entry)
         if self._waiting:
@@ -162,13 +171,26 @@ class Runner:
         # Published first: whoever waits need not wait for the receipt.
         with contextlib.suppress(QueueUnavailable):
             await self._queue.finish(updates)
-        await self._spool.finish([(entry, link) for _, entry, link in done])
+        try:
+            await self._spool.finish([(entry, link) for _, entry, link in done])
+        except Exception:  # noqa: BLE001 - they are stored, whatever becomes of the entries
+            _log.exception("entries of stored jobs stay in the spool for now")
+            await self._spool.release([entry for _, entry, _ in done])
 
     async def _settle(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
+        """End the claim and let go of the entry, as the failure demands."""
+        try:
+            await self._judge(claim, entry, error)
+        except Exception as failure:  # noqa: BLE001 - what is not let go is stuck until we end
+            _log.exception("job %s cannot be settled", claim.job)
+            update = JobUpdate(claim.job, JobState.WAITING, _reason(failure))
+            await self._put_back(claim, entry, WAIT_DELAY, update)
+
+    async def _judge(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
         """Decide what a failure means for the job."""
         if isinstance(error, UnknownJob):
             await self._vanished(claim, entry)
-        elif isinstance(error, BackendError):
+        elif isinstance(error, BackendError | SetupError):
             state = JobState.ACTIVE if isinstance(error, Busy) else JobState.WAITING
             await self._put_back(claim, entry, WAIT_DELAY, JobUpdate(claim.job, state, str(error)))
         elif isinstance(error, ZerostorError) or entry is None or entry.note.tries + 1 >= JOB_TRIES:
@@ -189,7 +211,7 @@ class Runner:
             await self._queue.retry(claim._replace(deliveries=0), delay, update)
 
     async def _give_up(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
-        reason = str(error) if isinstance(error, ZerostorError) else "internal error; see the log"
+        reason = _reason(error)
         _log.error("job %s failed for good: %s", claim.job, error)
         if entry is not None:
             await self._spool.release([entry])
@@ -212,9 +234,13 @@ class Runner:
 
     async def _heartbeat(self) -> None:
         while True:
-            with contextlib.suppress(QueueUnavailable):
+            pause = HEARTBEAT
+            try:
                 await self._queue.heartbeat(self._name, 3 * HEARTBEAT)
-            await self._clock.sleep(HEARTBEAT)
+            except QueueUnavailable:
+                # A whole pause here would keep a new zerostor from being ready for that long.
+                pause = HEARTBEAT_AGAIN
+            await self._clock.sleep(pause)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -225,3 +251,7 @@ class Runner:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a task of the worker failed", exc_info=task.exception())
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ZerostorError) else "internal error; see the log"

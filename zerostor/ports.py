@@ -198,7 +198,9 @@ class Spool(Protocol):
         """Begin an upload. Raises SpoolFull."""
 
     async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
-        """Take entries; in place of one: UnknownJob, Busy (another worker has it), SpoolCorrupt."""
+        """Take entries; in place of one: UnknownJob, Busy (another worker has it), SpoolCorrupt,
+        BackendError (the disk cannot say).
+        """
 
     async def write_notes(self, entries: Sequence[SpoolEntry]) -> None:
         """Keep each entry's `note` where a restarted worker finds it."""

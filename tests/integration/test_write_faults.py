@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.grid import Grid
-from workers.runner import DELIVERIES_MAX, WAIT_DELAY, Runner
-from zerostor.core.errors import MetadataUnavailable, NotEnoughStores
+from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
+from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.engine.pool import Policy
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.entry import DirectorySpoolEntry
+from zerostor.spool.receipts import Receipts
 
 CONCURRENCY = 2
 
@@ -42,6 +44,7 @@ class Works:
     """A grid with a queue and a worker on it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.clock = QuickClock()
         self.grid = Grid(folder)
         self.queue = MemoryJobQueue(self.clock)
@@ -164,3 +167,74 @@ async def test_a_body_that_cannot_be_read_leaves_its_neighbours_alone(
     first, error, last = await works.grid.ingest.store_pack(entries)
     assert isinstance(error, OSError)
     assert [await works.grid.read(str(link)) for link in (first, last)] == [bodies[0], bodies[2]]
+
+
+async def test_an_entry_that_cannot_be_opened_waits_and_stops_nobody(works: Works) -> None:
+    strange = "ab" * 16
+    (works.folder / "spool" / strange).mkdir()
+    async with works.worker() as worker:
+        await works.queue.add([strange])
+        (ended,) = await works.ends(await works.accept(b"sound"))
+        assert not worker.done()
+        waiting = await works.queue.status(strange)
+    assert ended.state is JobState.DONE
+    assert waiting is not None
+    assert (waiting.state, "Is a directory" in waiting.detail) == (JobState.WAITING, True)
+
+
+async def test_a_spool_that_takes_no_receipts_does_not_stop_the_worker(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = True
+    append = Receipts.append
+
+    def failing(self: Receipts, receipts: Sequence[tuple[str, str]]) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        append(self, receipts)
+
+    monkeypatch.setattr(Receipts, "append", failing)
+    async with works.worker():
+        early = await works.accept(*(b"%d" % n for n in range(SMALL_MAX + 1)))
+        assert {update.state for update in await works.ends(early)} == {JobState.DONE}
+        broken = False
+        (late,) = await works.ends(await works.accept(b"late"))
+        assert late.state is JobState.DONE
+        # What the reconciler does: the entries are free, and nothing is stored anew.
+        await works.queue.add(early, force=True)
+        async with asyncio.timeout(20):
+            while await works.grid.spool.waiting():
+                await asyncio.sleep(0.01)
+    assert len(os.listdir(works.folder / "spool" / "recycled")) > 0
+
+
+async def test_a_failure_that_cannot_be_kept_frees_the_job(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(works.grid.spool, "write_notes", full)
+    async with works.worker():
+        jobs = await works.accept(b"1", b"2")
+        await asyncio.sleep(0.2)
+        monkeypatch.undo()
+        ended = await works.ends(jobs)
+    assert {update.state for update in ended} == {JobState.DONE}
+
+
+async def test_metadata_set_up_wrongly_costs_time_and_no_job(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: object) -> list[int]:
+        raise SetupError("metadata namespace default: Access denied")
+
+    monkeypatch.setattr(works.grid.metadata, "reserve", refused)
+    async with works.worker():
+        jobs = await works.accept(b"1", b"2")
+        await asyncio.sleep(0.2)
+        states = [await works.queue.status(job) for job in jobs]
+        monkeypatch.undo()
+        ended = await works.ends(jobs)
+    assert {update.state for update in states if update} == {JobState.WAITING}
+    assert {update.state for update in ended} == {JobState.DONE}

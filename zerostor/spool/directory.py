@@ -22,7 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from zerostor.core.errors import SetupError, SpoolCorrupt, SpoolFull, UnknownJob, ZerostorError
+from zerostor.core.errors import (
+    BackendError,
+    SetupError,
+    SpoolCorrupt,
+    SpoolFull,
+    UnknownJob,
+    ZerostorError,
+)
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import MIB
 from zerostor.ports import SpoolEntry, SpoolWriter
@@ -135,11 +142,13 @@ class DirectorySpool:
         entry = DirectorySpoolEntry(self._folder, job)
         try:
             entry.take()
-        except SpoolCorrupt as error:
+        except ZerostorError as error:
             entry.close()
             return error
-        except ZerostorError as error:
-            return error
+        except OSError as error:
+            entry.close()
+            reason = error.strerror or str(error)
+            return BackendError(f"the spool entry of job {job} cannot be read: {reason}")
         return entry
 
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
