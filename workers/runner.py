@@ -40,8 +40,6 @@ DELIVERIES_MAX = 20
 HEARTBEAT = 5.0
 HEARTBEAT_AGAIN = 0.2
 """Seconds until one that did not get through is sent again."""
-HEARTBEAT_AGAIN = 0.2
-"""Seconds until one that did not get through is sent again."""
 
 
 class Runner:
