@@ -31,6 +31,8 @@ from zerostor.metadata.zdb import ZdbMetadata
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting; far above what anything takes."""
+AWAY = (OSError, http.client.HTTPException, redis.RedisError)
+"""What a client sees while a process is not there."""
 JSON = {"Accept": "application/json"}
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
@@ -94,7 +96,7 @@ class Up:
         """Ask until the answer is true; a gateway that is away meanwhile is no failure."""
         end = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
+            with contextlib.suppress(*AWAY):
                 found = true()
                 if found:
                     return found
