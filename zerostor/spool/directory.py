@@ -78,10 +78,13 @@ class DirectorySpool:
         return await self._run(lambda: [self._open(job) for job in jobs])
 
     async def write_notes(self, entries: Sequence[SpoolEntry]) -> None:
-        """Keep the entries' notes with their files."""
+        """Keep the entries' notes with their files. Raises BackendError."""
         def save() -> None:
-            for entry in entries:
-                _ours(entry).save_note()
+            try:
+                for entry in entries:
+                    _ours(entry).save_note()
+            except OSError as error:
+                raise BackendError(f"the spool keeps no notes: {error.strerror}") from error
 
         await self._run(save)
 
