@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from zerostor.core.errors import TooLarge
-from zerostor.core.limits import MIB
+from zerostor.core.limits import MIB, PACK_OBJECT_MAX
 from zerostor.ports import SpoolWriter
 
-BATCH = MIB
-"""Bytes gathered before a thread writes them; one batch is written while the next arrives."""
+CHUNK_COST = 256
+"""What a chunk counts for beside its bytes, so that tiny ones cannot fill the memory."""
+FIRST_BATCH, BATCH = PACK_OBJECT_MAX + 256 * CHUNK_COST, MIB
+"""Bytes gathered before a thread writes them; one batch is written while the next arrives. What is
+small enough for a pack is left for the seal, which writes many uploads in one go."""
 
 
 class Intake:
@@ -22,7 +25,7 @@ class Intake:
         self._limit = limit
         self._on_flush = on_flush
         self._chunks: list[bytes] = []
-        self._gathered = 0
+        self._gathered, self._batch = 0, FIRST_BATCH
         self._writing: asyncio.Task[None] | None = None
         self.size = 0
 
@@ -32,10 +35,10 @@ class Intake:
         if self.size > self._limit:
             raise too_large(self._limit)
         self._chunks.append(chunk)
-        self._gathered += len(chunk)
-        if self._gathered >= BATCH:
+        self._gathered += len(chunk) + CHUNK_COST
+        if self._gathered > self._batch:
             await self._written()
-            batch, self._chunks, self._gathered = self._chunks, [], 0
+            batch, self._chunks, self._gathered, self._batch = self._chunks, [], 0, BATCH
             self._writing = asyncio.ensure_future(self._flush(batch))
 
     async def rest(self) -> list[bytes]:

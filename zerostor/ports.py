@@ -158,10 +158,10 @@ class SpoolWriter(Protocol):
     async def write(self, chunks: Sequence[Buffer]) -> None:
         """Append and hash, off the event loop. Raises SpoolFull."""
 
-    async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
+    async def seal(self, chunks: Sequence[Buffer], upload: Upload) -> Upload:
         """Append the last chunks and end the body; returns `upload` with size and hash filled in.
 
-        durable: on disk, file and folder, when this returns; else later by `sync`, or never.
+        Of a durable upload file and folder are on disk then; of another by `sync`, or never.
         """
 
     async def sync(self) -> None:
@@ -194,8 +194,8 @@ class SpoolEntry(Protocol):
 class Spool(Protocol):
     """Where accepted uploads wait. It is the truth; the queue is only its index."""
 
-    async def create(self, job: str, expected: int | None) -> SpoolWriter:
-        """Begin an upload. Raises SpoolFull."""
+    async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
+        """Begin an upload, of `expected` bytes if known. Raises SpoolFull."""
 
     async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
         """Take entries; in place of one: UnknownJob, Busy (another worker has it), SpoolCorrupt,

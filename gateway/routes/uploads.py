@@ -89,18 +89,18 @@ class _Upload:
         services = self._services
         multipart = self._request.content_type.startswith("multipart/")
         expected = None if multipart else self._request.content_length
-        writer = await services.spool.create(self._job, expected)
+        # Who waits for the hash was promised nothing before, so nothing has to be on disk.
+        writer = await services.spool.create(self._job, expected, durable=not self._wait)
         ended = services.waiters.expect(self._job) if self._wait else None
         try:
             chunks = await self._receive(writer, multipart)
             accepted_ms = int(services.clock.now() * 1000)
             sealed = await writer.seal(
-                chunks, Upload(self._job, self._ext or "", DEFAULT_POLICY, accepted_ms),
-                durable=ended is None)
+                chunks, Upload(self._job, self._ext or "", DEFAULT_POLICY, accepted_ms))
             await self._enqueue(sealed.size)
             update = await self._end(ended) if ended is not None else None
             if update is None and ended is not None:
-                # Nothing was promised so far, so nothing was synced; 202 is a promise.
+                # 202 is a promise.
                 await writer.sync()
         except (ConnectionError, HttpProcessingError) as error:
             raise BadRequest("the upload was broken off") from error
@@ -125,11 +125,10 @@ class _Upload:
 
     async def _body(self) -> AsyncIterator[bytes]:
         content = self._request.content
-        while True:
+        while not content.at_eof():
             async with asyncio.timeout(BODY_TIMEOUT):
-                chunk = await content.readany()
-            if not chunk:
-                return
+                # Unlike readany it does not join what has gathered.
+                chunk, _ = await content.readchunk()
             yield chunk
 
     async def _part(self) -> AsyncIterator[bytes]:

@@ -57,9 +57,9 @@ class Grid:
     async def accept(self, body: bytes, ext: str = "bin") -> str:
         """Spool a body as the gateway does; returns its job."""
         job = os.urandom(16).hex()
-        writer = await self.spool.create(job, len(body))
+        writer = await self.spool.create(job, len(body), durable=False)
         upload = Upload(job, ext, DEFAULT_POLICY, 1_700_000_000_000)
-        await writer.seal([body], upload, durable=False)
+        await writer.seal([body], upload)
         await writer.close()
         return job
 

@@ -253,7 +253,7 @@ async def test_a_body_is_followed_while_it_arrives(tmp_path: Path) -> None:
     grid = Grid(tmp_path)
     body = body_of(CELL * 16 * 5 + 99)
     job = "ab" * 16
-    writer = await grid.spool.create(job, None)
+    writer = await grid.spool.create(job, None, durable=False)
     await writer.write([body[: CELL * 20]])
     entry = await grid.entry(job)
     assert entry.upload is None
@@ -262,6 +262,6 @@ async def test_a_body_is_followed_while_it_arrives(tmp_path: Path) -> None:
         await asyncio.sleep(0.005)
         await writer.write([body[at : at + CELL * 10]])
     assert not storing.done()
-    await writer.seal([], Upload(job, "bin", "default", 1), durable=False)
+    await writer.seal([], Upload(job, "bin", "default", 1))
     await writer.close()
     assert await grid.read(await storing) == body

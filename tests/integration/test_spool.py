@@ -27,14 +27,13 @@ def body_of(number: int) -> bytes:
 
 async def accept(spool: DirectorySpool, number: int) -> None:
     """Upload body_of(number), in one piece or streamed, durable or not."""
-    writer = await spool.create(job_of(number), None)
+    writer = await spool.create(job_of(number), None, durable=number % 5 == 0)
     body = body_of(number)
     try:
         if number % 3 == 0:
             await writer.write([body[:8]])
             body = body[8:]
-        await writer.seal([body], Upload(job_of(number), "", "default", 0),
-                          durable=number % 5 == 0)
+        await writer.seal([body], Upload(job_of(number), "", "default", 0))
     finally:
         await writer.close()
 
@@ -104,10 +103,10 @@ async def test_an_upload_cancelled_in_a_thread_lets_go_of_its_file(
             await writer.write([bytes(2**20)] * 8)
         else:
             upload = Upload(job_of(number), "", "default", 0)
-            await writer.seal([bytes(2**20)] * 8, upload, durable=step == "seal durable")
+            await writer.seal([bytes(2**20)] * 8, upload)
 
     for number in range(20):
-        writer = await spool.create(job_of(number), None)
+        writer = await spool.create(job_of(number), None, durable=step == "seal durable")
         task = asyncio.ensure_future(steps(writer, number))
         await asyncio.sleep(0.0002 * number)
         task.cancel()

@@ -62,10 +62,10 @@ class DirectorySpool:
             reason = f"cannot create the spool folder {folder}: {error.strerror}"
             raise SetupError(reason) from error
 
-    async def create(self, job: str, expected: int | None) -> SpoolWriter:
-        """Begin an upload of `expected` bytes if known. Raises SpoolFull."""
+    async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
+        """Begin an upload. Raises SpoolFull."""
         assert _JOB.fullmatch(job), job
-        writer = DirectorySpoolWriter(str(self._folder), job, expected, self._executor,
+        writer = DirectorySpoolWriter(str(self._folder), job, expected, durable, self._executor,
                                       self._lane, self._recycled)
         if time.monotonic() >= self._room_until:
             self._room, self._room_until = self._free() - self._reserve, time.monotonic() + 0.5

@@ -17,6 +17,7 @@ from zerostor.core.checksum import ContentHasher
 from zerostor.core.errors import SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
+from zerostor.kernel_calls import flush, start_writeback
 from zerostor.ports import Buffer
 from zerostor.spool.attributes import set_expected
 from zerostor.spool.lane import Lane
@@ -34,12 +35,13 @@ class DirectorySpoolWriter:
     A body that is sealed in one piece is written into a recycled file where it lies.
     """
 
-    def __init__(self, folder: str, job: str, expected: int | None, executor: Executor,
-                 lane: Lane[Upload], recycled: Recycled) -> None:
+    def __init__(self, folder: str, job: str, expected: int | None, durable: bool,
+                 executor: Executor, lane: Lane[Upload], recycled: Recycled) -> None:
         self._folder = folder
         self._path = f"{folder}/{job}"
         self._part = self._path + PART
         self._expected = expected
+        self._durable = durable
         self._executor = executor
         self._lane = lane
         self._recycled = recycled
@@ -58,11 +60,11 @@ class DirectorySpoolWriter:
         """Append and hash, off the event loop. Raises SpoolFull."""
         await self._threaded(self._write, chunks)
 
-    async def seal(self, chunks: Sequence[Buffer], upload: Upload, *, durable: bool) -> Upload:
+    async def seal(self, chunks: Sequence[Buffer], upload: Upload) -> Upload:
         """Write the rest and the footer, take the final name; see ports.SpoolWriter."""
-        if durable or self._descriptor >= 0:
-            return await self._threaded(self._seal, chunks, upload, durable)
-        return await self._ending(self._lane.run(lambda: self._seal(chunks, upload, False)))
+        if self._durable or self._descriptor >= 0:
+            return await self._threaded(self._seal, chunks, upload)
+        return await self._ending(self._lane.run(lambda: self._seal(chunks, upload)))
 
     async def sync(self) -> None:
         """Make a sealed entry durable."""
@@ -112,7 +114,11 @@ class DirectorySpoolWriter:
             self._begin(streaming=True)
             if self._expected is not None:
                 set_expected(self._descriptor, self._expected)
+        before = self._size
         self._take_in(chunks)
+        if self._durable:
+            # The seal then waits for the end of the body only.
+            start_writeback(self._descriptor, before, self._size - before)
 
     def _take_in(self, chunks: Sequence[Buffer]) -> None:
         for chunk in chunks:
@@ -132,7 +138,7 @@ class DirectorySpoolWriter:
         except OSError as error:
             raise _spool_error(error) from error
 
-    def _seal(self, chunks: Sequence[Buffer], upload: Upload, durable: bool) -> Upload:
+    def _seal(self, chunks: Sequence[Buffer], upload: Upload) -> Upload:
         if self._descriptor < 0:
             self._begin(streaming=False)
         self._take_in(chunks)
@@ -142,24 +148,24 @@ class DirectorySpoolWriter:
         self._append([footer])
         # A recycled file may have been longer.
         os.ftruncate(self._descriptor, self._size + len(footer))
-        if durable:
-            self._fsync()
+        if self._durable:
+            self._flush()
         os.rename(self._part, self._path)
         self._sealed = True
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        if durable:
+        if self._durable:
             self._sync_folder()
         return described
 
     def _sync(self) -> None:
-        self._fsync()
+        self._flush()
         self._sync_folder()
 
-    def _fsync(self) -> None:
+    def _flush(self) -> None:
         try:
-            os.fsync(self._descriptor)
+            flush(self._descriptor)
         except OSError as error:
-            # After a failed fsync the kernel may have dropped the pages: nothing may be promised.
+            # After a failed flush the kernel may have dropped the pages: nothing may be promised.
             raise _spool_error(error) from error
 
     def _sync_folder(self) -> None:

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from zerostor.core.errors import BackendError, Busy, StoreUnavailable
 from zerostor.core.limits import KIB, MIB
+from zerostor.kernel_calls import start_writeback
 from zerostor.ports import Buffer, Capacity
 from zerostor.stores.disk_threads import DiskThreads
-from zerostor.stores.kernel_calls import start_writeback
 from zerostor.stores.open_file import OpenFile
 from zerostor.stores.shard_folder import Part, ShardFolder
 from zerostor.stores.shard_keys import check_key

@@ -8,8 +8,8 @@ import fcntl
 import os
 from collections.abc import Sequence
 
+from zerostor.kernel_calls import flush
 from zerostor.ports import Buffer
-from zerostor.stores.kernel_calls import flush
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a planted FIFO must not hold up a thread.

@@ -28,10 +28,10 @@ from zerostor.core.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from zerostor.kernel_calls import reserve
 from zerostor.ports import Buffer, Capacity
 from zerostor.stores.disk_errors import translate
 from zerostor.stores.folder_marker import MARKER, PARTS, read_marker
-from zerostor.stores.kernel_calls import reserve
 from zerostor.stores.open_file import CREATE, FOLDER, READ, OpenFile
 from zerostor.stores.shard_keys import is_key
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from zerostor.core.errors import SetupError
+from zerostor.kernel_calls import flush
 
 
 class SyncFailed(Exception):
@@ -35,10 +35,7 @@ def write_all(descriptor: int, content: bytes | bytearray, offset: int) -> None:
 def flush_file(descriptor: int) -> None:
     """Return when the bytes survive a power cut. Raises SyncFailed."""
     try:
-        if sys.platform == "darwin":
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fdatasync(descriptor)
+        flush(descriptor)
     except OSError as failure:
         raise SyncFailed(f"sync failed: {failure.strerror}") from failure
 
