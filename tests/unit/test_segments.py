@@ -222,6 +222,12 @@ async def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
             store.insert(b"no", 1)
     assert len(tries) == 1
     await store.close()
+    monkeypatch.undo()
+    # The page cache still had it.
+    again = opened(tmp_path)
+    assert values(again) == {0: b"durable"}
+    assert again.insert(b"next", 1) == (1).to_bytes(8, "little")
+    await again.close()
 
 
 async def test_a_flipped_bit_under_a_running_store_is_refused(tmp_path: Path) -> None:

@@ -354,7 +354,9 @@ class LogStore:
                     self._flush_new(self._descriptor)
                 elif self._settings.sync:
                     flush_file(self._descriptor)
-        except OSError:
+        except (OSError, SyncFailed):
+            # After a failed sync as well: a restart would find the bytes in the page cache, where
+            # the kernel calls them clean by now, and take them for durable.
             fresh = [file_path(self._folder, p.number) for p in batch.pieces if p.fresh]
             path = file_path(self._folder, batch.tip.number)
             self._descriptor = take_back(self._descriptor, path, batch.tip.offset, fresh)
