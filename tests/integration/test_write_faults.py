@@ -17,12 +17,13 @@ import pytest
 
 from tests.fakes.grid import Grid
 from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
-from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError
+from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError, StoreFull
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.engine.pool import Policy
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.receipts import Receipts
+from zerostor.stores.memory import MemoryWriter
 
 CONCURRENCY = 2
 
@@ -246,3 +247,28 @@ async def test_metadata_set_up_wrongly_costs_time_and_no_job(
         monkeypatch.undo()
         ended = await works.ends(jobs)
     assert {update.state for update in ended} == {JobState.DONE}
+
+
+@pytest.mark.parametrize("size", [200, 200_000], ids=["pack", "object"])
+async def test_attempts_that_find_too_little_room_leave_nothing_on_the_other_stores(
+    works: Works, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    full = {"01", "02", "03"}
+    for step in ("commit", "extend"):
+        real = getattr(MemoryWriter, step)
+
+        async def at_the_end(self: MemoryWriter, *parts: object, real: object = real) -> None:
+            if self._store.name in full:
+                raise StoreFull("no room for the last of it")
+            await real(self, *parts)  # type: ignore[operator]
+
+        monkeypatch.setattr(MemoryWriter, step, at_the_end)
+    async with works.worker():
+        (job,) = await works.accept(b"x" * size)
+        for _ in range(3):
+            await works.waits(job, "no room for the last of it")
+            await asyncio.sleep(WAIT_DELAY / 50)
+        full.clear()
+        (ended,) = await works.ends([job])
+    assert await works.grid.read(ended.detail) == b"x" * size
+    assert {len(store.shards) for store in works.grid.memory.values()} == {1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 
 from zerostor.core.errors import BackendError, NotEnoughStores
@@ -30,6 +31,7 @@ class ShardSet:
         self._places = list(stores.place(policy))
         self._writers: dict[int, ShardWriter] = {}
         self._begun = False
+        self._shown: set[int] = set()
         self._failures: dict[str, str] = {}
         self.checksums: list[bytes] = []
         """Of the cells of each stripe since the last unit ended."""
@@ -76,6 +78,7 @@ class ShardSet:
             await writer.write(trailers[index])
             await writer.commit()
             del self._writers[index]
+            self._shown.add(index)
 
         await self._each(commit)
         await self.abort()
@@ -88,6 +91,7 @@ class ShardSet:
 
         async def append(index: int, _: str) -> None:
             await self._writers[index].extend((_cell(buffer, stripe, index), trailers[index]))
+            self._shown.add(index)
 
         await self._each(append)
         unit = self.stripe_set(size)
@@ -100,6 +104,20 @@ class ShardSet:
         writers, self._writers = list(self._writers.values()), {}
         for writer in writers:
             await writer.abort()
+
+    async def discard(self) -> None:
+        """Let go, and delete the shards that hold nothing but what failed: no record names them.
+
+        Else each new attempt would leave a copy behind on all stores that still have room.
+        """
+        await self.abort()
+        if not self.size:
+            for index in self._shown:
+                self._stores.later(self._delete(index))
+
+    async def _delete(self, index: int) -> None:
+        with contextlib.suppress(BackendError):
+            await self._stores.stores[self._places[index]].delete(shard_key(self._key, index))
 
     def _trailers(self, size: int, member: Member | None, pack: int | None,
                   table: int) -> dict[int, bytes]:

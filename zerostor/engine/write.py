@@ -60,7 +60,7 @@ class Writer:
                 raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
             await shards.commit(size, describe())
         except BaseException:
-            await shards.abort()
+            await shards.discard()
             raise
         return shards.stripe_set(size)
 
@@ -81,7 +81,7 @@ class Writer:
             try:
                 stripes = await volume.append(buffer, stripe, stripe.size, pack_id, table)
             except BaseException:
-                await volume.abort()
+                await volume.discard()
                 raise
             await self._keep_volume(volume, policy)
         finally:
