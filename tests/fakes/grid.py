@@ -1,4 +1,4 @@
-"""The real engine over twenty stores in memory and a real spool, in one process."""
+"""The real engine over twenty stores, in memory as a rule, and a real spool, in one process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from zerostor.clock import SystemClock
 from zerostor.core.codec import Codec
 from zerostor.core.jobs import Upload
 from zerostor.core.link import parse_link
+from zerostor.core.record import ObjectRecord, decode_record
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Catalog, Located
 from zerostor.engine.check import Checker
@@ -21,7 +22,7 @@ from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
 from zerostor.metadata.memory import MemoryMetadata
-from zerostor.ports import ShardStore, SpoolEntry
+from zerostor.ports import MetadataStore, ShardStore, SpoolEntry
 from zerostor.spool.directory import DirectorySpool
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.memory import MemoryStore
@@ -32,7 +33,8 @@ class Grid:
 
     def __init__(self, folder: Path, *, data: int = 16, parity: int = 4, durable: int = 18,
                  count: int = 20, cell: int = 4096, seed: int = 1,
-                 wrap: Callable[[MemoryStore], ShardStore] = lambda store: store) -> None:
+                 wrap: Callable[[MemoryStore], ShardStore] = lambda store: store,
+                 metadata: MetadataStore | None = None) -> None:
         self.rng = random.Random(seed)
         self.memory = {f"{n:02d}": MemoryStore(f"{n:02d}") for n in range(count)}
         self.wrapped = {name: wrap(store) for name, store in self.memory.items()}
@@ -42,17 +44,28 @@ class Grid:
         self.policy = Policy(DEFAULT_POLICY, codec_for(data, parity), durable, cell,
                              tuple(self.memory))
         self.pool = StorePool(list(self.guarded.values()), {}, self.rng)
-        self.metadata = MemoryMetadata()
+        self.metadata = metadata or MemoryMetadata()
         self.spool = DirectorySpool(folder / "spool", reserve=0)
         self.stripes = BufferPool((data + parity) * cell, 4)
         self.cells = BufferPool(cell, 16)
         self.workshop = Workshop(cell, data + parity, 2)
         self.writer = Writer(self.pool, self.stripes, os.urandom)
-        self.ingest = Ingest(self.writer, self.metadata, self.spool, {DEFAULT_POLICY: self.policy},
-                             SystemClock())
-        self.catalog = Catalog(self.metadata)
+        self.use(self.metadata)
         self.reader = Reader(self.pool, self.cells, self.workshop, codec_for)
         self.checker = Checker(self.pool, self.reader)
+
+    def use(self, metadata: MetadataStore) -> None:
+        """Go on with another metadata store."""
+        self.metadata = metadata
+        self.ingest = Ingest(self.writer, metadata, self.spool, {DEFAULT_POLICY: self.policy},
+                             SystemClock())
+        self.catalog = Catalog(metadata)
+
+    async def records(self, job: str = "") -> list[ObjectRecord]:
+        """The record of every object, or of one job's."""
+        decoded = [decode_record(stored) async for _, stored in self.metadata.scan()]
+        return [record for record in decoded
+                if isinstance(record, ObjectRecord) and job in ("", record.job)]
 
     async def accept(self, body: bytes, ext: str = "bin") -> str:
         """Spool a body as the gateway does; returns its job."""

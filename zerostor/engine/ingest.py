@@ -71,10 +71,11 @@ class Ingest:
         if link is not None:
             return link
         policy = self.policy_of(entry)
-        metadata_id = (await self._reserve([entry]))[0]
+        await self._reserve([entry])
         stripes = await self._writer.write_object(
-            entry, policy, lambda: _member(metadata_id, entry), progress)
-        upload = _sealed(entry)
+            entry, policy, lambda: _member(_noted(entry), entry), progress)
+        # While the upload arrived another worker may have noted its id; the last one counts.
+        metadata_id, upload = _noted(entry), _sealed(entry)
         if upload.policy != policy.name:
             raise SpoolCorrupt(f"job {entry.job} changed its policy while it arrived")
         record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,

@@ -14,7 +14,7 @@ from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
-from zerostor.spool.attributes import clear, get_expected, get_note, set_note
+from zerostor.spool.attributes import get_expected, get_note, set_note
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
 
@@ -87,12 +87,17 @@ class DirectorySpoolEntry:
             self._noted_beside = True
 
     def recycle(self, recycled: Recycled) -> None:
-        """End the entry: forget the note, keep the file for a later upload, and let go."""
-        clear(self._descriptor)
-        if self._noted_beside:
-            self._note_path.unlink(missing_ok=True)
-        recycled.give(str(self._path), os.fstat(self._descriptor).st_size)
-        self.close()
+        """End the entry: keep the file for a later upload, and let go.
+
+        It goes in one step, with its note still on it: an entry that lost its note first and was
+        found by the next worker would be stored again, under another link.
+        """
+        try:
+            recycled.give(str(self._path), os.fstat(self._descriptor).st_size)
+            if self._noted_beside:
+                self._note_path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def move(self, target: Path) -> None:
         """Rename the entry, note beside it dropped, and let go."""
