@@ -2,6 +2,7 @@
 
     SPOOL/JOB.part     arriving; the gateway holds a lock on it, a stale one has none
     SPOOL/JOB          sealed: body and footer (core/spool_format); locked by the worker on it
+    SPOOL/JOB.note     what that worker noted, on filesystems without extended attributes
     SPOOL/failed/JOB   the dead-letter list; the reason is in the entry's note
     SPOOL/receipts     jobs that are stored, with their links
     SPOOL/recycled/    files of finished uploads, to be overwritten
@@ -33,7 +34,7 @@ from zerostor.core.errors import (
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import MIB
 from zerostor.ports import SpoolEntry, SpoolWriter
-from zerostor.spool.entry import DirectorySpoolEntry
+from zerostor.spool.entry import NOTE, READ, DirectorySpoolEntry
 from zerostor.spool.lane import Lane
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
@@ -107,8 +108,11 @@ class DirectorySpool:
 
     async def failed(self) -> list[JobUpdate]:
         """The dead-letter list with reasons."""
-        return await self._run(
-            lambda: [self._failure(job) for job, _ in self._list(self._failed)])
+        def look() -> list[JobUpdate]:
+            failures = [self._failure(job) for job, _ in self._list(self._failed)]
+            return [failure for failure in failures if failure is not None]
+
+        return await self._run(look)
 
     async def status(self, job: str) -> JobUpdate | None:
         """What files and receipts say of `job`."""
@@ -155,64 +159,88 @@ class DirectorySpool:
         return entry
 
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
-        self._receipts.append([(entry.job, link) for entry, link in stored])
-        for entry, _ in stored:
-            _ours(entry).recycle(self._recycled)
+        try:
+            self._receipts.append([(entry.job, link) for entry, link in stored])
+            for entry, _ in stored:
+                _ours(entry).recycle(self._recycled)
+        finally:
+            for entry, _ in stored:
+                _ours(entry).close()
 
     def _list(self, folder: Path) -> list[tuple[str, float]]:
         now, found = time.time(), []
         with os.scandir(folder) as items:
             for item in items:
-                if _JOB.fullmatch(item.name):
+                if _JOB.fullmatch(item.name) and item.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
-                        found.append((item.name, max(0.0, now - item.stat().st_mtime)))
+                        sealed = item.stat(follow_symlinks=False).st_mtime
+                        found.append((item.name, max(0.0, now - sealed)))
         return found
 
     def _status(self, job: str) -> JobUpdate | None:
-        if (self._folder / job).exists() or (self._folder / (job + PART)).exists():
-            return JobUpdate(job, JobState.ACTIVE)
-        if (self._failed / job).exists():
-            return self._failure(job)
+        # Looked for twice where it may come back to from the dead-letter list meanwhile.
+        for look in (self._active, self._failure, self._receipt, self._active):
+            found = look(job)
+            if found is not None:
+                return found
+        return None
+
+    def _active(self, job: str) -> JobUpdate | None:
+        there = (self._folder / job).exists() or (self._folder / (job + PART)).exists()
+        return JobUpdate(job, JobState.ACTIVE) if there else None
+
+    def _receipt(self, job: str) -> JobUpdate | None:
         link = self._receipts.find(job)
         return JobUpdate(job, JobState.DONE, link, 1.0) if link else None
 
-    def _failure(self, job: str) -> JobUpdate:
-        entry = DirectorySpoolEntry(self._failed, job)
-        try:
-            entry.take()
-        except ZerostorError as error:
-            return JobUpdate(job, JobState.ERROR, str(error))
-        finally:
-            entry.close()
-        return JobUpdate(job, JobState.ERROR, entry.note.error or "failed")
+    def _failure(self, job: str) -> JobUpdate | None:
+        with contextlib.closing(DirectorySpoolEntry(self._failed, job)) as entry:
+            try:
+                reason = entry.look().error
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                reason = f"its reason cannot be read: {error.strerror}"
+        return JobUpdate(job, JobState.ERROR, reason or "failed")
 
     def _fail(self, job: str, reason: str) -> None:
-        entry = DirectorySpoolEntry(self._folder, job)
-        # The bytes are kept even when the footer is what is damaged.
-        with contextlib.suppress(SpoolCorrupt):
-            entry.take()
-        entry.note.error = reason
-        entry.move(self._failed / job)
+        with contextlib.closing(DirectorySpoolEntry(self._folder, job)) as entry:
+            # The bytes are kept even when the footer is what is damaged.
+            with contextlib.suppress(SpoolCorrupt):
+                entry.take()
+            entry.note.error = reason
+            entry.move(self._failed / job)
 
     def _requeue(self, job: str) -> None:
         if not _JOB.fullmatch(job):
             raise UnknownJob("a job id is 32 hex digits")
-        entry = DirectorySpoolEntry(self._failed, job)
-        entry.take()
-        entry.note.tries, entry.note.error = 0, ""
-        entry.move(self._folder / job)
+        with contextlib.closing(DirectorySpoolEntry(self._failed, job)) as entry:
+            entry.take()
+            entry.note.tries, entry.note.error = 0, ""
+            entry.move(self._folder / job)
 
     def _sweep(self) -> int:
-        swept = 0
-        for path in self._folder.glob("*" + PART):
-            with contextlib.suppress(OSError), path.open("rb") as part:
+        names = set(os.listdir(self._folder))
+        for name in names:
+            job, kind = os.path.splitext(name)
+            if kind == NOTE and job not in names and job + PART not in names:
+                self._drop(name)
+        return sum(self._drop(name) for name in names if name.endswith(PART))
+
+    def _drop(self, name: str) -> bool:
+        """Delete what is old and locked by nobody."""
+        path = self._folder / name
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, READ)
+            try:
                 # A file is created a moment before it is locked.
-                if time.time() - os.fstat(part.fileno()).st_mtime < _SWEEP_AGE:
-                    continue
-                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                swept += 1
-        return swept
+                if time.time() - os.fstat(descriptor).st_mtime >= _SWEEP_AGE:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    return True
+            finally:
+                os.close(descriptor)
+        return False
 
 
 def _ours(entry: SpoolEntry) -> DirectorySpoolEntry:

@@ -14,11 +14,13 @@ from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
-from zerostor.spool.attributes import get_expected, get_note, set_note
+from zerostor.spool.attributes import clear, get_expected, get_note, set_note
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
 
-_NOTE = ".note"
+NOTE = ".note"
+# Opening a pipe without O_NONBLOCK waits for its other end.
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _POLL_MIN, _POLL_MAX = 0.001, 0.02
 _ABANDONED_AFTER = 0.5
 _note_encoder = msgspec.msgpack.Encoder()
@@ -26,7 +28,8 @@ _note_decoder = msgspec.msgpack.Decoder(SpoolNote)
 
 
 class DirectorySpoolEntry:
-    """An open spool file. `take` before anything else."""
+    """An open spool file. `take` before anything else, and `close` in the end, whatever it raises.
+    """
 
     def __init__(self, folder: Path, job: str) -> None:
         self.job = job
@@ -39,14 +42,25 @@ class DirectorySpoolEntry:
 
     def take(self) -> None:
         """Open; lock and read the description if sealed. Blocking. Raises as ports.Spool.open
-        says.
+        says, and OSError.
         """
-        try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            self._open_part()
-            return
-        self._take_sealed()
+        part = self._path.with_suffix(PART)
+        # It may be sealed between the first two looks.
+        for path in (self._path, part, self._path):
+            with contextlib.suppress(FileNotFoundError):
+                self._descriptor = os.open(path, READ)
+                if path is part:
+                    self.expected = get_expected(self._descriptor)
+                else:
+                    self._take_sealed()
+                return
+        raise UnknownJob(f"job {self.job} is not in the spool")
+
+    def look(self) -> SpoolNote:
+        """The note, without the lock: whoever needs the entry is not kept from it. Raises OSError.
+        """
+        self._descriptor = os.open(self._path, READ)
+        return self._load_note()
 
     def read(self, into: memoryview, offset: int) -> int:
         """Bytes of the body from `offset`, as many as are there; blocking."""
@@ -81,10 +95,7 @@ class DirectorySpoolEntry:
     def save_note(self) -> None:
         """Keep `note` with the file: in an extended attribute, or beside it where there are none.
         """
-        encoded = _note_encoder.encode(self.note)
-        if not set_note(self._descriptor, encoded):
-            self._note_path.write_bytes(encoded)
-            self._noted_beside = True
+        self._save_note(self._note_path)
 
     def recycle(self, recycled: Recycled) -> None:
         """End the entry: keep the file for a later upload, and let go.
@@ -100,33 +111,33 @@ class DirectorySpoolEntry:
             self.close()
 
     def move(self, target: Path) -> None:
-        """Rename the entry, note beside it dropped, and let go."""
-        self.save_note()
+        """Rename the entry, its note with it, and let go."""
+        self._save_note(target.with_suffix(NOTE))
         os.rename(self._path, target)
+        self._note_path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
         """Let go of file and lock."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            # It is closed even when that fails, and there is nothing in it to lose.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     @property
     def _note_path(self) -> Path:
-        return self._path.with_suffix(_NOTE)
+        return self._path.with_suffix(NOTE)
 
-    def _open_part(self) -> None:
-        part = self._path.with_suffix(PART)
-        try:
-            self._descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            # It may have been sealed between the two looks.
-            if not self._path.exists():
-                raise UnknownJob(f"job {self.job} is not in the spool") from None
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            self._take_sealed()
-        else:
-            self.expected = get_expected(self._descriptor)
+    def _save_note(self, beside: Path) -> None:
+        encoded = _note_encoder.encode(self.note)
+        if not set_note(self._descriptor, encoded):
+            aside = Path(f"{beside}{PART}")
+            aside.write_bytes(encoded)
+            aside.replace(beside)
+            # An older one in the attributes would be believed.
+            clear(self._descriptor)
+            self._noted_beside = True
 
     def _take_sealed(self) -> None:
         try:
