@@ -52,12 +52,13 @@ class Runner:
         self._spool = spool
         self._ingest = ingest
         self._clock = clock
+        self._concurrency = concurrency
         self._large = asyncio.Semaphore(concurrency)
         self._packs = asyncio.Semaphore(PACKS_AT_ONCE)
         self._waiting: list[tuple[Claim, SpoolEntry]] = []
         self._small = 0
         self._large_held = 0
-        self._large_max = concurrency * 2
+        self._followed = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -71,7 +72,7 @@ class Runner:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _turn(self) -> None:
-        if self._small >= SMALL_MAX or self._large_held >= self._large_max:
+        if self._small >= SMALL_MAX or self._large_held >= 2 * self._concurrency:
             # Claiming more would only keep it from workers that are free.
             await self._clock.sleep(0.005)
             return
@@ -107,8 +108,25 @@ class Runner:
         if small:
             self._small += 1
             self._waiting.append((claim, entry))
+        elif entry.upload is not None:
+            self._large_held += 1
+            self._start(self._store_in_turn(claim, entry))
+        elif self._followed < self._concurrency:
+            self._followed += 1
+            self._start(self._follow(claim, entry))
         else:
-            self._start(self._store_large(claim, entry))
+            self._start(self._settle(claim, entry, Busy("it is stored once it is complete")))
+
+    async def _store_in_turn(self, claim: Claim, entry: SpoolEntry) -> None:
+        async with self._large:
+            await self._store_large(claim, entry)
+        self._large_held -= 1
+
+    async def _follow(self, claim: Claim, entry: SpoolEntry) -> None:
+        """Store an upload while it arrives: however slow it is, it keeps no complete one waiting.
+        """
+        await self._store_large(claim, entry)
+        self._followed -= 1
 
     async def _store_large(self, claim: Claim, entry: SpoolEntry) -> None:
         def progress(done: int) -> None:
@@ -116,15 +134,11 @@ class Runner:
             share = min(0.99, done / size) if size else 0.0
             self._start(self._queue.note(JobUpdate(claim.job, JobState.ACTIVE, "", share)))
 
-        self._large_held += 1
         try:
-            async with self._large:
-                link = await self._ingest.store_object(entry, progress)
+            link = await self._ingest.store_object(entry, progress)
             await self._done([(claim, entry, link)])
         except Exception as error:  # noqa: BLE001 - every failure must end in a verdict
             await self._settle(claim, entry, error)
-        finally:
-            self._large_held -= 1
 
     async def _write_packs(self) -> None:
         """Store everything that waits, pack by pack; what comes meanwhile goes in the next."""

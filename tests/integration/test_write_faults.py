@@ -18,7 +18,9 @@ import pytest
 from tests.fakes.grid import Grid
 from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
 from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError, StoreFull
-from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.jobs import JobState, JobUpdate, Upload
+from zerostor.core.limits import MIB
+from zerostor.engine.ingest import DEFAULT_POLICY
 from zerostor.engine.pool import Policy
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.entry import DirectorySpoolEntry
@@ -272,3 +274,26 @@ async def test_attempts_that_find_too_little_room_leave_nothing_on_the_other_sto
         (ended,) = await works.ends([job])
     assert await works.grid.read(ended.detail) == b"x" * size
     assert {len(store.shards) for store in works.grid.memory.values()} == {1}
+
+
+async def test_slow_uploads_that_are_followed_keep_no_others_waiting(works: Works) -> None:
+    arriving = []
+    for _ in range(3 * CONCURRENCY):
+        job = os.urandom(16).hex()
+        writer = await works.grid.spool.create(job, None, durable=False)
+        await writer.write([b"x" * 3 * MIB])
+        arriving.append((job, writer))
+    slow = [job for job, _ in arriving]
+    await works.queue.add(slow)
+    async with works.worker():
+        try:
+            for _ in range(3):
+                ended = await works.ends(await works.accept(b"small", b"large" * 100_000))
+                assert {update.state for update in ended} == {JobState.DONE}
+            for job, writer in arriving:
+                await writer.seal([], Upload(job, "", DEFAULT_POLICY, 0))
+        finally:
+            for _, writer in arriving:
+                await writer.close()
+        ended = await works.ends(slow)
+    assert {update.state for update in ended} == {JobState.DONE}
