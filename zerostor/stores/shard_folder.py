@@ -40,6 +40,8 @@ PART_KEEP = 3600.0
 FRESH = 1.0
 """Seconds for which a folder that was seen in place is taken to be there still, for reads."""
 LISTED_AT_ONCE = 1000
+_ONLY_HERE = (errno.ELOOP, errno.ENXIO, errno.EACCES)
+"""What is planted in the place of a shard, or locked, says nothing against its store."""
 
 _BUCKET = re.compile(r"[0-9a-z-]{1,2}")
 
@@ -297,9 +299,11 @@ class ShardFolder:
             self.verify()
             raise ShardMissing(f"store {self.name} does not have shard {key}") from error
         except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.ENXIO):
+            if error.errno not in _ONLY_HERE:
                 raise
-            raise ShardCorrupt(f"store {self.name}: {key} is not a file") from error
+            self.verify()  # raises when it is the whole folder
+            reason = f"{key} is not a file that can be read ({error.strerror})"
+            raise ShardCorrupt(f"store {self.name}: {reason}") from error
         if not stat.S_ISREG(os.fstat(file.fd).st_mode):
             raise ShardCorrupt(f"store {self.name}: {key} is not a file")
         return file
