@@ -363,9 +363,9 @@ def has_strace() -> bool:
 
 
 @contextlib.contextmanager
-def strace(pid: int, *rules: str) -> Iterator[None]:
+def strace(pid: int, *rules: str, output: Path = Path(os.devnull)) -> Iterator[None]:
     """System calls of a running process misbehave by `rules` while the block runs."""
-    command = ["strace", "-f", "-q", "-p", str(pid), "-o", "/dev/null", *rules]
+    command = ["strace", "-f", "-q", "-p", str(pid), "-o", str(output), *rules]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + PATIENCE
