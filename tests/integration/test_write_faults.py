@@ -297,3 +297,30 @@ async def test_slow_uploads_that_are_followed_keep_no_others_waiting(works: Work
                 await writer.close()
         ended = await works.ends(slow)
     assert {update.state for update in ended} == {JobState.DONE}
+
+
+async def test_a_spool_so_full_that_no_receipt_fits_gets_empty_again(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, append = works.folder / "spool", Receipts.append
+
+    def full_until_they_go(self: Receipts, receipts: Sequence[tuple[str, str]]) -> None:
+        if any((spool / job).exists() for job, _ in receipts):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, receipts)
+
+    monkeypatch.setattr(Receipts, "append", full_until_they_go)
+    async with works.worker():
+        jobs = await works.accept(b"1", b"2", b"3" * 200_000)
+        ended = await works.ends(jobs)
+    assert await works.grid.spool.waiting() == []
+    assert [await works.grid.spool.status(job) for job in jobs] == ended
+
+
+async def test_an_entry_that_somebody_removed_keeps_no_others_in_the_spool(works: Works) -> None:
+    jobs = [await works.grid.accept(body) for body in (b"1", b"2", b"3")]
+    entries = [await works.grid.entry(job) for job in jobs]
+    links = [str(link) for link in await works.grid.ingest.store_pack(entries)]
+    (works.folder / "spool" / jobs[0]).unlink()
+    await works.grid.spool.finish(list(zip(entries, links, strict=True)))
+    assert await works.grid.spool.waiting() == []
