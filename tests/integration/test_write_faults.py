@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.grid import Grid
+from tests.fakes.spool_folder import mount
 from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
 from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError, StoreFull
 from zerostor.core.jobs import JobState, JobUpdate, Upload
@@ -299,22 +301,25 @@ async def test_slow_uploads_that_are_followed_keep_no_others_waiting(works: Work
     assert {update.state for update in ended} == {JobState.DONE}
 
 
-async def test_a_spool_so_full_that_no_receipt_fits_gets_empty_again(
-    works: Works, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool, append = works.folder / "spool", Receipts.append
-
-    def full_until_they_go(self: Receipts, receipts: Sequence[tuple[str, str]]) -> None:
-        if any((spool / job).exists() for job, _ in receipts):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        append(self, receipts)
-
-    monkeypatch.setattr(Receipts, "append", full_until_they_go)
-    async with works.worker():
-        jobs = await works.accept(b"1", b"2", b"3" * 200_000)
-        ended = await works.ends(jobs)
-    assert await works.grid.spool.waiting() == []
-    assert [await works.grid.spool.status(job) for job in jobs] == ended
+async def test_a_full_spool_disk_has_room_for_receipts(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("tmpfs", disk, "-o", "size=24m")
+    try:
+        works = Works(disk)
+        async with works.worker():
+            await works.ends(await works.accept(b"first"))
+        jobs = await works.accept(*(b"%d" % n for n in range(100)))
+        with open(disk / "filler", "wb") as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(MIB))
+                filler.flush()
+        async with works.worker():
+            ended = await works.ends(jobs)
+        assert await works.grid.spool.waiting() == []
+        assert [await works.grid.spool.status(job) for job in jobs] == ended
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 async def test_an_entry_that_somebody_removed_keeps_no_others_in_the_spool(works: Works) -> None:

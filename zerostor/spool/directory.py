@@ -38,7 +38,7 @@ from zerostor.spool.entry import NOTE, READ, DirectorySpoolEntry
 from zerostor.spool.lane import Lane
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
-from zerostor.spool.writer import NO_ROOM, PART, DirectorySpoolWriter
+from zerostor.spool.writer import PART, DirectorySpoolWriter
 
 _JOB = re.compile(r"[0-9a-f]{32}")
 _SWEEP_AGE = 10.0
@@ -159,30 +159,14 @@ class DirectorySpool:
         return entry
 
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
-        receipts = [(entry.job, link) for entry, link in stored]
         try:
-            room = self._room_for(receipts)
+            self._receipts.append([(entry.job, link) for entry, link in stored])
             for entry, _ in stored:
                 with contextlib.suppress(FileNotFoundError):  # somebody removed it; just as well
                     _ours(entry).recycle(self._recycled)
-            if not room:
-                self._receipts.append(receipts)
         finally:
             for entry, _ in stored:
                 _ours(entry).close()
-
-    def _room_for(self, receipts: Sequence[tuple[str, str]]) -> bool:
-        """Keep the receipts, or say that the disk has no room for them.
-
-        It never would have if what is stored stayed there; a crash then costs a status.
-        """
-        try:
-            self._receipts.append(receipts)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            return False
-        return True
 
     def _list(self, folder: Path) -> list[tuple[str, float]]:
         now, found = time.time(), []

@@ -16,7 +16,7 @@ from pathlib import Path
 from zerostor.core.errors import RequestError
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.link import parse_link
-from zerostor.kernel_calls import flush
+from zerostor.kernel_calls import flush, reserve
 
 GENERATION_BYTES = 16 * MIB
 """About 160,000 receipts; two generations are kept."""
@@ -40,6 +40,8 @@ class Receipts:
         try:
             # A line torn by a power cut or a full disk must not swallow the next one.
             end = os.fstat(descriptor).st_size
+            if not end:
+                self._begin(descriptor)
             if end and os.pread(descriptor, 1, end - 1) != b"\n":
                 lines = b"\n" + lines
             if os.write(descriptor, lines) < len(lines):
@@ -49,6 +51,17 @@ class Receipts:
                 self._rotate(descriptor)
         finally:
             os.close(descriptor)
+
+    def _begin(self, descriptor: int) -> None:
+        """Let a power cut not take the name, and set room aside: entries leave a full disk only
+        after their receipts."""
+        with contextlib.suppress(OSError):
+            reserve(descriptor, GENERATION_BYTES)
+        folder = os.open(self._current.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def find(self, job: str) -> str | None:
         """The link of a finished job, None if it is not known (any more)."""

@@ -26,7 +26,7 @@ from zerostor.spool.recycled import Recycled
 PART = ".part"
 _T = TypeVar("_T")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DirectorySpoolWriter:
@@ -186,6 +186,6 @@ class DirectorySpoolWriter:
 
 
 def _spool_error(error: OSError) -> SpoolFull | OSError:
-    if error.errno in NO_ROOM:
+    if error.errno in _NO_ROOM:
         return SpoolFull("the spool has no room left for this upload")
     return error
