@@ -72,6 +72,11 @@ class Waiters:
 
     async def _ask_again(self) -> None:
         for job in list(self._waiting):
-            update = await self.status(job)
+            try:
+                update = await self.status(job)
+            except OSError:
+                # No descriptor is left, say. Who waits for it asks once more at the end anyway.
+                _log.exception("the spool does not say what became of job %s", job)
+                continue
             if update is not None and update.state.final:
                 self._deliver(update)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.waiters import Waiters
 from tests.fakes.grid import Grid
 from tests.fakes.spool_folder import mount
 from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
@@ -329,3 +330,25 @@ async def test_an_entry_that_somebody_removed_keeps_no_others_in_the_spool(works
     (works.folder / "spool" / jobs[0]).unlink()
     await works.grid.spool.finish(list(zip(entries, links, strict=True)))
     assert await works.grid.spool.waiting() == []
+
+
+async def test_a_spool_that_cannot_be_asked_does_not_end_all_waiting(works: Works) -> None:
+    waiters = Waiters(works.queue, works.grid.spool)
+    delivering = asyncio.ensure_future(waiters.run())
+    lost = waiters.expect("ab" * 16)
+    unreadable = works.folder / "spool" / "receipts"
+    unreadable.mkdir()
+    await asyncio.sleep(0)
+    works.queue.lose()
+    async with asyncio.timeout(20):
+        await waiters.lost.wait()
+        await works.grid.spool.waiting()
+    unreadable.rmdir()
+    async with works.worker():
+        jobs = [await works.grid.accept(b"later")]
+        told = waiters.expect(jobs[0])
+        await works.queue.add(jobs)
+        async with asyncio.timeout(20):
+            assert (await told).state is JobState.DONE
+    assert not lost.done()
+    delivering.cancel()
