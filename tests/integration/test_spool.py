@@ -95,15 +95,15 @@ async def test_no_upload_is_ever_mixed_up_with_another(tmp_path: Path) -> None:
 
 async def test_a_file_that_moves_while_it_is_taken_is_let_go(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "kept").write_bytes(b"")
+    (tmp_path / "kept.0").write_bytes(b"")
     lock = fcntl.flock
 
     def moved_first(descriptor: int, how: int) -> None:
-        os.rename(tmp_path / "kept", tmp_path.parent / "moved")
+        os.rename(tmp_path / "kept.0", tmp_path.parent / "moved")
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", moved_first)
-    assert recycled.Recycled(tmp_path).take() is None
+    assert recycled.Recycled(tmp_path).take(0) is None
     with open(tmp_path.parent / "moved", "rb") as moved:
         lock(moved, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -269,3 +269,57 @@ def test_a_huge_file_is_not_loaded(tmp_path: Path) -> None:
     kept.append([(job_of(1), LINK)])
     assert kept.find(job_of(1)) == LINK
     assert (tmp_path / "receipts.1").exists(), "and it is rotated away"
+
+
+@pytest.mark.parametrize("attributes", [True, False])
+async def test_who_follows_an_upload_never_sees_what_its_file_held_before(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: bool) -> None:
+    if not attributes:
+        monkeypatch.setattr(os, "setxattr", refuse_attributes)
+    spool, into = DirectorySpool(tmp_path, reserve=0), memoryview(bytearray(2**20))
+    for number in range(3):
+        body = os.urandom(2**20)
+        writer = await spool.create(job_of(number), len(body), durable=False)
+        await writer.write([body[:500_000]])
+        (entry,) = await spool.open([job_of(number)])
+        assert not isinstance(entry, ZerostorError)
+        there = entry.read(into, 0)
+        assert there <= 500_000
+        assert into[:there] == body[:there]
+        await writer.seal([body[500_000:]], Upload(job_of(number), "", "default", 0))
+        await writer.close()
+        await entry.arrival(2**20 - 1)
+        assert entry.read(into, 0) == len(body)
+        assert into == body
+        await spool.finish([(entry, "link")])
+        assert len(os.listdir(tmp_path / "recycled")) == 1
+    await spool.close()
+
+
+def refuse_attributes(*_: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+def test_the_kept_file_that_fits_best_is_taken(tmp_path: Path) -> None:
+    kept = recycled.Recycled(tmp_path / "kept")
+    for name, size in (("a", 10), ("b", 2_000_000), ("c", 500_000)):
+        (tmp_path / name).write_bytes(bytes(size))
+        kept.give(str(tmp_path / name), size)
+    names = [Path(taken[1]).name for wanted in (5, 400_000, 400_000)
+             if (taken := kept.take(wanted))]
+    assert names == ["a.10", "c.500000", "b.2000000"]
+    assert kept.take(1) is None
+
+
+def test_no_more_is_kept_than_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recycled, "KEPT_MAX", 4)
+    monkeypatch.setattr(recycled, "KEPT_BYTES", 3_000_000)
+    kept = recycled.Recycled(tmp_path / "kept")
+    for number in range(6):
+        path = tmp_path / f"{number}"
+        path.write_bytes(bytes(2_000_000))
+        kept.give(str(path), 2_000_000)
+        assert not path.exists()
+    sizes = [path.stat().st_size for path in (tmp_path / "kept").iterdir()]
+    assert sorted(sizes) == [recycled.CUT] * 3 + [2_000_000]
+    assert [int(path.suffix[1:]) for path in (tmp_path / "kept").iterdir()] == sizes

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 
 _NOTE = "user.zerostor.note"
-_EXPECTED = "user.zerostor.expected"
+_ARRIVING = "user.zerostor.arriving"
+_PAIR = struct.Struct("<qq")
 # macOS has no os.setxattr; AttributeError is then the answer to "are there any".
 _ABSENT = (OSError, AttributeError)
 
@@ -29,17 +31,22 @@ def get_note(descriptor: int) -> bytes:
     raise OSError("no extended attributes here")
 
 
-def set_expected(descriptor: int, size: int) -> None:
-    """Tell a worker that follows how long the body will be; without it shards are not laid out
-    ahead."""
+def set_arriving(descriptor: int, there: int, expected: int | None) -> bool:
+    """Tell who follows an upload how many bytes of it the file has, and how many it will have.
+
+    False where there are no attributes.
+    """
     with contextlib.suppress(*_ABSENT):
-        os.setxattr(descriptor, _EXPECTED, b"%d" % size)
+        os.setxattr(descriptor, _ARRIVING, _PAIR.pack(there, -1 if expected is None else expected))
+        return True
+    return False
 
 
-def get_expected(descriptor: int) -> int | None:
-    """Size that the client announced, if known."""
-    with contextlib.suppress(*_ABSENT, ValueError):
-        return int(os.getxattr(descriptor, _EXPECTED))
+def get_arriving(descriptor: int) -> tuple[int, int | None] | None:
+    """What `set_arriving` told; None if nothing."""
+    with contextlib.suppress(*_ABSENT, struct.error):
+        there, expected = _PAIR.unpack(os.getxattr(descriptor, _ARRIVING))
+        return there, None if expected < 0 else expected
     return None
 
 
@@ -47,5 +54,5 @@ def clear(descriptor: int) -> None:
     """Forget all of it, before the file is used for another upload."""
     with contextlib.suppress(*_ABSENT):
         # To look is cheaper than to remove what is not there.
-        for name in {_NOTE, _EXPECTED}.intersection(os.listxattr(descriptor)):
+        for name in {_NOTE, _ARRIVING}.intersection(os.listxattr(descriptor)):
             os.removexattr(descriptor, name)

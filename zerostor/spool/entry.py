@@ -14,7 +14,7 @@ from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
-from zerostor.spool.attributes import clear, get_expected, get_note, set_note
+from zerostor.spool.attributes import clear, get_arriving, get_note, set_note
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
 
@@ -50,7 +50,8 @@ class DirectorySpoolEntry:
             with contextlib.suppress(FileNotFoundError):
                 self._descriptor = os.open(path, READ)
                 if path is part:
-                    self.expected = get_expected(self._descriptor)
+                    arriving = get_arriving(self._descriptor)
+                    self.expected = None if arriving is None else arriving[1]
                 else:
                     self._take_sealed()
                 return
@@ -175,6 +176,9 @@ class DirectorySpoolEntry:
     def _available(self) -> int:
         if self.upload is not None:
             return self.upload.size
+        arriving = get_arriving(self._descriptor)
+        if arriving is not None:
+            return arriving[0]
         # The footer is written before the rename, so the last bytes may not be body.
         return max(0, os.fstat(self._descriptor).st_size - FOOTER_MAX)
 

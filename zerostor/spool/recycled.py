@@ -5,26 +5,33 @@ given out again for some time, and every creation meanwhile looks past all of th
 400 us after some thousand deletions, for the shards on the same disk as well. So a finished file is
 moved aside, and an upload begins by taking one.
 
-A kept file is whoever's holds its lock. Its name is that of the job it held and is never given to
-another file, so the name that was locked is the file that was locked. Anything may lie in the
-folder: what is no file, or has a second name elsewhere (a link, a backup), is left alone.
+What is more, its pages are in memory still, and writing over them costs a quarter of what fresh
+ones do. So large ones are kept as well, as far as KEPT_BYTES goes.
+
+A kept file is whoever's holds its lock. Its name is that of the job it held, with its size, and is
+never given to another file, so the name that was locked is the file that was locked. Anything may
+lie in the folder: what is no file, or has a second name elsewhere (a link, a backup), is left
+alone.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import fcntl
 import os
 import stat
-from collections import deque
+import threading
 from pathlib import Path
 
-from zerostor.core.limits import KIB
+from zerostor.core.limits import KIB, MIB
 from zerostor.spool.attributes import clear
 
 KEPT_MAX = 256
-KEEP_BYTES = 256 * KIB
-"""A kept file is cut to this, so that all of them together hold at most 64 MiB."""
+KEPT_BYTES = 256 * MIB
+"""Most files kept, and most bytes of all of them together."""
+CUT = 256 * KIB
+"""What is kept of a file that is too large for the rest of KEPT_BYTES."""
 # Opening a pipe without O_NONBLOCK waits for its other end.
 _TAKE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -34,22 +41,25 @@ class Recycled:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._known: deque[str] = deque()
-        self._room = 0
+        self._taking = threading.Lock()
+        self._known: list[tuple[int, str]] = []
+        self._room, self._room_bytes = 0, 0
 
-    def take(self) -> tuple[int, str] | None:
-        """A kept file, open for writing and locked, its old bytes still in it; and its path."""
-        if not self._known:
-            with contextlib.suppress(OSError):
-                self._known.extend(os.listdir(self._folder))
-        while True:
-            try:
-                path = f"{self._folder}/{self._known.pop()}"
-            except IndexError:
-                return None
-            descriptor = _open_locked(path)
-            if descriptor is not None:
-                return descriptor, path
+    def take(self, wanted: int) -> tuple[int, str] | None:
+        """A kept file, open for writing and locked, its old bytes still in it; and its path.
+
+        The smallest of at least `wanted` bytes, else the largest.
+        """
+        with self._taking:
+            if not self._known or (wanted > CUT and self._known[-1][0] < wanted):
+                self._known = self._listed()
+            while self._known:
+                at = bisect.bisect_left(self._known, (wanted, ""))
+                _, name = self._known.pop(min(at, len(self._known) - 1))
+                descriptor = _open_locked(path := f"{self._folder}/{name}")
+                if descriptor is not None:
+                    return descriptor, path
+        return None
 
     def give(self, path: str, size: int) -> None:
         """Keep the file at `path`, of `size` bytes, which the caller has locked, or delete it."""
@@ -62,16 +72,29 @@ class Recycled:
             os.unlink(path)
 
     def _keep(self, path: str, size: int) -> bool:
-        if self._room <= 0:
+        if self._room <= 0 or self._room_bytes < size:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             self._room = KEPT_MAX - len(os.listdir(self._folder))
+            self._room_bytes = KEPT_BYTES - sum(size for size, _ in self._listed())
         if self._room <= 0:
             return False
+        if size > self._room_bytes:
+            size = min(size, CUT)
+            os.truncate(path, size)
         self._room -= 1
-        if size > KEEP_BYTES:
-            os.truncate(path, KEEP_BYTES)
-        os.rename(path, f"{self._folder}/{os.path.basename(path)}")
+        self._room_bytes -= size
+        os.rename(path, f"{self._folder}/{os.path.basename(path)}.{size}")
         return True
+
+    def _listed(self) -> list[tuple[int, str]]:
+        """(size, name) of the kept files, by size."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):
+                _, _, size = name.partition(".")
+                if size.isascii() and size.isdecimal():
+                    found.append((int(size), name))
+        return sorted(found)
 
 
 def _open_locked(path: str) -> int | None:

