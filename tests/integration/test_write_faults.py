@@ -119,6 +119,8 @@ async def test_a_job_waits_for_stores_as_long_as_it_takes(
         (ended,) = await works.ends(await works.accept(b"patient"))
     assert ended.state is JobState.DONE, ended.detail
     assert await works.grid.read(ended.detail) == b"patient"
+    # Of the object and its pack: waiting uses no ids up.
+    assert [key async for key, _ in works.grid.metadata.scan()] == [0, 1]
 
 
 async def test_a_job_that_kills_its_workers_is_given_up(works: Works) -> None:

@@ -116,6 +116,7 @@ class Ingest:
 
     async def _pack(self, entries: Sequence[SpoolEntry]) -> dict[str, str]:
         policy = self.policy_of(entries[0])
+        self._writer.require_stores(policy)
         *ids, pack_id = await self._reserve(entries, pack=True)
         members = [(entry, _member(metadata_id, entry))
                    for entry, metadata_id in zip(entries, ids, strict=True)]

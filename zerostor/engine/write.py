@@ -43,6 +43,10 @@ class Writer:
         self._random_bytes = random_bytes
         self._volumes: dict[str, list[ShardSet]] = {}
 
+    def require_stores(self, policy: Policy) -> None:
+        """Raise NotEnoughStores if a write would now: before bodies are read and ids used up."""
+        self._stores.place(policy)
+
     async def write_object(
         self, entry: SpoolEntry, policy: Policy, describe: Describe, progress: Progress
     ) -> StripeSet:
