@@ -156,7 +156,7 @@ class SpoolWriter(Protocol):
         """Bytes so far."""
 
     async def write(self, chunks: Sequence[Buffer]) -> None:
-        """Append and hash, off the event loop. Raises SpoolFull."""
+        """Append and hash, off the event loop. Raises SpoolFull, BackendError, as all do here."""
 
     async def seal(self, chunks: Sequence[Buffer], upload: Upload) -> Upload:
         """Append the last chunks and end the body; returns `upload` with size and hash filled in.

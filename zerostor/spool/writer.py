@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from zerostor.core.checksum import ContentHasher
-from zerostor.core.errors import SpoolFull
+from zerostor.core.errors import BackendError, SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.kernel_calls import flush, start_writeback
@@ -65,7 +65,7 @@ class DirectorySpoolWriter:
         """Write the rest and the footer, take the final name; see ports.SpoolWriter."""
         if self._durable or self._descriptor >= 0:
             return await self._threaded(self._seal, chunks, upload)
-        return await self._ending(self._lane.run(lambda: self._seal(chunks, upload)))
+        return await self._ending(self._lane.run(lambda: _told(self._seal, chunks, upload)))
 
     async def sync(self) -> None:
         """Make a sealed entry durable."""
@@ -86,7 +86,7 @@ class DirectorySpoolWriter:
 
     async def _threaded(self, step: Callable[..., _T], *arguments: object) -> _T:
         loop = asyncio.get_running_loop()
-        return await self._ending(loop.run_in_executor(self._executor, step, *arguments))
+        return await self._ending(loop.run_in_executor(self._executor, _told, step, *arguments))
 
     async def _ending(self, step: asyncio.Future[_T]) -> _T:
         """Its result. Who is cancelled while a thread is in the file leaves the thread to end."""
@@ -94,24 +94,21 @@ class DirectorySpoolWriter:
         return await asyncio.shield(step)
 
     def _begin(self, *, streaming: bool) -> None:
-        try:
-            taken = self._recycled.take(self._expected or 0)
-            if taken is None:
-                self._descriptor = os.open(self._part, _CREATE, 0o600)
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if streaming:
-                    set_arriving(self._descriptor, 0, self._expected)
-                return
-            self._descriptor, path = taken
+        taken = self._recycled.take(self._expected or 0)
+        if taken is None:
+            self._descriptor = os.open(self._part, _CREATE, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if streaming:
-                # Who follows the upload must not take what the file held before for its body.
-                if not set_arriving(self._descriptor, 0, self._expected):
-                    os.ftruncate(self._descriptor, 0)
-                os.rename(path, self._part)
-            else:
-                self._part = path
-        except OSError as error:
-            raise _spool_error(error) from error
+                set_arriving(self._descriptor, 0, self._expected)
+            return
+        self._descriptor, path = taken
+        if streaming:
+            # Who follows the upload must not take what the file held before for its body.
+            if not set_arriving(self._descriptor, 0, self._expected):
+                os.ftruncate(self._descriptor, 0)
+            os.rename(path, self._part)
+        else:
+            self._part = path
 
     def _write(self, chunks: Sequence[Buffer]) -> None:
         if self._descriptor < 0:
@@ -132,15 +129,12 @@ class DirectorySpoolWriter:
 
     def _append(self, chunks: Sequence[Buffer]) -> None:
         pending = [memoryview(chunk) for chunk in chunks if len(chunk)]
-        try:
-            while pending:
-                written = os.writev(self._descriptor, pending[:256])
-                while pending and written >= len(pending[0]):
-                    written -= len(pending.pop(0))
-                if written:
-                    pending[0] = pending[0][written:]
-        except OSError as error:
-            raise _spool_error(error) from error
+        while pending:
+            written = os.writev(self._descriptor, pending[:256])
+            while pending and written >= len(pending[0]):
+                written -= len(pending.pop(0))
+            if written:
+                pending[0] = pending[0][written:]
 
     def _seal(self, chunks: Sequence[Buffer], upload: Upload) -> Upload:
         if self._descriptor < 0:
@@ -153,24 +147,19 @@ class DirectorySpoolWriter:
         # A recycled file may have been longer.
         os.ftruncate(self._descriptor, self._size + len(footer))
         if self._durable:
-            self._flush()
+            flush(self._descriptor)
         os.rename(self._part, self._path)
-        self._sealed = True
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        # It is still ours to drop: no worker has it before it is unlocked.
+        self._part = self._path
         if self._durable:
             self._sync_folder()
+        self._sealed = True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return described
 
     def _sync(self) -> None:
-        self._flush()
+        flush(self._descriptor)
         self._sync_folder()
-
-    def _flush(self) -> None:
-        try:
-            flush(self._descriptor)
-        except OSError as error:
-            # After a failed flush the kernel may have dropped the pages: nothing may be promised.
-            raise _spool_error(error) from error
 
     def _sync_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -189,7 +178,14 @@ class DirectorySpoolWriter:
         self._descriptor = -1
 
 
-def _spool_error(error: OSError) -> SpoolFull | OSError:
-    if error.errno in _NO_ROOM:
-        return SpoolFull("the spool has no room left for this upload")
-    return error
+def _told(step: Callable[..., _T], *arguments: object) -> _T:
+    """Run a step, whose OSErrors come out as errors of the tree.
+
+    After a failed flush the kernel may have dropped the pages: there is no second try.
+    """
+    try:
+        return step(*arguments)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise SpoolFull("the spool has no room left for this upload") from error
+        raise BackendError(f"the spool cannot be written: {error.strerror or error}") from error
