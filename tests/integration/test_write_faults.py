@@ -10,13 +10,14 @@ import contextlib
 import errno
 import os
 import subprocess
-import time
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.waiters import Waiters
+from tests.fakes.fast_clock import FastClock
 from tests.fakes.grid import Grid
 from tests.fakes.spool_folder import mount
 from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
@@ -28,22 +29,12 @@ from zerostor.engine.pool import Policy
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.receipts import Receipts
+from zerostor.stores import shard_folder
+from zerostor.stores.directory import DirectoryStore
+from zerostor.stores.folder_marker import initialise
 from zerostor.stores.memory import MemoryWriter
 
 CONCURRENCY = 2
-
-
-class QuickClock:
-    """ports.Clock with less waiting."""
-
-    def now(self) -> float:
-        return time.time() * 50
-
-    def monotonic(self) -> float:
-        return time.monotonic() * 50
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 50)
 
 
 class Works:
@@ -51,7 +42,7 @@ class Works:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.clock = QuickClock()
+        self.clock = FastClock()
         self.grid = Grid(folder)
         self.queue = MemoryJobQueue(self.clock)
 
@@ -354,3 +345,55 @@ async def test_a_spool_that_cannot_be_asked_does_not_end_all_waiting(works: Work
             assert (await told).state is JobState.DONE
     assert not lost.done()
     delivering.cancel()
+
+
+async def test_a_cancelled_write_does_not_lend_what_its_thread_still_fills(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, read = threading.Event(), threading.Event(), DirectorySpoolEntry.read
+
+    def stuck(self: DirectorySpoolEntry, into: memoryview, offset: int) -> int:
+        begun.set()
+        go.wait()
+        return read(self, into, offset)
+
+    monkeypatch.setattr(DirectorySpoolEntry, "read", stuck)
+    grid = works.grid
+    entry = await grid.entry(await grid.accept(b"x" * 10_000))
+    for storing in (grid.ingest.store_object(entry, lambda _: None),
+                    grid.ingest.store_pack([entry])):
+        begun.clear()
+        task = asyncio.ensure_future(storing)
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    lent = [await grid.stripes.acquire() for _ in range(grid.stripes.count)]
+    for buffer in lent:
+        buffer[:] = bytes(len(buffer))
+    go.set()
+    # Its threads end before the executor does.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert not any(any(buffer) for buffer in lent)
+
+
+async def test_a_shard_whose_beginning_was_given_up_leaves_no_room_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, reserve = threading.Event(), threading.Event(), shard_folder.reserve
+
+    def stuck(descriptor: int, length: int) -> bool:
+        begun.set()
+        go.wait()
+        return reserve(descriptor, length)
+
+    monkeypatch.setattr(shard_folder, "reserve", stuck)
+    initialise(str(tmp_path / "store"), "one")
+    store = DirectoryStore("one", str(tmp_path / "store"), threads=1)
+    task = asyncio.ensure_future(store.create("ab-00", 10 * MIB))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    go.set()
+    await store.probe()
+    assert os.listdir(tmp_path / "store" / ".part") == []
+    await store.close()

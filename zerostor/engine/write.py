@@ -88,8 +88,10 @@ class Writer:
                 await volume.discard()
                 raise
             await self._keep_volume(volume, policy)
-        finally:
-            self._buffers.release(buffer)
+        except BaseException as error:
+            self._give_back(buffer, error)
+            raise
+        self._buffers.release(buffer)
         return stripes, table, placed
 
     async def close(self) -> None:
@@ -136,8 +138,8 @@ class Writer:
                         self._buffers.release(buffer)
                         break
                     shards.checksums.append(checksums)
-                except BaseException:
-                    self._buffers.release(buffer)
+                except BaseException as error:
+                    self._give_back(buffer, error)
                     raise
                 writing = asyncio.ensure_future(self._send(shards, buffer, stripe))
         finally:
@@ -148,8 +150,15 @@ class Writer:
     async def _send(self, shards: ShardSet, buffer: memoryview, stripe: Stripe) -> None:
         try:
             await shards.write(buffer, stripe)
-        finally:
-            self._buffers.release(buffer)
+        except BaseException as error:
+            self._give_back(buffer, error)
+            raise
+        self._buffers.release(buffer)
+
+    def _give_back(self, buffer: memoryview, error: BaseException) -> None:
+        """After a cancellation a thread may still be in it: such a buffer is never lent again."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        (self._buffers.discard if cancelled else self._buffers.release)(buffer)
 
 
 def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffer: memoryview,

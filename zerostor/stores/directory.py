@@ -44,9 +44,9 @@ class _Wanted:
 class DirectoryStore:
     """Adapter of ports.ShardStore over a folder made by `folder_marker.initialise`.
 
-    Cancelling a call returns at once, but its thread may be stuck in the kernel: a cancelled `put`
-    or `commit` shows nothing later, a cancelled `read` may still fill `into`, so `into` must not be
-    used for anything else after that. At most `threads` threads are ever stuck.
+    Cancelling a call returns at once, but its thread may be stuck in the kernel: a cancelled `put`,
+    `create` or `commit` leaves nothing later, a cancelled `read` may still fill `into`, so `into`
+    must not be used for anything else after that. At most `threads` threads are ever stuck.
     """
 
     def __init__(
@@ -84,7 +84,12 @@ class DirectoryStore:
         """Raises StoreFull at once when `size` bytes have no room."""
         check_key(key)
         direct = size is not None and size >= self._direct_min
-        part = await self._threads.run(self._folder.begin, size, direct)
+        wanted = _Wanted()
+        try:
+            part = await self._threads.run(self._folder.begin, size, direct, wanted.dropped)
+        except asyncio.CancelledError:
+            wanted.gone = True
+            raise
         return DirectoryWriter(self._folder, self._threads, self._files, key, part)
 
     def read_now(self, key: str, offset: int, into: memoryview) -> bool:

@@ -174,10 +174,13 @@ class ShardFolder:
         self.publish(part, key, None, dropped)
 
     @_explained
-    def begin(self, size: int | None, direct: bool = False) -> Part:
+    def begin(
+        self, size: int | None, direct: bool = False, dropped: Callable[[], bool] = bool
+    ) -> Part:
         """An empty part, with room for `size` bytes set aside if given. Raises StoreFull.
 
-        direct: its bytes need not go through the page cache.
+        direct: its bytes need not go through the page cache. dropped: asked at the end; True
+        removes the part, whose room nobody would give back.
         """
         root = self.verify()
         path = f"{PARTS}/{self._random}-{next(self._numbers)}"
@@ -190,10 +193,13 @@ class ShardFolder:
         if direct:
             file.go_direct()
         try:
-            return part if size is None else self._with_room(root, part, size)
+            part = part if size is None else self._with_room(root, part, size)
         except (OSError, StoreFull):
             self.drop(part)
             raise
+        if dropped():
+            self.drop(part)
+        return part
 
     def _with_room(self, root: OpenFile, part: Part, size: int) -> Part:
         # Asked first, because fallocate takes all there is before it finds that it is too little.
