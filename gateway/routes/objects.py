@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 
@@ -56,8 +57,9 @@ async def serve(request: web.Request) -> web.StreamResponse:
     if body is not None:
         sent = body if part is None else body[start:end]
         return web.Response(status=status, headers=headers, body=sent)
-    views = services.reader.stream(located, start, end)
-    return await _stream(request, status, headers, views)
+    # Closed here and now: whoever waits for a buffer cannot wait for the garbage collector.
+    async with contextlib.aclosing(services.reader.stream(located, start, end)) as views:
+        return await _stream(request, status, headers, views)
 
 
 async def exists(request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from dataclasses import dataclass, field
 
@@ -146,8 +147,10 @@ class Checker:
         """Read the object as a client would and compare the hash."""
         hasher = ContentHasher()
         try:
-            async for view in self._reader.stream(located, 0, located.record.size):
-                await asyncio.to_thread(hasher.update, view)
+            stream = self._reader.stream(located, 0, located.record.size)
+            async with contextlib.aclosing(stream) as views:
+                async for view in views:
+                    await asyncio.to_thread(hasher.update, view)
         except ObjectUnreadable as error:
             return str(error)
         return "good" if hasher.digest() == located.record.content else "the content hash differs"

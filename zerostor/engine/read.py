@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from zerostor.core import errors
 from zerostor.core.checksum import cell_checksum
@@ -54,10 +54,13 @@ class Reader:
             return None
         return await read_inline(self.stores, located)
 
-    async def stream(self, located: Located, start: int, end: int) -> AsyncIterator[memoryview]:
+    async def stream(
+        self, located: Located, start: int, end: int
+    ) -> AsyncGenerator[memoryview, None]:
         """Verified bytes start..end (exclusive) of the object; each view is valid until the next.
 
-        Raises ObjectUnreadable when too few good cells can be had.
+        Close it if it may not be read to its end: it holds buffers that others wait for. Raises
+        ObjectUnreadable when too few good cells can be had.
         """
         size = located.record.size
         if (start, end) == (0, size) and 0 < size <= PACK_OBJECT_MAX:

@@ -1,0 +1,61 @@
+"""A running zerostor among clients that hang up, stop reading, or do not speak HTTP."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.fakes.running_up import Up, content_of, digest
+from zerostor.core.limits import MIB
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    running = Up(tmp_path_factory.mktemp("faces") / "zerostor")
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def large(up):
+    """A link of 40 MiB, and its bytes."""
+    body = content_of(40 * MIB)
+    return up.store(body), body
+
+
+def begin(up, link, *, receive=65536):
+    """A download of which the first bytes have come. receive: bytes the client's kernel takes."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    client.settimeout(30)
+    client.connect(("127.0.0.1", up.port))
+    client.sendall(f"GET {link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert client.recv(12) == b"HTTP/1.1 200"
+    return client
+
+
+def hang_up(client):
+    """Without a goodbye, as a client that was killed."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_downloads_that_are_broken_off_give_everything_back(up, large):
+    link, body = large
+
+    def broken_off(delay):
+        client = begin(up, link)
+        time.sleep(delay)
+        hang_up(client)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(broken_off, [number % 7 / 300 for number in range(300)]))
+    # One buffer kept by each would have used up all of them long ago.
+    assert digest(up.get(link).body) == digest(body)
