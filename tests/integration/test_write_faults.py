@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -397,3 +398,17 @@ async def test_a_shard_whose_beginning_was_given_up_leaves_no_room_taken(
     await store.probe()
     assert os.listdir(tmp_path / "store" / ".part") == []
     await store.close()
+
+
+async def test_a_stored_entry_that_a_power_cut_brings_back_stays_stored(works: Works) -> None:
+    spool = works.folder / "spool"
+    async with works.worker():
+        (stored,) = await works.ends(await works.accept(b"first"))
+        second = await works.grid.accept(b"second")
+        # Its file was taken for the second one, and only the new bytes reached the disk.
+        shutil.copy(spool / second, spool / stored.job)
+        await works.queue.add([stored.job, second], force=True)
+        ended = await works.ends([second])
+        assert ended[0].state is JobState.DONE
+        assert await works.ends([stored.job]) == [stored]
+    assert await works.grid.spool.waiting() == await works.grid.spool.failed() == []

@@ -151,12 +151,20 @@ class DirectorySpool:
             entry.take()
         except ZerostorError as error:
             entry.close()
-            return error
+            return self._judge(job, error)
         except OSError as error:
             entry.close()
             reason = error.strerror or str(error)
             return BackendError(f"the spool entry of job {job} cannot be read: {reason}")
         return entry
+
+    def _judge(self, job: str, error: ZerostorError) -> ZerostorError:
+        """A finished entry may come back in a power cut, in a file that was used again: it is gone.
+        """
+        if not isinstance(error, SpoolCorrupt) or self._receipts.find(job) is None:
+            return error
+        (self._folder / job).unlink(missing_ok=True)
+        return UnknownJob(f"job {job} was finished before")
 
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
         try:
