@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway import page
-from gateway.http_errors import problems
+from gateway.http_errors import Connection, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
 from gateway.routes import jobs, objects, operate, uploads
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 READ_BUFFER = 256 * 1024
 """Bytes buffered per connection; larger costs memory with many uploads and gains nothing."""
 KEEPALIVE = 30.0
+BACKLOG = 1024
+"""Connections that may wait to be taken."""
 
 
 def build_app(services: Services) -> web.Application:
@@ -50,15 +52,24 @@ def build_app(services: Services) -> web.Application:
 
 async def run(services: Services, listen: Address) -> None:
     """Serve until cancelled; requests in flight get a few seconds to end."""
-    runner = web.AppRunner(build_app(services), access_log=None, auto_decompress=False,
-                           keepalive_timeout=KEEPALIVE, read_bufsize=READ_BUFFER,
-                           shutdown_timeout=5.0)
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(build_app(services), shutdown_timeout=5.0)
     await runner.setup()
+
+    def connection() -> Connection:
+        assert runner.server is not None
+        return Connection(runner.server, loop=loop, auto_decompress=False,
+                          access_log=None,  # type: ignore[arg-type]  # as its runners do
+                          keepalive_timeout=KEEPALIVE, read_bufsize=READ_BUFFER)
+
+    listener = None
     try:
-        await web.TCPSite(runner, listen.host, listen.port).start()
+        listener = await loop.create_server(connection, listen.host, listen.port, backlog=BACKLOG)
         _log.info("listening on %s", listen)
         await asyncio.Event().wait()
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
 import struct
 import time
@@ -59,3 +61,33 @@ def test_downloads_that_are_broken_off_give_everything_back(up, large):
         list(pool.map(broken_off, [number % 7 / 300 for number in range(300)]))
     # One buffer kept by each would have used up all of them long ago.
     assert digest(up.get(link).body) == digest(body)
+    assert "Traceback" not in (up.folder / "logs" / "gateway.log").read_text()
+
+
+@pytest.mark.parametrize("request_", [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS greeting\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 9000),
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"a" * 9000),
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s\r\n" % (b"X: a\r\n" * 200),
+    b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: -4\r\n\r\nabcd",
+    (b"POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"),
+    b"POST /api/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+])
+def test_what_is_no_http_is_told_so_as_everything_else(up, request_):
+    log = up.folder / "logs" / "gateway.log"
+    logged = log.stat().st_size
+    with up.raw() as raw:
+        raw.sendall(request_)
+        response = http.client.HTTPResponse(raw)
+        response.begin()
+        told = response.read()
+        assert raw.recv(1000) == b"", "one answer, and the end of the connection"
+    problem = json.loads(told)
+    assert response.getheader("Content-Type") == "application/problem+json"
+    assert (response.status, problem["status"]) == (400, 400)
+    assert problem["type"] == "urn:zerostor:bad-request"
+    assert 20 < len(problem["detail"]) < 300
+    assert log.stat().st_size == logged, "anyone could fill the disk with it"
