@@ -48,8 +48,10 @@ class ShardWriter(Protocol):
     async def extend(self, parts: Sequence[Buffer]) -> None:
         """Append `parts`, and make all so far durable and visible; more may follow."""
 
-    async def commit(self) -> None:
-        """Make the shard durable (it survives a power cut) and visible, whole or not at all."""
+    async def commit(self, parts: Sequence[Buffer] = ()) -> None:
+        """Append `parts`, make the shard durable (it survives a power cut) and visible, whole or
+        not at all.
+        """
 
     async def abort(self) -> None:
         """Let go, and drop what was not made durable. Never raises; safe after anything failed."""

@@ -152,12 +152,12 @@ class FaultyWriter:
         await self._store._suffer_write("extend")
         await self._inner.extend(parts)
 
-    async def commit(self) -> None:
+    async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         await self._store._suffer_write("commit")
         if self._store._hit(self._store.faults.forget):
             await self._inner.abort()
         else:
-            await self._inner.commit()
+            await self._inner.commit(parts)
 
     async def abort(self) -> None:
         self._store.calls["abort"] += 1

@@ -68,15 +68,16 @@ class ShardSet:
 
         await self._each(write)
 
-    async def commit(self, size: int, member: Member) -> None:
-        """End the one unit of an object of `size` bytes, and make the shards durable."""
+    async def commit(self, buffer: memoryview, stripe: Stripe, size: int, member: Member) -> None:
+        """Write the last stripe, empty or not, which ends the one unit of an object of `size`
+        bytes, and make the shards durable.
+        """
         await self.begin(None)
         trailers = self._trailers(size, member, None, 0)
 
         async def commit(index: int, _: str) -> None:
-            writer = self._writers[index]
-            await writer.write(trailers[index])
-            await writer.commit()
+            cell = _cell(buffer, stripe, index) if stripe.size else b""
+            await self._writers[index].commit((cell, trailers[index]))
             del self._writers[index]
             self._shown.add(index)
 

@@ -57,16 +57,10 @@ class Writer:
         """
         shards = self._new_shards(policy)
         try:
-            size, content = await self._write_stripes(entry, policy, shards, progress)
-            upload = entry.upload
-            assert upload is not None
-            if (size, content) != (upload.size, upload.content):
-                raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
-            await shards.commit(size, describe())
+            return await self._write_stripes(entry, policy, shards, describe, progress)
         except BaseException:
             await shards.discard()
             raise
-        return shards.stripe_set(size)
 
     async def write_pack(
         self, members: Sequence[tuple[SpoolEntry, Member]], policy: Policy, pack_id: int
@@ -117,10 +111,10 @@ class Writer:
             await volume.abort()
 
     async def _write_stripes(
-        self, entry: SpoolEntry, policy: Policy, shards: ShardSet, progress: Progress
-    ) -> tuple[int, bytes]:
-        hasher = ContentHasher()
-        size, writing, last = 0, None, False
+        self, entry: SpoolEntry, policy: Policy, shards: ShardSet, describe: Describe,
+        progress: Progress
+    ) -> StripeSet:
+        hasher, size, writing, last = ContentHasher(), 0, None, False
         try:
             while not last:
                 await entry.arrival(size + policy.stripe_size - 1)
@@ -131,21 +125,24 @@ class Writer:
                     await shards.begin(_expected_shard_size(entry, policy))
                     if writing is not None:
                         await writing
-                    last = stripe.size < policy.stripe_size
+                    shards.checksums.append(checksums)
                     size += stripe.size
                     progress(size)
-                    if not stripe.size:
-                        self._buffers.release(buffer)
-                        break
-                    shards.checksums.append(checksums)
+                    last = stripe.size < policy.stripe_size
+                    if last:
+                        _check_whole(entry, size, hasher.digest())
+                        await shards.commit(buffer, stripe, size, describe())
                 except BaseException as error:
                     self._give_back(buffer, error)
                     raise
-                writing = asyncio.ensure_future(self._send(shards, buffer, stripe))
+                if last:
+                    self._buffers.release(buffer)
+                else:
+                    writing = asyncio.ensure_future(self._send(shards, buffer, stripe))
         finally:
             if writing is not None:
                 await writing
-        return size, hasher.digest()
+        return shards.stripe_set(size)
 
     async def _send(self, shards: ShardSet, buffer: memoryview, stripe: Stripe) -> None:
         try:
@@ -159,6 +156,13 @@ class Writer:
         """After a cancellation a thread may still be in it: such a buffer is never lent again."""
         cancelled = isinstance(error, asyncio.CancelledError)
         (self._buffers.discard if cancelled else self._buffers.release)(buffer)
+
+
+def _check_whole(entry: SpoolEntry, size: int, content: bytes) -> None:
+    upload = entry.upload
+    assert upload is not None
+    if (size, content) != (upload.size, upload.content):
+        raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
 
 
 def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffer: memoryview,

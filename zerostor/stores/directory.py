@@ -219,15 +219,17 @@ class DirectoryWriter:
         self._size += sum(map(len, parts))
         self._shown, self._broken = True, False
 
-    async def commit(self) -> None:
-        """Raises StoreUnavailable when it cannot be made durable; it is removed then."""
+    async def commit(self, parts: Sequence[Buffer] = ()) -> None:
+        """In one hop to a thread. Raises StoreUnavailable when it cannot be made durable; it is gone
+        then.
+        """
         self._refuse_if_broken()
         self._broken = True
         wanted = _Wanted()
         assert not self._shown, "a shard that was extended is durable already"
         try:
             await self._threads.run(
-                self._folder.publish, self._part, self._key, self._size, wanted.dropped
+                self._folder.finish, self._part, self._key, self._size, parts, wanted.dropped
             )
         except asyncio.CancelledError:
             wanted.gone = True

@@ -253,9 +253,9 @@ class GuardedWriter:
         """Guarded as a write."""
         await self._store.call(self._lane, self._inner.extend, parts)
 
-    async def commit(self) -> None:
+    async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         """Guarded as a write."""
-        await self._store.call(self._lane, self._inner.commit)
+        await self._store.call(self._lane, self._inner.commit, parts)
 
     async def abort(self) -> None:
         """Tried for CHECK_TIMEOUT seconds even while the store is DOWN."""

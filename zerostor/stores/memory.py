@@ -107,15 +107,14 @@ class MemoryWriter:
         """Append and show."""
         for part in parts:
             await self.write(part)
-        assert self._bytes is not None
+        assert self._bytes is not None, "use of a shard that ended"
+        self._store.claim(self._key, len(self._bytes))
         self._store.shards[self._key] = bytes(self._bytes)
 
-    async def commit(self) -> None:
-        """Show it."""
-        assert self._bytes is not None, "commit of a shard that ended"
-        shard, self._bytes = bytes(self._bytes), None
-        self._store.claim(self._key, len(shard))
-        self._store.shards[self._key] = shard
+    async def commit(self, parts: Sequence[Buffer] = ()) -> None:
+        """Append, show, and end."""
+        await self.extend(parts)
+        self._bytes = None
 
     async def abort(self) -> None:
         """Forget it."""

@@ -73,19 +73,20 @@ class OpenFile:
             if written:
                 left[0] = left[0][written:]
 
-    def write_at(self, offset: int, cell: Buffer) -> None:
-        """Write all of `cell` at `offset`. Raises OSError."""
-        left = memoryview(cell).cast("B")
-        while left:
-            try:
-                written = os.pwrite(self.fd, left, offset)
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self.direct:
-                    raise
-                self._set_direct(0)
-                continue
-            offset += written
-            left = left[written:]
+    def write_at(self, offset: int, *pieces: Buffer) -> None:
+        """Write all of `pieces`, one behind the other, at `offset`. Raises OSError."""
+        for piece in pieces:
+            left = memoryview(piece).cast("B")
+            while left:
+                try:
+                    written = os.pwrite(self.fd, left, offset)
+                except OSError as error:
+                    if error.errno != errno.EINVAL or not self.direct:
+                        raise
+                    self._set_direct(0)
+                    continue
+                offset += written
+                left = left[written:]
 
     def fill(self, offset: int, into: memoryview) -> int:
         """Read from `offset` until `into` is full or the file ends; bytes read. Raises OSError."""

@@ -209,6 +209,19 @@ class ShardFolder:
         return part._replace(reserved=reserve(part.file.fd, size))
 
     @_explained
+    def finish(
+        self, part: Part, key: str, offset: int, pieces: Sequence[Buffer],
+        dropped: Callable[[], bool],
+    ) -> None:
+        """Write the last `pieces` at `offset` and `publish`; the shard is no longer than that."""
+        try:
+            part.file.write_at(offset, *pieces)
+        except OSError:
+            self.drop(part)
+            raise
+        self.publish(part, key, offset + sum(map(len, pieces)), dropped)
+
+    @_explained
     def append(self, part: Part, offset: int, cell: Buffer) -> None:
         """Write `cell` at `offset`, all of it."""
         part.file.write_at(offset, cell)
@@ -223,10 +236,7 @@ class ShardFolder:
             self.verify()
             if not os.fstat(part.file.fd).st_nlink:
                 raise self._unavailable(f"shard {key} was removed while it was written")
-        at = offset
-        for piece in pieces:
-            part.file.write_at(at, piece)
-            at += len(piece)
+        part.file.write_at(offset, *pieces)
         if shown:
             part.file.sync()
         else:
