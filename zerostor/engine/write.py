@@ -120,8 +120,7 @@ class Writer:
                 await entry.arrival(size + policy.stripe_size - 1)
                 buffer = await self._buffers.acquire()
                 try:
-                    stripe, checksums = await asyncio.to_thread(
-                        _next_stripe, entry, policy, hasher, buffer, size)
+                    stripe, checksums = await _next_stripe(entry, policy, hasher, buffer, size)
                     await shards.begin(_expected_shard_size(entry, policy))
                     if writing is not None:
                         await writing
@@ -165,15 +164,19 @@ def _check_whole(entry: SpoolEntry, size: int, content: bytes) -> None:
         raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
 
 
-def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffer: memoryview,
-                 offset: int) -> tuple[Stripe, bytes]:
-    """Read, hash and encode what comes at `offset`; runs in a thread."""
-    size = entry.read(buffer[: policy.stripe_size], offset)
-    hasher.update(buffer[:size])
+async def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffer: memoryview,
+                       offset: int) -> tuple[Stripe, bytes]:
+    """Read what comes at `offset`, then hash and encode it side by side, in threads."""
+    size = await asyncio.to_thread(entry.read, buffer[: policy.stripe_size], offset)
     cell = last_cell(size, policy.data, policy.cell_size)
     number = offset // policy.stripe_size
     stripe = Stripe(number, offset, size, cell, number * policy.cell_size)
-    return stripe, _encode(policy, buffer, stripe) if size else b""
+    if not size:
+        return stripe, b""
+    _, checksums = await asyncio.gather(
+        asyncio.to_thread(hasher.update, buffer[:size]),
+        asyncio.to_thread(_encode, policy, buffer, stripe))
+    return stripe, checksums
 
 
 def _encode(policy: Policy, buffer: memoryview, stripe: Stripe) -> bytes:

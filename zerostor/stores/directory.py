@@ -220,8 +220,8 @@ class DirectoryWriter:
         self._shown, self._broken = True, False
 
     async def commit(self, parts: Sequence[Buffer] = ()) -> None:
-        """In one hop to a thread. Raises StoreUnavailable when it cannot be made durable; it is gone
-        then.
+        """In one hop to a thread. Raises StoreUnavailable when it cannot be made durable; it is
+        removed then.
         """
         self._refuse_if_broken()
         self._broken = True
