@@ -138,6 +138,59 @@ async def test_hanging_stores_are_read_around(tmp_path: Path) -> None:
         assert await grid.read(link) == body
 
 
+@pytest.mark.parametrize("size", [CELL * 16, CELL * 16 * 40])
+async def test_readers_that_stall_keep_nobody_else_from_reading(tmp_path: Path, size: int) -> None:
+    grid = Grid(tmp_path)
+    body = body_of(size)
+    link = await grid.store(body)
+    located = await grid.locate(link)
+    stalled = [grid.reader.stream(located, 0, size) for _ in range(8)]
+    async with asyncio.timeout(8):
+        for stream in stalled:
+            await anext(stream)
+        assert await grid.read(link) == body
+    for stream in stalled:
+        await stream.aclose()
+    await asyncio.sleep(0.05)
+    assert grid.cells.lent == 0
+
+
+async def test_a_small_object_takes_no_more_buffers_than_it_fills(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, cell=65536)
+    link = await grid.store(body_of(100_000))
+    stream = grid.reader.stream(await grid.locate(link), 0, 100_000)
+    await anext(stream)
+    assert grid.cells.lent == 2
+    await stream.aclose()
+
+
+async def test_a_read_that_is_cancelled_keeps_its_buffers_from_others(tmp_path: Path) -> None:
+    class Late(HangingStore):
+        """Its thread writes what was read long after it was given up."""
+
+        async def read(self, key: str, offset: int, into: memoryview) -> None:
+            try:
+                await super().read(key, offset, into)
+            except asyncio.CancelledError:
+                asyncio.get_running_loop().call_later(0.02, into.__setitem__, 0, 0xDB)
+                raise
+
+    grid = Grid(tmp_path, wrap=lambda store: Late(store.name))
+    link = await grid.store(body_of(CELL * 16))
+    for store in grid.wrapped.values():
+        store.hanging = True  # type: ignore[attr-defined]
+    reading = asyncio.ensure_future(grid.read(link))
+    await asyncio.sleep(0.01)
+    assert grid.cells.lent
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    lent_again = [await grid.cells.acquire() for _ in range(grid.cells.count)]
+    before = [bytes(buffer) for buffer in lent_again]
+    await asyncio.sleep(0.04)
+    assert [bytes(buffer) for buffer in lent_again] == before, "a thread wrote in it"
+
+
 async def test_two_stores_down_do_not_stop_writes_and_three_do(tmp_path: Path) -> None:
     class Broken(MemoryStore):
         broken = False

@@ -37,6 +37,10 @@ class BufferPool:
         """A buffer if one is free now and nobody has waited longer."""
         return None if self._waiters else self._take()
 
+    def try_ahead(self) -> memoryview | None:
+        """One more for who has one, while half are free: who stalls leaves others their first."""
+        return self.try_acquire() if 2 * self.lent < self.count else None
+
     async def acquire(self) -> memoryview:
         """A buffer, in the order of asking. Its content is what the last user left."""
         buffer = self.try_acquire()

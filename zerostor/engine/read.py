@@ -35,7 +35,7 @@ from zerostor.engine.whole import INLINE_MAX, WholeRead, read_inline
 _log = logging.getLogger(__name__)
 
 WINDOW = 6
-"""Cells fetched ahead of the client, while the buffer pool has them to spare."""
+"""Cells fetched ahead of the client, while half of the buffer pool is free."""
 
 
 class Reader:
@@ -196,7 +196,7 @@ class _Run:
     async def _plain(self, part: CellRange) -> _Plain | None:
         """Start on a cell; None if it would have to wait for memory while others can be sent."""
         cells = self._reader.cells
-        buffer = cells.try_acquire() if self._window else await cells.acquire()
+        buffer = cells.try_ahead() if self._window else await cells.acquire()
         return None if buffer is None else _Plain(self._reader, self._stripes, part, buffer)
 
     async def _rebuilt(self, wanted: list[CellRange]) -> RebuiltStripe | None:

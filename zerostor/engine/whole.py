@@ -41,29 +41,34 @@ async def read_inline(stores: StorePool, located: Located) -> bytearray | None:
 
 
 class WholeRead:
-    """A small object in buffers of `cells`, one for each cell that it touches."""
+    """A small object, end to end in as few buffers of `cells` as hold it."""
 
     def __init__(self, cells: BufferPool) -> None:
         self._cells = cells
         self._buffers: list[memoryview] = []
-        self._stuck: list[memoryview] = []
+        self._stuck = False
         self.views: list[memoryview] = []
 
     async def load(self, stores: StorePool, located: Located) -> bool:
         """Read and verify; True if `views` are the object. `close` in any case."""
         record, stripes, offset = located
-        reads = []
+        reads: list[tuple[CellRange, memoryview]] = []
+        filled = self._cells.size
         for part in stripes.layout.cells(offset, offset + record.size):
-            buffer = self._cells.try_acquire() if self._buffers else await self._cells.acquire()
-            if buffer is None:
-                return False
-            self._buffers.append(buffer)
-            self.views.append(buffer[: part.end - part.start])
-            reads.append((part, self.views[-1]))
+            start, filled = filled, filled + part.end - part.start
+            if filled > self._cells.size:
+                buffer = self._cells.try_ahead() if reads else await self._cells.acquire()
+                if buffer is None:
+                    return False
+                self._buffers.append(buffer)
+                self.views.append(buffer)
+                start, filled = 0, part.end - part.start
+            self.views[-1] = self._buffers[-1][:filled]
+            reads.append((part, self.views[-1][start:]))
+        # A thread that was given up, or that nobody waits for any more, may still write.
+        self._stuck = True
         failures = await _gather([_read(stores, stripes, part, into) for part, into in reads])
-        # A thread that was given up may still write into its buffer.
-        self._stuck = [buffer for buffer, failure in zip(self._buffers, failures, strict=True)
-                       if isinstance(failure, errors.StoreTimeout)]
+        self._stuck = any(isinstance(failure, errors.StoreTimeout) for failure in failures)
         if any(failure is not None for failure in failures):
             return False
         return await asyncio.to_thread(_digest, self.views) == record.content
@@ -71,10 +76,7 @@ class WholeRead:
     def close(self) -> None:
         """Give the buffers back."""
         for buffer in self._buffers:
-            if any(buffer is stuck for stuck in self._stuck):
-                self._cells.discard(buffer)
-            else:
-                self._cells.release(buffer)
+            (self._cells.discard if self._stuck else self._cells.release)(buffer)
         self._buffers = []
 
 
