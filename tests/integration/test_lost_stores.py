@@ -64,7 +64,8 @@ def assert_head(up: Up, link: str, body: bytes) -> None:
 
 def honest(up: Up, link: str, body: bytes, start: int = 0) -> str:
     """What came of a download: whole, refused or broken; never a byte that is not right."""
-    connection = http.client.HTTPConnection("127.0.0.1", up.port, timeout=60)
+    # Shorter than an idle connection is kept: one that is not broken off is found out.
+    connection = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
     with contextlib.closing(connection):
         connection.request("GET", link, headers={"Range": f"bytes={start}-"})
         response = connection.getresponse()
