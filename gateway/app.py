@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway import page
-from gateway.http_errors import Connection, problems
+from gateway.connection import Connection
+from gateway.http_errors import problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
 from gateway.routes import jobs, objects, operate, uploads

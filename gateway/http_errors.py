@@ -8,7 +8,6 @@ from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from zerostor.core import errors
 
@@ -26,8 +25,6 @@ STATUS: dict[type[errors.ZerostorError], int] = {
 }
 """The most specific base of an error decides."""
 RETRY_AFTER = "5"
-_TOLD_MAX = 200
-"""Characters of what a parser says, since it quotes what was sent."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -75,27 +72,3 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:  # noqa: BLE001 - the last line of defence; it must not tell of itself
         _log.exception("%s %s", request.method, request.path)
         return problem(500, "internal", "the gateway failed on this; see its log")
-
-
-class Connection(web.RequestHandler):
-    """One client. What fails before or after any route is answered as the rest is."""
-
-    __slots__ = ()
-
-    def handle_error(self, request: web.BaseRequest, status: int = 500,
-                     exc: BaseException | None = None,
-                     message: str | None = None) -> web.StreamResponse:
-        """The answer, after which the connection is closed; ConnectionError where none is owed.
-
-        Clients that hang up or do not speak HTTP are no matter for the log: they could fill it.
-        """
-        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
-            raise ConnectionError("no answer can be sent any more") from exc
-        if isinstance(exc, HttpProcessingError):
-            told = " ".join((message or "").split())[:_TOLD_MAX]
-            answer = problem(400, "bad-request", f"this is no HTTP request: {told}")
-        else:
-            _log.error("%s %s", request.method, request.path, exc_info=exc or True)
-            answer = problem(status, "internal", "the gateway failed on this; see its log")
-        answer.force_close()
-        return answer

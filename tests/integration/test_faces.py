@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -10,7 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from aiohttp import web
 
+from gateway import connection
 from tests.fakes.running_up import Up, content_of, digest
 from zerostor.core.limits import MIB
 
@@ -91,3 +94,33 @@ def test_what_is_no_http_is_told_so_as_everything_else(up, request_):
     assert problem["type"] == "urn:zerostor:bad-request"
     assert 20 < len(problem["detail"]) < 300
     assert log.stat().st_size == logged, "anyone could fill the disk with it"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="a time limit of Linux")
+async def test_a_client_that_stops_reading_is_broken_off(monkeypatch):
+    monkeypatch.setattr(connection, "STALLED", 0.5)
+    ended = asyncio.get_running_loop().create_future()
+
+    async def endless(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(MIB))
+        except OSError as error:
+            ended.set_result(error)
+            raise
+
+    app = web.Application()
+    app.router.add_get("/", endless)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        lambda: connection.Connection(runner.server, loop=loop), "127.0.0.1", 0)
+    with socket.create_connection(listener.sockets[0].getsockname()) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert isinstance(await ended, ConnectionError)
+    listener.close()
+    await runner.cleanup()
