@@ -12,6 +12,10 @@ from zerostor.core.health import StoreState
 from zerostor.core.placement import Candidate, place
 from zerostor.ports import WatchedStore
 
+SLOW_SECONDS = 60.0
+"""How long a store that held others up is spared. Each such hold-up costs all of a pack's uploads
+the grace for stragglers, and its guard sees no failure as long as it answers in the end."""
+
 
 class Policy(NamedTuple):
     """How objects are kept. durable: shards on disk before "stored" is said; pool: store names."""
@@ -54,6 +58,7 @@ class StorePool:
         self._labels = labels
         self._rng = rng
         self._later: set[asyncio.Task[None]] = set()
+        self._slow_until: dict[str, float] = {}
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         """Run clean-up on a store that may be stuck, without waiting for it."""
@@ -67,10 +72,24 @@ class StorePool:
         return store if store is not None and store.read_state is not StoreState.DOWN else None
 
     def place(self, policy: Policy) -> tuple[str, ...]:
-        """Store per shard of the next object. Raises NotEnoughStores."""
-        candidates = [self._candidate(name) for name in policy.stores]
+        """Store per shard of the next object. Raises NotEnoughStores.
+
+        Stores that held others up lately are left out while enough are left without them.
+        """
+        wanted = self._wanted(policy)
+        if len(wanted) < policy.durable:
+            wanted = {name for name in policy.stores if self._writable(name)}
+        candidates = [self._candidate(name, name in wanted) for name in policy.stores]
         self._rng.shuffle(candidates)
         return place(candidates, policy.shards, policy.durable)
+
+    def best_width(self, policy: Policy) -> int:
+        """Shards that `place` would find a store for now."""
+        return min(policy.shards, max(len(self._wanted(policy)), policy.durable))
+
+    def held_up(self, name: str) -> None:
+        """A store kept others waiting for a write; nothing new goes there for SLOW_SECONDS."""
+        self._slow_until[name] = asyncio.get_running_loop().time() + SLOW_SECONDS
 
     def up_count(self, policy: Policy) -> int:
         """Stores of the policy's pool that would take a shard."""
@@ -80,6 +99,11 @@ class StorePool:
         store = self.stores.get(name)
         return store is not None and store.write_state is not StoreState.DOWN
 
-    def _candidate(self, name: str) -> Candidate:
+    def _wanted(self, policy: Policy) -> set[str]:
+        now = asyncio.get_running_loop().time()
+        return {name for name in policy.stores
+                if self._writable(name) and self._slow_until.get(name, now) <= now}
+
+    def _candidate(self, name: str, up: bool) -> Candidate:
         labels = self._labels.get(name, StoreLabels(name, name))
-        return Candidate(name, labels.host, labels.site, self._writable(name))
+        return Candidate(name, labels.host, labels.site, up)

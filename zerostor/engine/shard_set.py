@@ -39,9 +39,9 @@ class ShardSet:
         """Bytes of each shard that ended units take."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every shard has its store still."""
-        return all(self._places)
+    def width(self) -> int:
+        """Shards that have their store still."""
+        return sum(map(bool, self._places))
 
     def stripe_set(self, size: int) -> StripeSet:
         """The current unit as the record names it; shards that were not written have no store."""
@@ -144,11 +144,10 @@ class ShardSet:
             writer = self._writers.pop(index, None)
             if writer is not None:
                 self._stores.later(writer.abort())
-        left = sum(map(bool, self._places))
-        if left < self._policy.durable:
+        if self.width < self._policy.durable:
             why = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._failures.items()))
             raise NotEnoughStores(
-                f"{left} of {self._policy.shards} shards could be written and"
+                f"{self.width} of {self._policy.shards} shards could be written and"
                 f" {self._policy.durable} must be durable ({why})")
 
     async def _wait(self, tasks: Collection[asyncio.Future[None]]) -> None:
@@ -164,6 +163,7 @@ class ShardSet:
         name = self._places[index]
         if not task.done() or task.cancelled():
             self._failures[name] = "too slow"
+            self._stores.held_up(name)
             return True
         error = task.exception()
         if error is None:

@@ -105,7 +105,8 @@ class Writer:
 
     async def _keep_volume(self, volume: ShardSet, policy: Policy) -> None:
         """For the next pack, unless it is full or a better placement may be had."""
-        if volume.complete and volume.size < VOLUME_SHARD_SIZE:
+        wide = volume.width >= self._stores.best_width(policy)
+        if wide and volume.size < VOLUME_SHARD_SIZE:
             self._volumes[policy.name].append(volume)
         else:
             await volume.abort()

@@ -1,0 +1,72 @@
+"""Stores that are away or slow while packs are written: they are spared, and volumes go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.faulty_store import FaultyStore
+from tests.fakes.grid import Grid
+from zerostor.engine import pool, shard_set
+
+
+async def store_packs(grid: Grid, count: int) -> list[str]:
+    """As many packs of two objects; the links."""
+    links: list[str] = []
+    for number in range(count):
+        bodies = [b"%d-%d" % (number, which) * 100 for which in range(2)]
+        stored = await grid.ingest.store_pack(
+            [await grid.entry(await grid.accept(body)) for body in bodies])
+        assert all(isinstance(link, str) for link in stored), stored
+        links += map(str, stored)
+    return links
+
+
+def volumes(grid: Grid) -> set[str]:
+    return {key.rpartition("-")[0] for store in grid.memory.values() for key in store.shards}
+
+
+async def test_packs_share_a_volume_while_a_store_is_away(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    away = grid.wrapped["03"].faults  # type: ignore[attr-defined]
+    away.error = 1.0
+    for _ in range(3):
+        await grid.guarded["03"].check()
+    await store_packs(grid, 5)
+    assert len(volumes(grid)) == 1
+    away.error = 0.0
+    while await grid.guarded["03"].check() != "up":
+        pass
+    await store_packs(grid, 2)
+    assert len(volumes(grid)) == 2
+    assert len(grid.memory["03"].shards) == 1, "the store is written to again"
+
+
+async def test_a_slow_store_holds_up_one_pack_and_no_more(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_set, "STRAGGLER_GRACE", 0.2)
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    slow = grid.wrapped["07"]
+    assert isinstance(slow, FaultyStore)
+    slow.faults.hang = 1.0
+    await store_packs(grid, 6)
+    assert sum(slow.calls[kind] for kind in ("create", "extend", "put")) == 1
+    assert len(volumes(grid)) <= 2
+    slow.faults.hang = 0.0
+    slow.release()
+    monkeypatch.setattr(pool, "SLOW_SECONDS", 0.0)
+    grid.pool.held_up("07")
+    await store_packs(grid, 2)
+    assert len(grid.memory["07"].shards) == 1, "it is tried again when its time is over"
+
+
+async def test_slow_stores_are_used_when_there_are_too_few_others(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_set, "STRAGGLER_GRACE", 0.2)
+    grid = Grid(tmp_path)
+    for name in ("00", "01", "02"):
+        grid.pool.held_up(name)
+    await store_packs(grid, 2)
+    assert all(store.shards for store in grid.memory.values())
+    assert len(volumes(grid)) == 1
