@@ -2,7 +2,7 @@
 
 The first touch of a fresh page costs more in a virtual machine than writing it to disk (measured:
 130 to 500 MB/s), so a buffer is allocated once and lent out again, the warmest first. The count
-bounds memory: whoever needs one more waits.
+bounds memory: whoever needs one more waits. After a quiet time they go back to the system.
 
 Buffers begin at different offsets in their pages. Cells that all begin at the same one fall into
 the same lines of the processor's cache, and decoding from them takes 1.7 times as long (measured).
@@ -14,6 +14,8 @@ import asyncio
 import mmap
 from collections import deque
 
+TRIM_SECONDS = 30.0
+"""Buffers that were not needed for so long go back to the system."""
 ALIGNMENT = 512
 """Of every buffer, bytes; what writing past the page cache asks for."""
 
@@ -26,7 +28,14 @@ class BufferPool:
         self.count = count
         self._free: list[memoryview] = []
         self._allocated = 0
+        self._unused = 0
+        self._trimming: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def allocated(self) -> int:
+        """Buffers that there are, lent or free."""
+        return self._allocated
 
     @property
     def lent(self) -> int:
@@ -59,6 +68,9 @@ class BufferPool:
         """Give back a buffer that nothing reads or writes any more."""
         assert len(buffer) == self.size
         self._free.append(buffer)
+        if self._trimming is None:
+            self._unused = 0
+            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
         self._wake()
 
     def discard(self, buffer: memoryview) -> None:
@@ -69,12 +81,22 @@ class BufferPool:
 
     def _take(self) -> memoryview | None:
         if self._free:
-            return self._free.pop()
+            buffer = self._free.pop()
+            self._unused = min(self._unused, len(self._free))
+            return buffer
         if self._allocated < self.count:
             start = self._allocated * ALIGNMENT % mmap.PAGESIZE
             self._allocated += 1
             return memoryview(mmap.mmap(-1, start + self.size))[start:]
         return None
+
+    def _trim(self) -> None:
+        """Let go of what nobody needed since the last time."""
+        del self._free[: self._unused]
+        self._allocated -= self._unused
+        self._unused, self._trimming = len(self._free), None
+        if self._allocated:
+            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
 
     def _wake(self) -> None:
         while self._waiters:
