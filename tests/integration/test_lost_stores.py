@@ -182,7 +182,7 @@ def test_four_damaged_shards_change_nothing_and_are_named(up, rng, kind):
     assert down(up) == set(), "a bad shard says nothing against its store"
 
 
-@pytest.mark.parametrize("kind", set(DAMAGES) - {"no trailer"})
+@pytest.mark.parametrize("kind", sorted(set(DAMAGES) - {"no trailer"}))
 def test_five_damaged_shards_are_said_and_never_served(up, rng, kind):
     damage = DAMAGES[kind][0]
     body = content_of(LARGE)
