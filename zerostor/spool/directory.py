@@ -148,23 +148,25 @@ class DirectorySpool:
     def _open(self, job: str) -> SpoolEntry | ZerostorError:
         entry = DirectorySpoolEntry(self._folder, job)
         try:
-            entry.take()
+            self._take(entry)
         except ZerostorError as error:
             entry.close()
-            return self._judge(job, error)
+            return error
         except OSError as error:
             entry.close()
             reason = error.strerror or str(error)
             return BackendError(f"the spool entry of job {job} cannot be read: {reason}")
         return entry
 
-    def _judge(self, job: str, error: ZerostorError) -> ZerostorError:
-        """A finished entry may come back in a power cut, in a file that was used again: it is gone.
-        """
-        if not isinstance(error, SpoolCorrupt) or self._receipts.find(job) is None:
-            return error
-        (self._folder / job).unlink(missing_ok=True)
-        return UnknownJob(f"job {job} was finished before")
+    def _take(self, entry: DirectorySpoolEntry) -> None:
+        try:
+            entry.take()
+        except SpoolCorrupt:
+            # One that was finished may come back in a power cut, in a file that was used again.
+            if self._receipts.find(entry.job) is None:
+                raise
+            (self._folder / entry.job).unlink(missing_ok=True)
+            raise UnknownJob(f"job {entry.job} was finished before") from None
 
     def _finish(self, stored: Sequence[tuple[SpoolEntry, str]]) -> None:
         try:
