@@ -268,4 +268,7 @@ class Runner:
 
 
 def _reason(error: Exception) -> str:
+    """For a person. What the system says comes from the spool; other errors are of the tree."""
+    if isinstance(error, OSError):
+        return f"the spool failed: {error.strerror or error}"
     return str(error) if isinstance(error, ZerostorError) else "internal error; see the log"

@@ -9,6 +9,7 @@ import resource
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from zerostor.core.jobs import JobState, JobUpdate, SpoolNote
 from zerostor.core.limits import MIB
 from zerostor.spool.directory import DirectorySpool
 
+SETXATTR: Any = getattr(os, "setxattr", None)
 JUNK: dict[str, Callable[[Path, Path], object]] = {
     "folder": lambda path, _: path.mkdir(),
     "pipe": lambda path, _: os.mkfifo(path),
@@ -187,15 +189,19 @@ async def test_recycled_files_are_bounded(
 # Notes.
 
 
-@pytest.fixture(params=["attributes", "refused", "ramfs"])
+@pytest.fixture(params=["attributes", "refused", "refused later", "ramfs"])
 def notes(request: pytest.FixtureRequest, tmp_path: Path,
           monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on a filesystem with attributes, where setting one fails, and without any."""
     where = tmp_path / "disk"
     where.mkdir()
-    if request.param == "refused":
-        def refuse(*_: object) -> None:
-            raise OSError(errno.ENOSPC, "no room in the inode")
+    if "refused" in request.param:
+        works = [SETXATTR] if "later" in request.param else []
+
+        def refuse(*arguments: Any) -> None:
+            if not works:
+                raise OSError(errno.ENOSPC, "no room in the inode")
+            works.pop()(*arguments)
 
         monkeypatch.setattr(os, "setxattr", refuse, raising=False)
     if request.param == "ramfs":
@@ -241,7 +247,7 @@ async def test_a_note_that_cannot_be_read_is_none(notes: Path) -> None:
     if beside.exists():
         beside.write_bytes(beside.read_bytes()[:-1])
     else:
-        os.setxattr(notes / job_of(1), "user.zerostor.note", b"\x93")
+        SETXATTR(notes / job_of(1), "user.zerostor.note", b"\x93")
     entry = await take(spool, job_of(1))
     assert entry.note == SpoolNote()
     await spool.close()

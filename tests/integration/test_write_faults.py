@@ -12,80 +12,26 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.waiters import Waiters
-from tests.fakes.fast_clock import FastClock
-from tests.fakes.grid import Grid
 from tests.fakes.spool_folder import mount
-from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY, Runner
+from tests.fakes.works import CONCURRENCY, Works
+from workers.runner import DELIVERIES_MAX, SMALL_MAX, WAIT_DELAY
 from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, SetupError, StoreFull
-from zerostor.core.jobs import JobState, JobUpdate, Upload
+from zerostor.core.jobs import JobState, Upload
 from zerostor.core.limits import MIB
 from zerostor.engine.ingest import DEFAULT_POLICY
 from zerostor.engine.pool import Policy
-from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.receipts import Receipts
 from zerostor.stores import shard_folder
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.folder_marker import initialise
 from zerostor.stores.memory import MemoryWriter
-
-CONCURRENCY = 2
-
-
-class Works:
-    """A grid with a queue and a worker on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = FastClock()
-        self.grid = Grid(folder)
-        self.queue = MemoryJobQueue(self.clock)
-
-    @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Work until the block ends."""
-        grid = self.grid
-        runner = Runner("w", self.queue, grid.spool, grid.ingest, self.clock, CONCURRENCY)
-        task = asyncio.ensure_future(runner.run())
-        try:
-            yield task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def accept(self, *bodies: bytes) -> list[str]:
-        """Spool and queue bodies; their jobs."""
-        jobs = [await self.grid.accept(body) for body in bodies]
-        await self.queue.add(jobs)
-        return jobs
-
-    async def ends(self, jobs: Sequence[str]) -> list[JobUpdate]:
-        """How the jobs end."""
-        ended: dict[str, JobUpdate] = {}
-        async with asyncio.timeout(20):
-            while len(ended) < len(jobs):
-                await asyncio.sleep(0.01)
-                for job in jobs:
-                    update = await self.queue.status(job)
-                    if update is not None and update.state.final:
-                        ended[job] = update
-        return [ended[job] for job in jobs]
-
-    async def waits(self, job: str, reason: str) -> None:
-        """Return when `job` waits and says why."""
-        async with asyncio.timeout(20):
-            while True:
-                update = await self.queue.status(job)
-                if update is not None and reason in update.detail:
-                    assert update.state is JobState.WAITING
-                    return
-                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
