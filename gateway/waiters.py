@@ -46,12 +46,16 @@ class Waiters:
                 del self._waiting[job]
 
     async def status(self, job: str) -> JobUpdate | None:
-        """What is known of a job: from the queue, else from the spool."""
+        """What is known of a job: how it ended, from queue or spool, else what the queue says."""
         try:
             update = await self._queue.status(job)
         except QueueUnavailable:
             update = None
-        return update or await self._spool.status(job)
+        if update is not None and update.state.final:
+            return update
+        # The end may never have reached the queue: Redis was away then, or lost it since.
+        kept = await self._spool.status(job)
+        return kept if update is None or (kept is not None and kept.state.final) else update
 
     async def wait(self, job: str, seconds: float) -> JobUpdate | None:
         """The end of `job`, or what is known after `seconds`; None for an unknown job."""

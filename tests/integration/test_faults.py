@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import threading
 import time
 from collections import Counter
@@ -226,6 +227,22 @@ def test_who_waits_for_a_job_hears_of_it_although_redis_forgot(up, lose):
             assert digest(up.get(link.result()).body) == digest(body)
             assert digest(up.get(upload.result().link).body) == digest(body)
     assert len(up.records()) == len({record.job for record in up.records()}) == 9
+
+
+def test_a_job_that_ended_while_redis_was_away_is_known_to_have_ended(up):
+    """The worker cannot say that it is done, and the stream that would bring the job again is lost.
+    """
+    body = body_of(1, SMALL)
+    with up.stopped("zdb"):
+        job = up.upload(body, ext="bin").job
+        up.until(lambda: up.jobs()["running"] == 1, "a worker has it")
+        redis = up.kill("redis", signal.SIGSTOP)
+    up.until(lambda: not up.spool_left(), "it is stored")
+    os.kill(redis, signal.SIGKILL)
+    up.until(lambda: up.redis("PING"), "Redis is back")
+    forget_the_stream(up)
+    assert up.status(job)["state"] == "DONE"
+    assert up.get(up.stored(job)).body == body
 
 
 def test_redis_may_come_back_with_an_empty_folder(up):
