@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -53,6 +54,8 @@ def build_app(services: Services) -> web.Application:
 
 async def run(services: Services, listen: Address) -> None:
     """Serve until cancelled; requests in flight get a few seconds to end."""
+    # A warning for each malformed header of a form: anyone could fill the log with them.
+    warnings.filterwarnings("ignore", module="aiohttp")
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(build_app(services), shutdown_timeout=5.0)
     await runner.setup()

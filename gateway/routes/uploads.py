@@ -24,7 +24,7 @@ from zerostor.ports import SpoolWriter
 _log = logging.getLogger(__name__)
 
 BODY_TIMEOUT = 60.0
-"""Seconds without a byte after which an upload is broken off."""
+"""Seconds without a byte of the file after which an upload is broken off."""
 _PART_CHUNK = 256 * KIB
 _ENCODINGS = ("Content-Encoding", "Content-Transfer-Encoding")
 _AS_IT_IS = ("identity", "binary", "8bit", "7bit")
@@ -132,7 +132,8 @@ class _Upload:
             yield chunk
 
     async def _part(self) -> AsyncIterator[bytes]:
-        part = await _of_form(self._find_file())
+        async with asyncio.timeout(BODY_TIMEOUT):
+            part = await _of_form(self._find_file())
         if part is None:
             raise BadRequest("the multipart body has no field named file")
         if any(part.headers.get(name, "binary").lower() not in _AS_IT_IS for name in _ENCODINGS):

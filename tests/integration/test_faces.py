@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import http.client
 import json
+import os
 import socket
 import struct
 import time
@@ -14,8 +16,12 @@ import pytest
 from aiohttp import web
 
 from gateway import connection
+from gateway.http_errors import problems
+from gateway.routes import uploads
+from gateway.services import SERVICES, Services
 from tests.fakes.running_up import Up, content_of, digest
 from zerostor.core.limits import MIB
+from zerostor.spool.directory import DirectorySpool
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +130,40 @@ async def test_a_client_that_stops_reading_is_broken_off(monkeypatch):
             assert isinstance(await ended, ConnectionError)
     listener.close()
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("start", [
+    b"",
+    b"--b\r\nContent-Dis",
+    b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n and then nothing',
+    b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n and then nothing',
+])
+async def test_a_form_that_does_not_go_on_is_given_up(tmp_path, monkeypatch, start):
+    monkeypatch.setattr(uploads, "BODY_TIMEOUT", 0.2)
+    spool = DirectorySpool(tmp_path / "spool", reserve=0)
+    services = dict.fromkeys(field.name for field in dataclasses.fields(Services))
+    services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom}
+    app = web.Application(middlewares=[problems])
+    app[SERVICES] = Services(**services)
+    app.router.add_post("/", uploads.upload)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n"
+                 b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + start)
+    async with asyncio.timeout(30):
+        assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+    writer.close()
+    await runner.cleanup()
+    await spool.close()
+
+
+def test_malformed_forms_leave_nothing_in_the_log(up):
+    log = up.folder / "logs" / "gateway.log"
+    logged = log.stat().st_size
+    for disposition in (b";;;=x", b"form-data; name=file; filename*=no''%ff"):
+        body = b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\nx\r\n--b--\r\n"
+        up.upload(body, {"Content-Type": "multipart/form-data; boundary=b"})
+    assert log.stat().st_size == logged
