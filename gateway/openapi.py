@@ -216,9 +216,9 @@ _OBJECT_RESPONSES: dict[int, Json | str] = {
                       for name, text in _OBJECT_HEADERS.items()},
           "content": {"*/*": {}}},
     206: _file("The range that was asked for.", "*/*"),
-    304: {"description": "The copy you have is good (If-None-Match)."},
+    304: {"description": "The copy you have is good (If-None-Match, If-Modified-Since)."},
     400: _BAD_LINK, 404: _NO_OBJECT,
-    416: {"description": "No byte lies in the range."},
+    416: "`range-not-satisfiable`: no byte of the object lies in the range.",
     503: "`object-unreadable`: too few good shards answer now.",
 }
 

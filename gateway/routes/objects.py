@@ -9,6 +9,7 @@ from email.utils import formatdate
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.http_errors import problem
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
 from zerostor.core.limits import KIB
@@ -34,18 +35,20 @@ async def serve(request: web.Request) -> web.StreamResponse:
     services = services_of(request)
     wanted, _ = parse_link(request.match_info["link"])
     located = await services.catalog.find(wanted)
-    size, etag = located.record.size, f'"{wanted}"'
+    size, etag, stored = located.record.size, f'"{wanted}"', located.record.created_ms // 1000
     headers = CIMultiDict(_ALWAYS)
     headers["ETag"] = etag
-    headers["Last-Modified"] = formatdate(located.record.created_ms / 1000, usegmt=True)
-    if _matches(request.headers.get("If-None-Match"), etag):
+    headers["Last-Modified"] = formatdate(stored, usegmt=True)
+    if _unchanged(request, etag, stored):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = media_type(located.record.ext)
     try:
         part = _asked_range(request, etag, size)
     except Unsatisfiable:
-        headers["Content-Range"] = f"bytes */{size}"
-        return web.Response(status=416, headers=headers)
+        # Without the headers of the object: this must not be kept in its place.
+        answer = problem(416, "range-not-satisfiable", f"the object has {size} bytes")
+        answer.headers["Content-Range"] = f"bytes */{size}"
+        return answer
     start, end = part or ByteRange(0, size)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
@@ -111,16 +114,20 @@ async def _send(response: web.StreamResponse, view: memoryview) -> None:
     await response.write(view if len(view) > _COPY_BELOW else bytes(view))
 
 
-def _matches(header: str | None, etag: str) -> bool:
+def _unchanged(request: web.Request, etag: str, stored: int) -> bool:
+    """Whether the copy that the client has is good. stored: epoch seconds."""
+    header = request.headers.get("If-None-Match")
     if header is None:
-        return False
+        since = request.if_modified_since
+        return since is not None and stored <= since.timestamp()
     return header.strip() == "*" or etag in (
         candidate.strip().removeprefix("W/") for candidate in header.split(","))
 
 
 def _asked_range(request: web.Request, etag: str, size: int) -> ByteRange | None:
     header = request.headers.get("Range")
-    if header is None or request.headers.get("If-Range", etag) != etag:
+    # Of HEAD it means nothing (RFC 9110, 14.2).
+    if header is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
     return parse_range(header, size)
 
