@@ -215,6 +215,7 @@ def test_a_child_that_keeps_dying_is_started_less_and_less_often(up):
 @pytest.mark.parametrize("lose", [forget, forget_the_stream])
 def test_who_waits_for_a_job_hears_of_it_although_redis_forgot(up, lose):
     up.store(b"before")
+    up.until(up.idle, "its entry is gone")
     with ThreadPoolExecutor(8) as pool:
         with up.stopped("worker"):
             bodies = [body_of(n, size) for n, size in enumerate((SMALL, SMALL, MEDIUM, 3 * MIB))]
