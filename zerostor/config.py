@@ -154,7 +154,7 @@ def load(
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
-    check_unbuilt(config.ssh, config.nodes)
+    check_unbuilt(config.ssh, config.nodes, config.store)
     return config
 
 

@@ -111,6 +111,9 @@ def test_every_environment_variable_of_a_policy(tmp_path):
         ("[redis]\npassword = 'hush'\n", "line 2: redis.password: name a file"),
         ("[redis]\npassword_file = '/nowhere'\n", "redis.password_file"),
         ("[metadata]\nurl = 'zdb://'\n", "metadata.url"),
+        ("[metadata]\nurl = 'zdb://host:99999'\n", "metadata.url: 'zdb://host:99999': Port"),
+        ("[redis]\nurl = 'redis://host:port'\n", "line 2: redis.url: 'redis://host:port': Port"),
+        ("[redis]\nurl = 'redis://[::1'\n", "line 2: redis.url: 'redis://[::1': Invalid IPv6"),
     ],
 )
 def test_what_is_wrong_is_refused_and_said(tmp_path, text, said):
@@ -139,6 +142,7 @@ def store_toml(*stores: str, policy: str = "data = 1\nparity = 1") -> str:
             ["name='a'\nurl='dir:///a'\npool='x'", "name='b'\nurl='dir:///b'\npool='x'"],
             "no store is in pool 'main'",
         ),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://b:9900/ns'"], "in folders only"),
     ],
 )
 def test_stores_refused(tmp_path, stores, said):
@@ -148,13 +152,13 @@ def test_stores_refused(tmp_path, stores, said):
 def test_stores_of_ones_own(tmp_path):
     text = store_toml(
         "name='nas-1'\nurl='dir:///mnt/my disk'\nlabels={host='nas', site='home'}",
-        "name='z'\nurl='zdb://10.0.0.1:9900/ns'",
+        "name='z'\nurl='dir:///mnt/z/'",
     )
     config = read(tmp_path, text)
     assert not config.own_stores
     assert config.store[0].folder == "/mnt/my disk"
     assert config.store[0].labels == {"host": "nas", "site": "home"}
-    assert config.store[1].folder == ""
+    assert config.store[1].folder == "/mnt/z/"
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,10 @@ def check_url(where: str, url: str, schemes: Sequence[str]) -> None:
     if not separator or scheme not in schemes or not rest.strip("/"):
         forms = ", ".join(f"{known}://" for known in schemes)
         raise SetupError(f"{where}: {url!r} is not one of {forms} with an address behind it")
+    try:
+        _ = urllib.parse.urlsplit(url).port
+    except ValueError as error:
+        raise SetupError(f"{where}: {url!r}: {error}") from None
     if scheme in ("unix", "dir") and not rest.startswith("/"):
         raise SetupError(f"{where}: {url!r} needs a full path, as in {scheme}:///path")
 
@@ -264,8 +268,16 @@ def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) 
     return msgspec.structs.replace(policy, durable=durable)
 
 
-def check_unbuilt(ssh: SshSettings, nodes: NodesSettings) -> None:
+def check_unbuilt(
+    ssh: SshSettings, nodes: NodesSettings, stores: Sequence[StoreSettings]
+) -> None:
     """Raise SetupError where something is switched on that this version does not have."""
+    for store in stores:
+        if not store.folder:
+            raise SetupError(
+                f"store {store.name}: {store.url}: this version has stores in folders only, as in"
+                " dir:///path"
+            )
     for name, enabled in (("ssh", ssh.enabled), ("nodes", nodes.enabled)):
         if enabled:
             raise SetupError(f"{name}.enabled: this version has no {name} process yet; set false")
