@@ -8,7 +8,7 @@ import importlib.util
 import click
 
 from zerostor import __version__
-from zerostor.core.errors import ZerostorError
+from zerostor.core.errors import RequestError, ZerostorError
 
 COMMANDS = {
     "up": "gateway.commands.up",
@@ -35,6 +35,12 @@ class Failure(click.ClickException):
     def show(self, file: object = None) -> None:  # noqa: ARG002
         """Print it."""
         click.echo(f"zerostor: {self.message}", err=True)
+
+
+class Misuse(Failure):
+    """What was asked for cannot be understood."""
+
+    exit_code = 2
 
 
 class Commands(click.Group):
@@ -67,7 +73,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ZerostorError as error:
-            raise Failure(str(error)) from error
+            kind = Misuse if isinstance(error, RequestError) else Failure
+            raise kind(str(error)) from error
 
 
 @click.group(

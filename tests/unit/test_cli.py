@@ -56,6 +56,9 @@ def test_wrong_use_is_exit_code_2(tmp_path):
     run("put", str(tmp_path / "missing"), code=2)
     run("status", "x", "--wait", "soon", code=2)
     run("stores", "init", code=2)
+    # 1 would mean that it is not stored.
+    assert "56 hex digits" in run("exists", "no-hash", code=2).stderr
+    assert "letters and digits" in run("put", __file__, "--ext", "a/b", code=2).stderr
 
 
 def test_put_then_get(gateway, tmp_path):
@@ -199,14 +202,14 @@ def test_no_gateway_there_is_one_clear_line():
     assert failed.stderr.startswith("zerostor: no gateway answers at http://127.0.0.1:9")
     assert "zerostor up" in failed.stderr
     assert failed.stderr.count("\n") == 1
-    assert "not the address" in run("jobs", "--server", "ftp://x", code=1).stderr
-    assert "not the address" in run("jobs", "--server", "http://x:99999", code=1).stderr
+    assert "not the address" in run("jobs", "--server", "ftp://x", code=2).stderr
+    assert "not the address" in run("jobs", "--server", "http://x:99999", code=2).stderr
 
 
 @pytest.mark.parametrize("link", ["", "x", "0" * 55, "0" * 57, "0" * 56 + "./../x", "http://[::1"])
 def test_bad_links_are_refused_before_anything_is_asked(gateway, link):
     for name in ("get", "exists", "check"):
-        failed = run(name, link, server=gateway, code=1)
+        failed = run(name, link, server=gateway, code=2)
         assert failed.stderr.startswith("zerostor: ")
     assert not gateway.requests
 
