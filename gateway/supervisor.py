@@ -167,7 +167,10 @@ class Supervisor:
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)
-        before = {number: signal.signal(number, self._count) for number in _SIGNALS}
+        # nohup has SIGHUP ignored, and means it.
+        kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        before = {number: signal.signal(number, self._count)
+                  for number in _SIGNALS if number not in kept}
         before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:

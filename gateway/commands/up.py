@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -50,9 +51,15 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
         gateway = msgspec.structs.replace(config.gateway, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway)
         start_stores(config)
-        supervisor = Supervisor(children(config), config.paths.logs, click.echo)
+        supervisor = Supervisor(children(config), config.paths.logs, say)
         supervisor.run(Watch(config).ready)
-    click.echo("stopped")
+    say("stopped")
+
+
+def say(line: str) -> None:
+    """Print a line, if there is anyone left to read it: a closed terminal must not end the rest."""
+    with contextlib.suppress(OSError):
+        click.echo(line)
 
 
 def start_stores(config: Config) -> None:
@@ -110,7 +117,7 @@ class Watch:
             now = time.monotonic()
             if now - self._told >= IMPATIENT:
                 self._told = now
-                click.echo(f"not ready after {now - self._start:.0f} s: {error}")
+                say(f"not ready after {now - self._start:.0f} s: {error}")
             return False
         self._show(time.monotonic() - self._start)
         return True
@@ -128,15 +135,13 @@ class Watch:
             "redis": redis,
             "logs": str(config.paths.logs),
         }
-        click.echo(
-            f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n"
-        )
+        say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
         for name, text in lines.items():
-            click.echo(f"  {click.style(f'{name:<8}', dim=True)}{text}")
+            say(f"  {click.style(f'{name:<8}', dim=True)}{text}")
         there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
-        click.echo(f"\n  zerostor put photo.jpg{there}")
-        click.echo(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
-        click.echo("\n  Ctrl-C stops it.\n")
+        say(f"\n  zerostor put photo.jpg{there}")
+        say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
+        say("\n  Ctrl-C stops it.\n")
 
     def _stores(self) -> str:
         try:

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,3 +194,32 @@ def test_each_process_loads_what_it_needs(up):
     }
     assert [name for name in loaded if "/aiohttp/" in loaded[name]] == ["gateway"]
     assert [name for name in loaded if "/hiredis/" in loaded[name]] == ["gateway", "worker"]
+
+
+def test_it_outlives_its_terminal(tmp_path):
+    screen, output = os.pipe()
+    with subprocess.Popen(
+        command("up", "--data", tmp_path / "d", "--listen", "127.0.0.1:0"),
+        cwd=ROOT,
+        stdout=output,
+        stderr=output,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    ) as process:
+        os.close(output)
+        shown = b""
+        while b"Ctrl-C stops it" not in shown:
+            shown += os.read(screen, 1000)
+        os.close(screen)
+        process.send_signal(signal.SIGHUP)
+        zerostor = psutil.Process(process.pid)
+        worker = next(child for child in zerostor.children() if "worker" in child.cmdline())
+        worker.kill()
+        end = time.monotonic() + PATIENCE
+        while not any(
+            child != worker and "worker" in child.cmdline() for child in zerostor.children()
+        ):
+            assert process.poll() is None, "it ended because it could not say that a worker did"
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
