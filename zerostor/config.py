@@ -190,7 +190,13 @@ def _plain_fields(settings: msgspec.Struct) -> Iterator[tuple[str, object]]:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        # It would have to be told in messages, in JSON and to Redis.
+        raise SetupError(f"{absolute!r} is not UTF-8: choose a folder with another name") from None
+    return Path(absolute)
 
 
 def _text(file: Path) -> str:

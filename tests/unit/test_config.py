@@ -250,3 +250,9 @@ def test_files_that_cannot_be_settings(tmp_path):
 def test_server_address():
     assert server_address({}) == "http://127.0.0.1:8080"
     assert server_address({"ZEROSTOR_SERVER": "https://z"}) == "https://z"
+
+
+def test_a_path_that_no_message_could_name_is_refused(tmp_path):
+    with pytest.raises(SetupError, match="not UTF-8") as caught:
+        load(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")), environ={})
+    assert str(caught.value).isascii()
