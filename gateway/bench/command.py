@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +62,13 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
 
     listen, plain = free_address(), free_address()
     sink = [sys.executable, "-m", "gateway.bench.floors", str(plain.port)]
-    with (running(up_command(place / "data", listen), f"http://{listen}/readyz") as up,
-          running(sink, f"http://{plain}/source/1") as sink_pid):
-        bench = Bench(listen, plain, up, sink_pid, place / "data")
+    with contextlib.ExitStack() as stack:
+        began = time.perf_counter()
+        up = stack.enter_context(
+            running(up_command(place / "data", listen), f"http://{listen}/readyz"))
+        ready = time.perf_counter() - began
+        sink_pid = stack.enter_context(running(sink, f"http://{plain}/source/1"))
+        bench = Bench(listen, plain, up, sink_pid, place / "data", ready)
 
         def unplug(count: int) -> None:
             for number in range(count):

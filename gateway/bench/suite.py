@@ -32,6 +32,7 @@ class Suite:
     async def rows(self) -> AsyncIterator[Row]:
         """Row by row, as they are measured."""
         steps: dict[str, Callable[[], Awaitable[list[Row]]]] = {
+            "idle": self.idle,
             "codec": self.codec,
             "large-upload": self.upload_stored,
             "large-accept": self.upload_accepted,
@@ -40,7 +41,6 @@ class Suite:
             "small-10kib": lambda: self.small(SMALL_10K, "10 KiB", 32, 6000, 0.1, 0.25),
             "clients": self.eight_clients,
             "bulk": self.stored_size,
-            "idle": self.idle,
             "degraded-download": self.degraded,
         }
         for name, step in steps.items():
@@ -59,13 +59,13 @@ class Suite:
         return await self.download("download 100 MB, 4 stores gone", 0.35)
 
     async def idle(self) -> list[Row]:
-        """What it costs to have it running."""
+        """What it costs to have it running, just started; later it keeps some buffers."""
         await asyncio.sleep(3)
         before = self._bench.server_usage()
         await asyncio.sleep(10)
         after = self._bench.server_usage()
         return [Row("idle, all processes", (after.cpu - before.cpu) * 10, "% of a core",
-                    notes={"rss_mb": after.rss / MB})]
+                    notes={"rss_mb": after.rss / MB, "ready_s": self._bench.ready_seconds})]
 
     async def upload_stored(self) -> list[Row]:
         """100 MB until the hash is back."""
@@ -144,15 +144,21 @@ class Suite:
                            "peak_rss_mb": peak / MB})]
 
     async def stored_size(self) -> list[Row]:
-        """Bytes on disk per byte stored, 10 KiB objects in bulk."""
-        stores = self._bench.folder / "stores"
-        metadata = self._bench.folder / "metadata"
-        before = disk_bytes(stores) + disk_bytes(metadata)
-        count = max(200, int(4000 * self._scale))
-        _, jobs, _ = await self._bench.upload(SMALL_10K, 32, count, "")
+        """Bytes on disk per byte stored."""
+        many = max(200, int(4000 * self._scale))
+        return [
+            await self._size_of("10 KiB objects in bulk", SMALL_10K, many),
+            await self._size_of("1 MiB objects", SMALL_1M, 100),
+            await self._size_of("100 MB objects", LARGE, 2),
+        ]
+
+    async def _size_of(self, name: str, size: int, count: int) -> Row:
+        folders = [self._bench.folder / part for part in ("stores", "metadata")]
+        before = sum(map(disk_bytes, folders))
+        _, jobs, _ = await self._bench.upload(size, min(32, count), count, "")
         await self._settled(jobs)
-        used = disk_bytes(stores) + disk_bytes(metadata) - before
-        return [Row("10 KiB objects in bulk, on disk", used / (count * SMALL_10K), "x")]
+        used = sum(map(disk_bytes, folders)) - before
+        return Row(f"{name}, on disk", used / (count * size), "x")
 
     async def _some_links(self) -> None:
         if not self._links:

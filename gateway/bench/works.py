@@ -42,13 +42,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """gateway, plain: where zerostor and the floor server listen; up, sink: their pids."""
+    """gateway, plain: where zerostor and the floor server listen; up, sink: their pids.
+
+    ready_seconds: from the start of zerostor until it took uploads.
+    """
 
     gateway: Address
     plain: Address
     up: int
     sink: int
     folder: Path
+    ready_seconds: float
 
     async def upload(self, size: int, clients: int, count: int,
                      query: str) -> tuple[Timing, list[str], float]:
