@@ -35,9 +35,20 @@ class Counter:
 @click.command("put", short_help="Store files; prints the permanent link of each.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True))
 @click.option("--ext", help="Extension of the link.  [default: the file's own]")
-@click.option("--wait", type=Seconds(), default=math.inf, help="Wait at most this long, as 5m.")
+@click.option(
+    "--wait",
+    type=Seconds(),
+    default=math.inf,
+    help="Wait at most this long, as 5m.  [default: until it is stored]",
+)
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted; prints the job.")
-@click.option("--parallel", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Files that are sent at a time.",
+)
 @json_option
 @server_option
 def command(
@@ -75,7 +86,9 @@ def command(
         for file, future in futures:
             try:
                 answer = future.result()
-            except (OSError, ZerostorError) as error:
+            except OSError as error:
+                answer = {"state": "ERROR", "detail": error.strerror or str(error)}
+            except ZerostorError as error:
                 answer = {"state": "ERROR", "detail": str(error)}
             answer = {"file": file, **answer}
             failed |= answer["state"] == "ERROR" or (answer["state"] != "DONE" and not no_wait)
