@@ -11,10 +11,10 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.http_errors import problems
+from gateway.http_errors import problem, problems
 from gateway.intake import Intake, too_large
 from gateway.services import Services, services_of
-from zerostor.core.errors import BadRequest, QueueUnavailable, ZerostorError
+from zerostor.core.errors import BadRequest, QueueUnavailable
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import JOB_ID_SIZE, KIB, PACK_OBJECT_MAX, STATUS_WAIT_MAX
 from zerostor.core.link import extension_of, parse_extension
@@ -181,7 +181,7 @@ class _Upload:
             answer = {"job": self._job, "status": f"/api/status/{self._job}"}
             return web.json_response(answer, status=202)
         if update.state is not JobState.DONE:
-            raise ZerostorError(f"job {self._job}: {update.detail}")
+            return problem(500, "job-failed", update.detail, job=self._job)
         link = update.detail
         return web.json_response({"hash": link[:56], "link": f"/{link}", "job": self._job})
 
