@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import os
-import secrets
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
+from gateway.commands.destination import Destination, destination, place_of
 from gateway.commands.links import read_link
 from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.progress import Bar, transfer_bars
@@ -31,7 +26,8 @@ from zerostor.core.units import size_text
 def command(link: str, output: str | None, as_json: bool, client: Client) -> None:
     """Fetch LINK (a HASH, a HASH.ext or a full address) and check every byte against its hash.
 
-    The file appears under its name only when it is whole and right.
+    The file appears under its name only when it is whole and right. Into a folder it goes by the
+    link's name.
 
     \b
     Examples:
@@ -40,13 +36,17 @@ def command(link: str, output: str | None, as_json: bool, client: Client) -> Non
       zerostor get 1f0c...00000007.tar -o - | tar x
     """
     client, parsed, name = read_link(link, client)
-    target = output or name
+    target = place_of(output, name)
     start = time.monotonic()
     quiet = as_json or target == "-"
-    with transfer_bars(quiet=quiet) as bars, client.open(f"/{name}") as response:
-        bar = bars.bar(name if output is None else Path(target).name, response.length)
-        with _destination(target) as file:
-            size = _receive(response, file, parsed, bar)
+    # The destination first: what cannot be written need not be fetched.
+    with (
+        transfer_bars(quiet=quiet) as bars,
+        destination(target) as file,
+        client.open(f"/{name}") as response,
+    ):
+        bar = bars.bar(Path(target).name, response.length)
+        size = _receive(response, file, parsed, bar)
     seconds = time.monotonic() - start
     if as_json and target != "-":
         print_json(
@@ -58,26 +58,9 @@ def command(link: str, output: str | None, as_json: bool, client: Client) -> Non
         click.echo(target)
 
 
-@contextlib.contextmanager
-def _destination(target: str) -> Iterator[BinaryIO]:
-    """Standard output, or a file beside the target that takes its name when the block ends well."""
-    if target == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(target)
-    aside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-    file = open(aside, "xb", buffering=0)  # noqa: SIM115
-    try:
-        with file:
-            yield file
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _receive(response: http.client.HTTPResponse, file: BinaryIO, parsed: Hash, bar: Bar) -> int:
+def _receive(
+    response: http.client.HTTPResponse, file: Destination, parsed: Hash, bar: Bar
+) -> int:
     """Copy the body; its size. Raises DataError unless all of it came and fits the hash."""
     from zerostor.core.checksum import ContentHasher
 
@@ -86,9 +69,7 @@ def _receive(response: http.client.HTTPResponse, file: BinaryIO, parsed: Hash, b
     expected, size = response.length, 0
     while count := response.readinto(block):
         hasher.update(block[:count])
-        written = 0
-        while written < count:
-            written += file.write(block[written:count])
+        file.write(block[:count])
         size += count
         bar.advance(count)
     if expected is not None and size < expected:

@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 import subprocess
 import sys
 
@@ -268,3 +269,61 @@ def test_the_client_hides_a_password_in_the_address():
     from gateway.http_client import Client
 
     assert Client("https://u:p@h:1/x/").url == "https://h:1/x"
+
+
+def stored(gateway, folder, body=b"hello"):
+    (folder / "a.txt").write_bytes(body)
+    return run("put", str(folder / "a.txt"), server=gateway).stdout.strip()
+
+
+def test_get_writes_into_what_is_no_file_and_never_replaces_it(gateway, tmp_path):
+    link, pipe = stored(gateway, tmp_path), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    run("get", link, "-o", str(pipe))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.read(reader, 100) == b"hello"
+    os.close(reader)
+
+
+def test_get_follows_a_symlink_and_keeps_the_mode(gateway, tmp_path):
+    link, real, name = stored(gateway, tmp_path), tmp_path / "real", tmp_path / "name"
+    real.write_bytes(b"before")
+    real.chmod(0o640)
+    name.symlink_to("real")
+    run("get", link, "-o", str(name))
+    assert name.is_symlink()
+    assert (real.read_bytes(), real.stat().st_mode & 0o777) == (b"hello", 0o640)
+
+
+def test_get_into_a_folder_is_by_the_name_of_the_link(gateway, tmp_path):
+    link = stored(gateway, tmp_path)
+    (tmp_path / "dir").mkdir()
+    for given in ("dir", "dir/"):
+        run("get", link, "-o", f"{tmp_path}/{given}")
+        kept = tmp_path / "dir" / link.rpartition("/")[2]
+        assert kept.read_bytes() == b"hello"
+        kept.unlink()
+
+
+@pytest.mark.parametrize("target", ["no/x", "no/", "a.txt/x", "self"])
+def test_get_where_nothing_can_be_written_is_told_before_anything_is_fetched(
+    gateway, tmp_path, target
+):
+    link = stored(gateway, tmp_path)
+    (tmp_path / "self").symlink_to("self")
+    asked = len(gateway.requests)
+    failed = run("get", link, "-o", f"{tmp_path}/{target}", code=1)
+    assert failed.stderr.startswith(f"zerostor: cannot write {tmp_path}/{target}: ")
+    assert failed.stderr.count("\n") == 1
+    assert len(gateway.requests) == asked
+
+
+def test_get_into_a_pipe_that_no_one_reads_any_more_ends_quietly(gateway, tmp_path):
+    link = stored(gateway, tmp_path, bytes(5_000_000))
+    get = [sys.executable, "-m", "gateway", "get", link, "-o", "-"]
+    with subprocess.Popen(get, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
