@@ -28,6 +28,9 @@ COMMANDS = {
     "completion": "gateway.commands.completion",
 }
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 
 class Failure(click.ClickException):
     """What went wrong, as one line on stderr; exit code 1."""
@@ -75,12 +78,15 @@ class Commands(click.Group):
         except ZerostorError as error:
             kind = Misuse if isinstance(error, RequestError) else Failure
             raise kind(str(error)) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 failed, 2 used wrongly. `zerostor COMMAND --help` has examples.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 used wrongly, 130 Ctrl-C."
+    " `zerostor COMMAND --help` has examples.",
 )
 @click.version_option(__version__, prog_name="zerostor", message="%(prog)s %(version)s")
 def cli() -> None:

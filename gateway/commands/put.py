@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
-from gateway.commands.progress import Bar, transfer_bars
-from gateway.commands.waiting import STEP, follow, link_of
+from gateway.commands.progress import Bar, Bars, transfer_bars
+from gateway.commands.waiting import FIRST_STEP, follow, link_of
 from gateway.http_client import Client
 from zerostor.core.errors import ZerostorError
 from zerostor.core.link import extension_of, parse_extension
@@ -72,52 +75,114 @@ def command(
       zerostor put film.mkv --no-wait     then: zerostor status JOB --wait 5m
     """
     extension = parse_extension(ext) if ext else None
+    uploads = [Upload(file, extension) for file in files]
     failed = False
-    with transfer_bars(quiet=as_json) as bars, ThreadPoolExecutor(parallel) as pool:
+    with transfer_bars(quiet=as_json) as bars:
 
-        def one(file: str) -> dict[str, Any]:
-            with click.open_file(file, "rb") as body:
-                size = None if file == "-" else Path(file).stat().st_size
-                bar = bars.bar(Path(file).name, size)
-                chosen = extension_of(file) if extension is None else extension
-                return _put(client, body, chosen, 0.0 if no_wait else wait, bar)
+        def one(upload: Upload) -> dict[str, Any]:
+            return _put(client, upload, 0.0 if no_wait else wait, bars)
 
-        futures = [(file, pool.submit(one, file)) for file in files]
-        for file, future in futures:
-            try:
-                answer = future.result()
-            except OSError as error:
-                answer = {"state": "ERROR", "detail": error.strerror or str(error)}
-            except ZerostorError as error:
-                answer = {"state": "ERROR", "detail": str(error)}
-            answer = {"file": file, **answer}
-            failed |= answer["state"] == "ERROR" or (answer["state"] != "DONE" and not no_wait)
+        def tell(upload: Upload) -> bool:
+            answer = _answer(upload)
             if as_json:
                 print_json(answer)
             else:
                 _report(answer, no_wait=no_wait)
+            return answer["state"] == "DONE" or (no_wait and answer["state"] != "ERROR")
+
+        _start(one, uploads, parallel)
+        untold = list(uploads)
+        try:
+            while untold:
+                untold[0].answer.exception()
+                failed |= not tell(untold.pop(0))
+        except KeyboardInterrupt:
+            for upload in untold:
+                if upload.answer.done():
+                    tell(upload)
+                elif upload.job:
+                    _leave(upload)
+            raise
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _put(client: Client, body: IO[bytes], ext: str, wait: float, bar: Bar) -> dict[str, Any]:
-    counter = Counter(bar)
+class Upload:
+    """One file on its way. job: known once the gateway has accepted it, else empty."""
+
+    def __init__(self, file: str, extension: str | None) -> None:
+        self.file = file
+        self.extension = extension_of(file) if extension is None else extension
+        self.job = ""
+        self.answer: Future[dict[str, Any]] = Future()
+
+
+def _start(
+    work: Callable[[Upload], dict[str, Any]], uploads: list[Upload], parallel: int
+) -> None:
+    """Begin `work` on all, `parallel` at a time.
+
+    Daemon threads, as those of a ThreadPoolExecutor would be waited for at exit: Ctrl-C would have
+    to wait for a read of the terminal, or for a job that takes days.
+    """
+    left: queue.SimpleQueue[Upload] = queue.SimpleQueue()
+    for upload in uploads:
+        left.put(upload)
+
+    def run() -> None:
+        while True:
+            try:
+                upload = left.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                upload.answer.set_result(work(upload))
+            except BaseException as error:  # noqa: BLE001
+                upload.answer.set_exception(error)
+
+    for _ in range(min(parallel, len(uploads))):
+        threading.Thread(target=run, daemon=True).start()
+
+
+def _answer(upload: Upload) -> dict[str, Any]:
+    try:
+        answer = upload.answer.result()
+    except OSError as error:
+        answer = {"state": "ERROR", "detail": error.strerror or str(error)}
+    except ZerostorError as error:
+        answer = {"state": "ERROR", "detail": str(error)}
+    return {"file": upload.file, **answer}
+
+
+def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, Any]:
     start = time.monotonic()
-    first = min(wait, STEP)
-    bar.stage("sending")
-    answer = client.upload(body, ext=ext, wait=first, advance=counter.advance)
+    with click.open_file(upload.file, "rb") as body:
+        size = None if upload.file == "-" else Path(upload.file).stat().st_size
+        bar = bars.bar(Path(upload.file).name, size)
+        counter = Counter(bar)
+        bar.stage("sending")
+        # A short wait: most are stored by then, and of the others we soon know the job.
+        answer = client.upload(
+            body, ext=upload.extension, wait=min(wait, FIRST_STEP), advance=counter.advance
+        )
     if "hash" in answer:
         answer |= {"state": "DONE"}
     elif wait <= 0:
         answer = {"job": answer.get("job"), "state": "ACTIVE"}
     else:
+        upload.job = str(answer.get("job"))
         bar.stage("storing")
         left = wait - (time.monotonic() - start)
-        answer = follow(client, str(answer.get("job")), max(0.0, left))
+        answer = follow(client, upload.job, max(0.0, left))
     bar.stage("stored" if answer.get("state") == "DONE" else str(answer.get("state", "")).lower())
     if answer.get("state") == "DONE":
         answer["url"] = link_of(client, answer)
     return {**answer, "size": counter.count, "seconds": round(time.monotonic() - start, 3)}
+
+
+def _leave(upload: Upload) -> None:
+    again = f"`zerostor status {upload.job} --wait 5m`"
+    click.echo(f"zerostor: {upload.file}: accepted, and it goes on: {again}", err=True)
 
 
 def _report(answer: dict[str, Any], *, no_wait: bool) -> None:

@@ -10,14 +10,16 @@ from gateway.http_client import Client
 from zerostor.core.limits import STATUS_WAIT_MAX
 
 STEP = min(30.0, STATUS_WAIT_MAX)
-"""Seconds of one long-poll."""
+"""Seconds of one long-poll at most; each is twice the one before."""
+FIRST_STEP = 1.0
 
 
 def follow(client: Client, job: str, wait: float) -> dict[str, Any]:
     """The status of `job` when it has ended, or after `wait` seconds; inf waits for good."""
-    end = time.monotonic() + wait
+    end, longest = time.monotonic() + wait, FIRST_STEP
     while True:
-        step = max(0.0, min(STEP, end - time.monotonic()))
+        step = max(0.0, min(longest, end - time.monotonic()))
+        longest = min(2 * longest, STEP)
         status = client.ask(f"/api/status/{quote(job, safe='')}?wait={step:.3f}", wait=step)
         if status.get("state") in ("DONE", "ERROR") or time.monotonic() >= end:
             return status
