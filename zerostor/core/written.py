@@ -105,6 +105,7 @@ def _plain(name: str) -> str:
 def _nearest(variable: str) -> str:
     known = [f"{name}_{key}" for name, kind in SECTIONS.items() for key in kind.__struct_fields__]
     known += [f"policy_default_{key}" for key in Policy.__struct_fields__]
+    known += NOT_SETTINGS
     hint = nearest(variable, [f"{PREFIX}{name.upper()}" for name in known])
     return hint.partition("; there is")[0]
 
