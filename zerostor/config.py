@@ -68,6 +68,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / ".lock"
 
     @property
+    def stores_marker(self) -> Path:
+        """There once the default stores were made; they are never made again by themselves."""
+        return self.stores / ".started"
+
+    @property
     def redis_socket(self) -> Path:
         """Where the embedded Redis listens."""
         return self.run / "redis.sock"

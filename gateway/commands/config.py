@@ -33,17 +33,22 @@ def command(no_probe: bool, as_json: bool, folder: Path | None, file: Path | Non
     config = read_settings(folder, file)
     settings = effective(config)
     problems = {} if no_probe else _problems(config)
+    unmade = _unmade(config) & problems.keys()
     if as_json:
-        tried = (
-            {} if no_probe else {"stores": {name: text or "ok" for name, text in problems.items()}}
-        )
-        print_json({"source": str(config.source or ""), **settings, **tried})
+        told = problems | dict.fromkeys(unmade, "not made yet")
+        tried = {name: text or "ok" for name, text in told.items()}
+        extra = {} if no_probe else {"stores": tried}
+        print_json({"source": str(config.source or ""), **settings, **extra})
     else:
         click.echo(f"# from {config.source or 'the defaults'}, and the environment")
         _print_settings(settings)
-        for name, text in problems.items():
-            click.echo(f"# store {name}: {text or 'ok'}")
-    if any(problems.values()):
+        for name in [name for name in problems if name not in unmade]:
+            named = f"store {name}"
+            text = problems[name] or "ok"
+            click.echo(f"# {text}" if text.startswith(named) else f"# {named}: {text}")
+        if unmade:
+            click.echo(f"# {len(unmade)} stores are not made yet; `zerostor up` makes them")
+    if any(text for name, text in problems.items() if name not in unmade):
         raise click.exceptions.Exit(1)
 
 
@@ -53,6 +58,13 @@ def _problems(config: Config) -> dict[str, str]:
     from zerostor.wiring import try_stores
 
     return asyncio.run(try_stores(config))
+
+
+def _unmade(config: Config) -> set[str]:
+    """Default stores that the first `zerostor up` has yet to make."""
+    if not config.own_stores or config.paths.stores_marker.exists():
+        return set()
+    return {store.name for store in config.store if not Path(store.folder).exists()}
 
 
 def _print_settings(settings: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gateway.http_client import Client
-from zerostor.core.errors import SetupError
-from zerostor.core.units import parse_seconds
+from zerostor.core.errors import BadRequest, SetupError
+from zerostor.core.units import parse_address, parse_seconds
 
 if TYPE_CHECKING:
     from zerostor.config import Config
@@ -69,8 +70,23 @@ def settings_options(function: _F) -> _F:
     return folder(file(function))
 
 
+
+def _check_address(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> str | None:
+    try:
+        if value is not None:
+            parse_address(value)
+    except SetupError as error:
+        raise BadRequest(str(error)) from error
+    return value
+
+
 listen_option = click.option(
-    "--listen", metavar="HOST:PORT", help="Where the gateway listens.  [default: 127.0.0.1:8080]"
+    "--listen",
+    metavar="HOST:PORT",
+    callback=_check_address,
+    help="Where the gateway listens.  [default: 127.0.0.1:8080]",
 )
 
 
@@ -79,6 +95,17 @@ def read_settings(folder: Path | None, file: Path | None, listen: str | None = N
     from zerostor.config import load
 
     return load(folder, file, listen=listen)
+
+
+def given(config: Config) -> str:
+    """The options that lead a command pasted into this folder's shell to the same settings."""
+    from zerostor.config import FILE_NAME
+
+    root, source = config.paths.root, config.source
+    told = "" if root == Path.cwd() / "data" else f" --data {shlex.quote(str(root))}"
+    if source not in (None, root / FILE_NAME):
+        told += f" --config {shlex.quote(str(source))}"
+    return told
 
 
 def print_json(value: object) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.options import listen_option, read_settings, settings_options
+from gateway.commands.options import given, listen_option, read_settings, settings_options
 from gateway.http_client import Client
 from zerostor.core.errors import ZerostorError
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from gateway.supervisor import Child
     from zerostor.config import Config
 
-STORES_MARKER = ".started"
-"""In DATA/stores once the default stores were made; they are never made again by themselves."""
 IMPATIENT = 10.0
 """Seconds between saying what still keeps us from being ready."""
 
@@ -66,7 +64,7 @@ def start_stores(config: Config) -> None:
     """Make the default stores on the first start; later only warn about those that are gone."""
     from zerostor.stores.folder_marker import MARKER, initialise
 
-    marker = config.paths.stores / STORES_MARKER
+    marker = config.paths.stores_marker
     if config.own_stores and not marker.exists():
         for store in config.store:
             initialise(store.folder, store.name)
@@ -75,7 +73,7 @@ def start_stores(config: Config) -> None:
         if store.folder and not (Path(store.folder) / MARKER).exists():
             click.echo(
                 f"warning: store {store.name} is not at {store.folder}: mount its disk, or start it"
-                f" empty with `zerostor stores init {store.name}`"
+                f" empty with `zerostor stores init {store.name}{given(config)}`"
             )
 
 
