@@ -11,8 +11,8 @@ def read_link(text: str, client: Client) -> tuple[Client, Hash, str]:
 
     Raises BadLink, BadExtension.
     """
-    if "://" in text:
-        place, _, text = text.partition("?")[0].partition("#")[0].rpartition("/")
+    place, _, name = text.partition("?")[0].partition("#")[0].rpartition("/")
+    parsed, extension = parse_link(name)
+    if place:
         client = Client(place)
-    parsed, extension = parse_link(text.lstrip("/"))
     return client, parsed, format_link(parsed, extension)

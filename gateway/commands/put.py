@@ -74,9 +74,10 @@ def command(
       tar c docs | zerostor put - --ext tar
       zerostor put film.mkv --no-wait     then: zerostor status JOB --wait 5m
     """
-    extension = parse_extension(ext) if ext else None
+    if no_wait and wait != math.inf:
+        raise click.UsageError("--wait and --no-wait exclude each other")
+    extension = parse_extension(ext.removeprefix(".")) if ext else None
     uploads = [Upload(file, extension) for file in files]
-    failed = False
     with transfer_bars(quiet=as_json) as bars:
 
         def one(upload: Upload) -> dict[str, Any]:
@@ -91,19 +92,8 @@ def command(
             return answer["state"] == "DONE" or (no_wait and answer["state"] != "ERROR")
 
         _start(one, uploads, parallel)
-        untold = list(uploads)
-        try:
-            while untold:
-                untold[0].answer.exception()
-                failed |= not tell(untold.pop(0))
-        except KeyboardInterrupt:
-            for upload in untold:
-                if upload.answer.done():
-                    tell(upload)
-                elif upload.job:
-                    _leave(upload)
-            raise
-    if failed:
+        good = _tell_all(uploads, tell)
+    if not good:
         raise click.exceptions.Exit(1)
 
 
@@ -142,6 +132,23 @@ def _start(
 
     for _ in range(min(parallel, len(uploads))):
         threading.Thread(target=run, daemon=True).start()
+
+
+def _tell_all(uploads: list[Upload], tell: Callable[[Upload], bool]) -> bool:
+    """`tell` of each in turn, once it has ended; on Ctrl-C of what is known. True if all did."""
+    untold, good = list(uploads), True
+    try:
+        while untold:
+            untold[0].answer.exception()
+            good &= tell(untold.pop(0))
+    except KeyboardInterrupt:
+        for upload in untold:
+            if upload.answer.done():
+                tell(upload)
+            elif upload.job:
+                _leave(upload)
+        raise
+    return good
 
 
 def _answer(upload: Upload) -> dict[str, Any]:

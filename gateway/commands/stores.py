@@ -16,7 +16,7 @@ from gateway.commands.options import (
 )
 from gateway.commands.tables import print_table
 from gateway.http_client import Client
-from zerostor.core.errors import SetupError
+from zerostor.core.errors import BadRequest
 from zerostor.core.units import size_text
 
 
@@ -76,8 +76,9 @@ def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | 
     if bool(names) == every:
         raise click.UsageError("name the stores, or give --all")
     folders = {store.name: store.folder for store in config.store if store.folder}
-    for name in folders if every else names:
+    for name in names:
         if name not in folders:
-            raise SetupError(f"the settings have no folder store named {name!r}")
+            raise BadRequest(f"the settings have no folder store named {name!r}")
+    for name in folders if every else names:
         initialise(folders[name], name)
         click.echo(f"{name}: {folders[name]} is ready")

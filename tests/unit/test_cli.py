@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -246,7 +247,7 @@ def test_what_config_prints_can_be_its_settings(tmp_path):
 def test_stores_init_knows_its_stores(tmp_path):
     run("stores", "init", "03", "--data", str(tmp_path))
     assert (tmp_path / "stores" / "03" / ".zerostor-store").exists()
-    failed = run("stores", "init", "nas", "--data", str(tmp_path), code=1)
+    failed = run("stores", "init", "nas", "--data", str(tmp_path), code=2)
     assert "no folder store named 'nas'" in failed.stderr
 
 
@@ -327,3 +328,53 @@ def test_get_into_a_pipe_that_no_one_reads_any_more_ends_quietly(gateway, tmp_pa
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_wrong_settings_on_the_command_line_are_exit_code_2(gateway, tmp_path):
+    data = ("--data", str(tmp_path / "data"))
+    for address in ("abc", "1.2.3.4:99999"):
+        assert "write HOST:PORT" in run("up", "--listen", address, *data, code=2).stderr
+    assert "'99'" in run("stores", "init", "00", "99", *data, code=2).stderr
+    assert not (tmp_path / "data").exists(), "nothing is done by halves"
+    run("put", __file__, "--no-wait", "--wait", "3s", server=gateway, code=2)
+    assert not gateway.requests
+
+
+def test_near_misses_are_understood_or_told(gateway, tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    link = run("put", str(tmp_path / "a"), "--ext", ".txt", server=gateway).stdout.strip()
+    assert link.endswith(".txt")
+    assert run("exists", link.removeprefix("http://")).stdout == "stored\n"
+    assert "Did you mean put?" in run("putt", code=2).stderr
+
+
+def test_a_misspelt_variable_is_told_the_nearest(monkeypatch):
+    monkeypatch.setenv("ZEROSTOR_SERVR", "x")
+    assert "did you mean ZEROSTOR_SERVER?" in run("config", code=1).stderr
+
+
+def test_config_before_the_first_start(tmp_path):
+    data = ("--data", str(tmp_path / "data"))
+    shown = run("config", *data).stdout
+    assert shown.endswith("# 20 stores are not made yet; `zerostor up` makes them\n")
+    assert set(json.loads(run("config", "--json", *data).stdout)["stores"].values()) == {
+        "not made yet"
+    }
+    (tmp_path / "data" / "stores").mkdir(parents=True)
+    (tmp_path / "data" / "stores" / ".started").touch()
+    shown = run("config", *data, code=1).stdout
+    assert "# store 07 (" in shown
+    assert "store 07: store 07" not in shown
+
+
+def test_the_way_to_start_a_lost_store_can_be_pasted(tmp_path, capsys):
+    from gateway.commands.up import start_stores
+    from zerostor.config import load
+
+    root, file = tmp_path / "my data", tmp_path / "own.toml"
+    file.write_text("".join(
+        f'[[store]]\nname = "s{n}"\nurl = "dir://{tmp_path}/{n}"\n' for n in range(20)))
+    start_stores(load(root, file, environ={}))
+    hint = capsys.readouterr().out.splitlines()[3].split("`")[1]
+    run(*shlex.split(hint)[1:])
+    assert (tmp_path / "3" / ".zerostor-store").exists()
