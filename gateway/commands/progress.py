@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
+import click
+
 
 class Bar(Protocol):
     """Progress of one transfer."""
@@ -17,6 +19,9 @@ class Bar(Protocol):
     def stage(self, text: str) -> None:
         """What happens now, a word or two."""
 
+    def waits(self, reason: str) -> None:
+        """Why nothing happens now; told once."""
+
 
 class Bars(Protocol):
     """Makes a Bar for each transfer."""
@@ -24,19 +29,40 @@ class Bars(Protocol):
     def bar(self, name: str, size: int | None) -> Bar:
         """A new bar; size: bytes, None if unknown."""
 
+    def say(self, line: str, *, err: bool) -> None:
+        """Print a line, on stdout or stderr."""
+
 
 class Silence:
-    """Bars, and each Bar, for when no one watches."""
+    """Bars for when no one watches."""
 
     def bar(self, name: str, size: int | None) -> Bar:  # noqa: ARG002
-        """Itself."""
-        return self
+        """One that only tells why it waits."""
+        return SilentBar(name)
+
+    def say(self, line: str, *, err: bool) -> None:
+        """Print it."""
+        click.echo(line, err=err)
+
+
+class SilentBar:
+    """Nothing but why a transfer waits."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told = False
 
     def advance(self, count: int) -> None:
         """Nothing."""
 
     def stage(self, text: str) -> None:
         """Nothing."""
+
+    def waits(self, reason: str) -> None:
+        """On stderr, the first time."""
+        if not self._told:
+            self._told = True
+            click.echo(f"{self._name}: waits: {reason}", err=True)
 
 
 @contextlib.contextmanager

@@ -88,11 +88,11 @@ def command(
             if as_json:
                 print_json(answer)
             else:
-                _report(answer, no_wait=no_wait)
+                _report(answer, bars, no_wait=no_wait)
             return answer["state"] == "DONE" or (no_wait and answer["state"] != "ERROR")
 
         _start(one, uploads, parallel)
-        good = _tell_all(uploads, tell)
+        good = _tell_all(uploads, tell, lambda upload: _leave(upload, bars))
     if not good:
         raise click.exceptions.Exit(1)
 
@@ -134,8 +134,13 @@ def _start(
         threading.Thread(target=run, daemon=True).start()
 
 
-def _tell_all(uploads: list[Upload], tell: Callable[[Upload], bool]) -> bool:
-    """`tell` of each in turn, once it has ended; on Ctrl-C of what is known. True if all did."""
+def _tell_all(
+    uploads: list[Upload], tell: Callable[[Upload], bool], leave: Callable[[Upload], None]
+) -> bool:
+    """`tell` of each in turn, once it has ended; on Ctrl-C of what is known.
+
+    leave: told of what is accepted and goes on. True if all were told to be good.
+    """
     untold, good = list(uploads), True
     try:
         while untold:
@@ -146,7 +151,7 @@ def _tell_all(uploads: list[Upload], tell: Callable[[Upload], bool]) -> bool:
             if upload.answer.done():
                 tell(upload)
             elif upload.job:
-                _leave(upload)
+                leave(upload)
         raise
     return good
 
@@ -178,34 +183,41 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
         answer = {"job": answer.get("job"), "state": "ACTIVE"}
     else:
         upload.job = str(answer.get("job"))
-        bar.stage("storing")
+        _show(bar, answer)
         left = wait - (time.monotonic() - start)
-        answer = follow(client, upload.job, max(0.0, left))
+        answer = follow(client, upload.job, max(0.0, left), lambda status: _show(bar, status))
     bar.stage("stored" if answer.get("state") == "DONE" else str(answer.get("state", "")).lower())
     if answer.get("state") == "DONE":
         answer["url"] = link_of(client, answer)
     return {**answer, "size": counter.count, "seconds": round(time.monotonic() - start, 3)}
 
 
-def _leave(upload: Upload) -> None:
+def _show(bar: Bar, status: dict[str, Any]) -> None:
+    if status.get("state") == "WAITING":
+        bar.waits(str(status.get("detail")))
+    else:
+        bar.stage("storing")
+
+
+def _leave(upload: Upload, bars: Bars) -> None:
     again = f"`zerostor status {upload.job} --wait 5m`"
-    click.echo(f"zerostor: {upload.file}: accepted, and it goes on: {again}", err=True)
+    bars.say(f"zerostor: {upload.file}: accepted, and it goes on: {again}", err=True)
 
 
-def _report(answer: dict[str, Any], *, no_wait: bool) -> None:
+def _report(answer: dict[str, Any], bars: Bars, *, no_wait: bool) -> None:
     state, name = answer["state"], answer["file"]
     if state == "ERROR":
-        click.echo(f"zerostor: {name}: {answer.get('detail')}", err=True)
+        bars.say(f"zerostor: {name}: {answer.get('detail')}", err=True)
     elif state == "DONE":
         speed = size_text(answer["size"] / max(answer["seconds"], 0.001))
         told = f"{size_text(answer['size'])} in {answer['seconds']:.2f} s, {speed}/s"
-        click.echo(f"{name}: {told}", err=True)
-        click.echo(answer["url"])
+        bars.say(f"{name}: {told}", err=True)
+        bars.say(answer["url"], err=False)
     elif no_wait:
-        click.echo(answer["job"])
+        bars.say(answer["job"], err=False)
     else:
         reason = answer.get("detail") or "it goes on"
-        click.echo(
+        bars.say(
             f"zerostor: {name}: not stored yet: {reason}; ask again with"
             f" `zerostor status {answer.get('job')} --wait 5m`",
             err=True,

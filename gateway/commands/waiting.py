@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +15,16 @@ STEP = min(30.0, STATUS_WAIT_MAX)
 FIRST_STEP = 1.0
 
 
-def follow(client: Client, job: str, wait: float) -> dict[str, Any]:
-    """The status of `job` when it has ended, or after `wait` seconds; inf waits for good."""
+def follow(
+    client: Client,
+    job: str,
+    wait: float,
+    told: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """The status of `job` when it has ended, or after `wait` seconds; inf waits for good.
+
+    told: gets each status on the way.
+    """
     end, longest = time.monotonic() + wait, FIRST_STEP
     while True:
         step = max(0.0, min(longest, end - time.monotonic()))
@@ -23,6 +32,8 @@ def follow(client: Client, job: str, wait: float) -> dict[str, Any]:
         status = client.ask(f"/api/status/{quote(job, safe='')}?wait={step:.3f}", wait=step)
         if status.get("state") in ("DONE", "ERROR") or time.monotonic() >= end:
             return status
+        if told is not None:
+            told(status)
 
 
 def link_of(client: Client, answer: dict[str, Any]) -> str:

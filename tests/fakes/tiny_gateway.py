@@ -25,6 +25,7 @@ class TinyGateway(ThreadingHTTPServer):
         self.asked: dict[str, int] = {}
         self.limit = 10**9
         self.fail = ""
+        self.waits = ""
         self.damage = ""
         self.requests: list[str] = []
 
@@ -106,7 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"job": job, "state": "ERROR", "detail": self.server.fail})
         self.server.asked[job] = self.server.asked.get(job, 0) + 1
         if self.server.asked[job] < self.server.polls:
-            return self.answer(200, {"job": job, "state": "ACTIVE", "detail": "", "progress": 0.5})
+            state = "WAITING" if self.server.waits else "ACTIVE"
+            told = {"job": job, "state": state, "detail": self.server.waits, "progress": 0.5}
+            return self.answer(200, told)
         link = self.server.names[job]
         return self.answer(200, {"job": job, "state": "DONE", "link": link, "progress": 1.0})
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -71,3 +73,73 @@ def threads_of(process):
         time.sleep(1)
         return 2
     return len(os.listdir(f"/proc/{process.pid}/task"))
+
+
+def on_a_terminal(gateway, columns, *arguments, until=b"", **keywords):
+    """All that a command writes to a terminal, until `until` or its end."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    whole = [sys.executable, "-m", "gateway", *arguments]
+    environment = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
+    environment |= {"ZEROSTOR_SERVER": gateway.url, "TERM": "xterm"}
+    streams = {"stdout": theirs, "stderr": theirs} | keywords
+    process = subprocess.Popen(whole, env=environment, stdin=theirs, **streams)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: no one has the terminal open any more
+        while (not until or until not in shown) and (block := os.read(ours, 65536)):
+            shown += block
+    process.kill()
+    process.wait()
+    os.close(ours)
+    return shown.decode()
+
+
+def lines_of(shown):
+    """What was on a line of the terminal at some time; 'erase' and 'up' begin new ones."""
+    lines = re.split(r"[\r\n]|\x1b\[2K|\x1b\[1A", shown)
+    return [re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", line).rstrip() for line in lines]
+
+
+def test_results_are_printed_above_the_bars(gateway, tmp_path):
+    names = [f"{number}.txt" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_bytes(os.urandom(100_000))
+    lines = lines_of(on_a_terminal(
+        gateway, 120, "put", "--parallel", "1", *(str(tmp_path / name) for name in names)))
+    links = [line for line in lines if "http://" in line]
+    assert len(links) == 3
+    assert all(line.startswith("http://") and line.endswith(".txt") for line in links)
+    told = [line for line in lines if "B/s" in line and " in " in line]
+    assert len(told) == 3
+    assert all(line.startswith(f"{tmp_path}/") for line in told)
+
+
+def test_a_link_for_a_pipe_does_not_go_to_the_terminal(gateway, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    with open(tmp_path / "out", "wb") as out:
+        shown = on_a_terminal(gateway, 80, "put", str(tmp_path / "a.txt"), stdout=out)
+    assert "http://" not in shown
+    assert (tmp_path / "out").read_text().startswith("http://")
+
+
+def test_bars_do_not_wrap_on_a_narrow_terminal(gateway, tmp_path):
+    file = tmp_path / "a-name-that-is-longer-than-what-there-is-room-for.txt"
+    file.write_bytes(bytes(10_000_000))
+    gateway.polls, gateway.waits = 10**9, "16 of 20 stores are up and 18 shards must be durable"
+    shown = on_a_terminal(gateway, 40, "put", str(file), "--wait", "2s", until=b"zerostor: ")
+    shown = shown.partition("zerostor: ")[0]
+    assert "waits: 16 of" in shown
+    frames = lines_of(shown)
+    assert all(len(line) <= 40 for line in frames)
+    assert "\n" not in shown.strip(), "each frame is one line"
+
+
+def test_put_says_once_why_it_waits(gateway, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"hello")
+    gateway.polls, gateway.waits = 5, "16 of 20 stores are up"
+    with started(gateway, "put", str(tmp_path / "a.txt"), stdout=subprocess.PIPE) as process:
+        out, told = process.communicate(timeout=PATIENCE)
+    assert out.startswith(b"http://")
+    assert told.startswith(b"a.txt: waits: 16 of 20 stores are up\n")
+    assert told.count(b"waits") == 1
