@@ -51,6 +51,8 @@ def place_of(output: str | None, name: str) -> str:
     """The path to write: `output`, or `name` in it if that is a folder, or `name`."""
     if not output:
         return name
+    if output == "/dev/stdout":
+        return "-"  # it may be a file, and then must not be replaced under who redirected to it
     return os.path.join(output, name) if os.path.isdir(output) else output
 
 
