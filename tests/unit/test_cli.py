@@ -289,10 +289,8 @@ def test_get_writes_into_what_is_no_file_and_never_replaces_it(gateway, tmp_path
 
 def test_get_to_dev_stdout_prints_nothing_else_there(gateway, tmp_path):
     link = stored(gateway, tmp_path)
-    with open(tmp_path / "out", "wb") as out:
-        get = [sys.executable, "-m", "gateway", "get", link, "-o", "/dev/stdout"]
-        subprocess.run(get, stdout=out, check=True)
-    assert (tmp_path / "out").read_bytes() == b"hello"
+    get = [sys.executable, "-m", "gateway", "get", link, "-o", "/dev/stdout"]
+    assert subprocess.run(get, stdout=subprocess.PIPE, check=True).stdout == b"hello"
 
 
 def test_get_follows_a_symlink_and_keeps_the_mode(gateway, tmp_path):
