@@ -77,7 +77,7 @@ def test_every_size_comes_back_whole_and_under_its_hash(up):
         assert link[1:49] == hash_of(body), f"{len(body)} bytes"
         assert digest(answer.body) == digest(body)
         assert int(answer.headers["Content-Length"]) == len(body)
-    assert up.spool_left() == []
+    up.until(lambda: up.spool_left() == [], "the spool is empty")
 
 
 def test_the_same_bytes_twice_are_two_objects_of_one_hash(up):
@@ -146,7 +146,7 @@ def test_extension_of_the_link(up, query, ext):
 def test_a_bad_extension_is_refused_and_leaves_nothing(up, ext):
     before = len(up.records())
     assert "extension" in problem(up.upload(b"x", ext=ext), 400, "bad-extension")
-    assert up.spool_left() == []
+    up.until(lambda: up.spool_left() == [], "the spool is empty")
     assert len(up.records()) == before
 
 
@@ -166,7 +166,7 @@ def test_too_large_by_its_announcement(up):
         head = b"POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
         raw.sendall(head % (MAX + 1))
         assert_told(raw, 413, "too-large")
-    assert up.spool_left() == []
+    up.until(lambda: up.spool_left() == [], "the spool is empty")
     assert up.upload(bytes(MAX), wait=60).status == 200, "the limit itself is fine"
 
 
@@ -323,7 +323,7 @@ def test_file_names_of_a_form_are_only_looked_at_for_their_extension(up, name, e
 def test_a_form_that_makes_no_sense_is_refused_and_leaves_nothing(up, headers, body):
     before = len(up.records())
     problem(up.upload(body, headers, wait=10), 400, "bad-request")
-    assert up.spool_left() == []
+    up.until(lambda: up.spool_left() == [], "the spool is empty")
     assert len(up.records()) == before
 
 
@@ -499,7 +499,7 @@ def test_unknown_hashes_and_jobs(up, stored):
 def test_a_wait_that_is_none(up, wait):
     problem(up.get(f"/api/status/{'0' * 32}?wait={wait}"), 400, "bad-request")
     problem(up.upload(b"x", wait=wait), 400, "bad-request")
-    assert up.spool_left() == []
+    up.until(lambda: up.spool_left() == [], "the spool is empty")
 
 
 def test_paths_that_are_not_there(up):
