@@ -118,15 +118,19 @@ class Runner:
             self._start(self._settle(claim, entry, Busy("it is stored once it is complete")))
 
     async def _store_in_turn(self, claim: Claim, entry: SpoolEntry) -> None:
-        async with self._large:
-            await self._store_large(claim, entry)
-        self._large_held -= 1
+        try:
+            async with self._large:
+                await self._store_large(claim, entry)
+        finally:
+            self._large_held -= 1
 
     async def _follow(self, claim: Claim, entry: SpoolEntry) -> None:
         """Store an upload while it arrives: however slow it is, it keeps no complete one waiting.
         """
-        await self._store_large(claim, entry)
-        self._followed -= 1
+        try:
+            await self._store_large(claim, entry)
+        finally:
+            self._followed -= 1
 
     async def _store_large(self, claim: Claim, entry: SpoolEntry) -> None:
         def progress(done: int) -> None:
