@@ -55,6 +55,15 @@ def reserve(fd: int, length: int) -> bool:
     raise OSError(code, os.strerror(code))
 
 
+def flush_folder(path: str | os.PathLike[str]) -> None:
+    """Return when the names in the folder survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def flush(fd: int) -> None:
     """Return when the bytes of the file, and what is needed to find them, survive a power cut."""
     if _F_FULLFSYNC is not None:  # macOS: its fsync stops at the cache of the drive

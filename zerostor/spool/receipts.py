@@ -16,7 +16,7 @@ from pathlib import Path
 from zerostor.core.errors import RequestError
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.link import parse_link
-from zerostor.kernel_calls import flush, reserve
+from zerostor.kernel_calls import flush, flush_folder, reserve
 
 GENERATION_BYTES = 16 * MIB
 """About 160,000 receipts; two generations are kept."""
@@ -57,11 +57,7 @@ class Receipts:
         after their receipts."""
         with contextlib.suppress(OSError):
             reserve(descriptor, GENERATION_BYTES)
-        folder = os.open(self._current.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(self._current.parent)
 
     def find(self, job: str) -> str | None:
         """The link of a finished job, None if it is not known (any more)."""

@@ -74,8 +74,9 @@ class Recycled:
     def _keep(self, path: str, size: int) -> bool:
         if self._room <= 0 or self._room_bytes < size:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            self._room = KEPT_MAX - len(os.listdir(self._folder))
-            self._room_bytes = KEPT_BYTES - sum(size for size, _ in self._listed())
+            kept = self._listed()
+            self._room = KEPT_MAX - len(kept)
+            self._room_bytes = KEPT_BYTES - sum(bytes_kept for bytes_kept, _ in kept)
         if self._room <= 0:
             return False
         if size > self._room_bytes:

@@ -17,7 +17,7 @@ from zerostor.core.checksum import ContentHasher
 from zerostor.core.errors import BackendError, SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
-from zerostor.kernel_calls import flush, start_writeback
+from zerostor.kernel_calls import flush, flush_folder, start_writeback
 from zerostor.ports import Buffer
 from zerostor.spool.attributes import set_arriving
 from zerostor.spool.lane import Lane
@@ -152,21 +152,14 @@ class DirectorySpoolWriter:
         # It is still ours to drop: no worker has it before it is unlocked.
         self._part = self._path
         if self._durable:
-            self._sync_folder()
+            flush_folder(self._folder)
         self._sealed = True
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return described
 
     def _sync(self) -> None:
         flush(self._descriptor)
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(self._folder)
 
     def _close(self) -> None:
         if self._descriptor < 0:

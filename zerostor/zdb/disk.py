@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zerostor import kernel_calls
 from zerostor.core.errors import SetupError
-from zerostor.kernel_calls import flush
 
 
 class SyncFailed(Exception):
@@ -35,20 +35,17 @@ def write_all(descriptor: int, content: bytes | bytearray, offset: int) -> None:
 def flush_file(descriptor: int) -> None:
     """Return when the bytes survive a power cut. Raises SyncFailed."""
     try:
-        flush(descriptor)
+        kernel_calls.flush(descriptor)
     except OSError as failure:
         raise SyncFailed(f"sync failed: {failure.strerror}") from failure
 
 
 def flush_folder(folder: Path) -> None:
     """Return when new names in `folder` survive a power cut. Raises SyncFailed."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        kernel_calls.flush_folder(folder)
     except OSError as failure:
         raise SyncFailed(f"sync of the folder failed: {failure.strerror}") from failure
-    finally:
-        os.close(descriptor)
 
 
 def take_back(descriptor: int, path: Path, size: int, fresh: Sequence[Path]) -> int:
