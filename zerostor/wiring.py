@@ -28,10 +28,10 @@ from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
-from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 from zerostor.queue.redis_streams import RedisJobQueue
+from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore

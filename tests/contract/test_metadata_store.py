@@ -10,9 +10,9 @@ import pytest
 
 from zerostor.core.errors import LogCorrupt, SetupError
 from zerostor.metadata.memory import MemoryMetadata
-from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import MetadataStore
+from zerostor.resp_client import Address
 from zerostor.zdb.server import ServerSettings, ZdbServer
 
 KINDS = ["memory", "unix", "tcp", "unix 4-byte ids", "tcp one in flight", "tiny log files"]

@@ -17,10 +17,10 @@ from tests.fakes.grid import Grid
 from workers.runner import Runner
 from zerostor.core.errors import QueueUnavailable
 from zerostor.core.limits import KIB
-from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import ShardStore
 from zerostor.queue.memory import MemoryJobQueue
+from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled

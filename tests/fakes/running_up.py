@@ -25,8 +25,8 @@ import psutil
 import redis
 
 from zerostor.core.record import ObjectRecord, PackRecord, StripeSet, decode_record
-from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0

@@ -21,8 +21,8 @@ import redis
 
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.resp import Reply, ReplyError, ReplyParser, bulk, request
-from zerostor.metadata.resp_client import Address
 from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
 from zerostor.zdb import segments
 from zerostor.zdb.server import HELD_MAX, ServerSettings, ZdbServer
 

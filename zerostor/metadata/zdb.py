@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.limits import METADATA_ID_MAX, MIB, RECORD_MAX
 from zerostor.core.resp import Reply, ReplyError
-from zerostor.metadata.resp_client import TIMEOUT, Address, Connection, RespClient
+from zerostor.resp_client import TIMEOUT, Address, Connection, RespClient
 
 log = logging.getLogger(__name__)
 
