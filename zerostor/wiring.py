@@ -86,7 +86,8 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
         yield Parts(stores, policies, metadata, queue, spool, Catalog(metadata), reader,
-                    Checker(stores, reader), Ingest(writer, metadata, spool, policies, clock),
+                    Checker(stores, reader),
+                    Ingest(writer, metadata, spool, policies, clock, random_bytes),
                     clock, random_bytes)
 
 

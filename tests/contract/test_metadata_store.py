@@ -111,6 +111,20 @@ async def test_scan_in_order_from_anywhere(store: MetadataStore) -> None:
     assert await everything(store, 2**31) == []
 
 
+async def test_deleted_records_are_gone_and_their_ids_are_not_given_again(
+    store: MetadataStore
+) -> None:
+    ids = await store.reserve([b"%d" % number for number in range(5)])
+    await store.delete([])
+    await store.delete([ids[1], ids[3], 77_777])
+    await store.delete([ids[3]])
+    assert [await store.get(key) for key in ids] == [b"0", None, b"2", None, b"4"]
+    assert [key for key, _ in await everything(store)] == [ids[0], ids[2], ids[4]]
+    with pytest.raises(LogCorrupt, match=str(ids[1])):
+        await store.commit([(ids[1], b"record")])
+    assert min(await store.reserve([b"next"])) > ids[4]
+
+
 async def test_large_records(store: MetadataStore) -> None:
     ids = await store.reserve([b"x" * 2**20] * 3 + [b"z" * 2**23])
     await store.commit([(key, b"y" * (2**20 + key)) for key in ids[:3]])

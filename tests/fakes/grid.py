@@ -58,7 +58,7 @@ class Grid:
         """Go on with another metadata store."""
         self.metadata = metadata
         self.ingest = Ingest(self.writer, metadata, self.spool, {DEFAULT_POLICY: self.policy},
-                             SystemClock())
+                             SystemClock(), os.urandom)
         self.catalog = Catalog(metadata)
 
     async def records(self, job: str = "") -> list[ObjectRecord]:

@@ -60,6 +60,31 @@ async def test_five_stores_gone_is_said_and_not_served(tmp_path: Path) -> None:
         await grid.read(link)
 
 
+@pytest.mark.parametrize("size", [100, 100_000, CELL * 16 * 3 + 1])
+async def test_stores_that_are_down_are_asked_before_a_read_fails(
+    tmp_path: Path, size: int
+) -> None:
+    """They came back a moment ago, and the periodic look at them is yet to come."""
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    body = body_of(size)
+    link = await grid.store(body)
+    stores = [grid.wrapped[name] for name in sorted(grid.wrapped)[:12]]
+    for store in stores:
+        store.faults.error = 1.0  # type: ignore[attr-defined]
+        assert await grid.guarded[store.name].check() is StoreState.DOWN
+    with pytest.raises(ObjectUnreadable, match="8 good cells where 16 are needed"):
+        await grid.read(link)
+    for store in stores[2:]:
+        store.faults.error = 0.0  # type: ignore[attr-defined]
+    assert await grid.read(link) == body
+    grid.memory["19"].shards.clear()
+    stores[0].faults.hang = 1.0  # type: ignore[attr-defined]
+    for name in sorted(grid.wrapped)[1:12]:
+        grid.guarded[name]._reads.down("three bad spots")
+    stores[1].faults.error = 0.0  # type: ignore[attr-defined]
+    assert await grid.read(link) == body, "18 can be had; one hangs, one is wiped"
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "swap", "empty"])
 async def test_damaged_shards_are_never_served(tmp_path: Path, damage: str) -> None:
     grid = Grid(tmp_path)

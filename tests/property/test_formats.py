@@ -86,7 +86,7 @@ def trailers(draw: st.DrawFn) -> tuple[Trailer, int]:
                    stripes.cell_size, stripes.shard_checksums(index), member, pack, members), index
 
 
-RECORDS = st.builds(NoteRecord, JOBS) | objects() | packs()
+RECORDS = st.builds(NoteRecord, JOBS, st.just("") | JOBS) | objects() | packs()
 UPLOADS = st.builds(Upload, JOBS, EXTENSIONS, NAMES, MILLISECONDS, st.integers(0, 2**45), CONTENT)
 
 

@@ -53,6 +53,7 @@ PACK = PackRecord(stripe_set(20_000, base=8192), 3, 19_900, 1_700_000_000_456)
 CASES: dict[str, Record] = {
     "note": NoteRecord(JOB),
     "note of a pack": NoteRecord(""),
+    "note with a nonce": NoteRecord(JOB, "0123456789abcdef"),
     "object": OBJECT,
     "object of two stripes": msgspec.structs.replace(
         OBJECT, size=1200, stripes=stripe_set(1200, 3, 2, 256)),
@@ -63,11 +64,16 @@ CASES: dict[str, Record] = {
     "pack": PACK,
 }
 
+EARLIER = {"note", "note of a pack"}
+"""Written before a field was appended: still read, and now written with its default."""
+
 
 def freeze() -> None:
-    """Write the vectors anew."""
+    """Write the vectors anew, but for those of earlier fields."""
     cases = {name: {"fields": msgspec.to_builtins(record), "bytes": encode_record(record).hex()}
              for name, record in CASES.items()}
+    kept = json.loads(VECTORS.read_text())
+    cases.update({name: kept[name] for name in EARLIER})
     lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases.items()]
     VECTORS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -81,7 +87,7 @@ def sealed(body: bytes) -> bytes:
 def test_vectors(name: str) -> None:
     case = json.loads(VECTORS.read_text())[name]
     assert msgspec.convert(case["fields"], Record) == CASES[name]
-    assert encode_record(CASES[name]).hex() == case["bytes"]
+    assert (encode_record(CASES[name]).hex() == case["bytes"]) is (name not in EARLIER)
     assert decode_record(bytes.fromhex(case["bytes"])) == CASES[name]
 
 

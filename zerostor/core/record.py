@@ -65,9 +65,14 @@ class StripeSet(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="note"):
-    """An id reserved by job `job` (32 hex digits; "" for a pack); no object yet."""
+    """An id reserved by job `job` (32 hex digits; "" for a pack); no object yet.
+
+    nonce: random hex digits. They make each note the only one of its kind, so that whoever lost the
+    answer to a reservation can tell its own note from all others.
+    """
 
     job: str
+    nonce: str = ""
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="object"):

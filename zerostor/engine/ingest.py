@@ -24,9 +24,10 @@ from zerostor.core.record import (
 from zerostor.core.shard import Member
 from zerostor.engine.pool import Policy
 from zerostor.engine.write import Progress, Writer
-from zerostor.ports import Clock, MetadataStore, Spool, SpoolEntry
+from zerostor.ports import Clock, MetadataStore, RandomBytes, Spool, SpoolEntry
 
 DEFAULT_POLICY = "default"
+_NONCE_SIZE = 8
 _MEMBER_ROOM = KIB
 """Bytes reserved per object for its row in the member table."""
 
@@ -35,12 +36,13 @@ class Ingest:
     """Stores spool entries. policies: by name; the default one must be there."""
 
     def __init__(self, writer: Writer, metadata: MetadataStore, spool: Spool,
-                 policies: Mapping[str, Policy], clock: Clock) -> None:
+                 policies: Mapping[str, Policy], clock: Clock, random_bytes: RandomBytes) -> None:
         self._writer = writer
         self._metadata = metadata
         self._spool = spool
         self._policies = policies
         self._clock = clock
+        self._random_bytes = random_bytes
 
     def policy_of(self, entry: SpoolEntry) -> Policy:
         """The policy an entry is stored under; one still arriving is stored under the default.
@@ -134,9 +136,9 @@ class Ingest:
         end.
         """
         new = [entry for entry in entries if entry.note.metadata_id is None]
-        notes = [encode_record(NoteRecord(entry.job)) for entry in new]
+        notes = [self._note(entry.job) for entry in new]
         if pack:
-            notes.append(encode_record(NoteRecord("")))
+            notes.append(self._note(""))
         ids = await self._metadata.reserve(notes) if notes else []
         for entry, metadata_id in zip(new, ids, strict=not pack):
             entry.note.metadata_id = metadata_id
@@ -144,6 +146,9 @@ class Ingest:
             await self._spool.write_notes(new)
         kept = [_noted(entry) for entry in entries]
         return [*kept, ids[-1]] if pack else kept
+
+    def _note(self, job: str) -> bytes:
+        return encode_record(NoteRecord(job, self._random_bytes(_NONCE_SIZE).hex()))
 
     async def _committed(self, entry: SpoolEntry) -> str | None:
         """The link, if an earlier attempt got as far as the record."""

@@ -22,6 +22,10 @@ from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.pool import StorePool
 
+LAST_RESORT = 1.0
+"""Seconds for stores that are down to answer a probe, before a read fails for want of cells. What
+came back a moment ago, or failed thrice on one bad spot, may have all that is missing."""
+
 
 class _Read(NamedTuple):
     """A cell being fetched; past `hedge_at` (loop time) another shard is asked as well."""
@@ -104,8 +108,10 @@ class RebuiltStripe:
 
     async def _load(self) -> dict[int, memoryview]:
         good: dict[int, memoryview] = {}
-        candidates = self._candidates()
+        candidates, revived = self._candidates(), False
         while len(good) < self._codec.data:
+            if not candidates and not revived and self._short_of_cells(len(good)):
+                candidates, revived = await self._revive(), True
             self._start(candidates, self._codec.data - len(good))
             if not self._pending:
                 raise ObjectUnreadable(self._too_few(len(good)))
@@ -124,6 +130,15 @@ class RebuiltStripe:
 
     def _candidates(self) -> list[int]:
         """Shards by promise: those not known as bad, on healthy stores, wanted, data."""
+        usable = []
+        for shard, name in enumerate(self._stripes.stores):
+            if self._stores.readable(name) is not None:
+                usable.append(shard)
+            else:
+                self.failures[shard] = f"store {name} is down" if name else "never written"
+        return self._by_promise(usable)
+
+    def _by_promise(self, shards: Sequence[int]) -> list[int]:
         wanted = {part.shard for part in self._wanted}
 
         def rank(shard: int) -> tuple[bool, bool, bool, int]:
@@ -131,13 +146,26 @@ class RebuiltStripe:
             return (shard in self._bad, store.read_state is not StoreState.UP, shard not in wanted,
                     shard)
 
-        usable = []
-        for shard, name in enumerate(self._stripes.stores):
-            if self._stores.readable(name) is not None:
-                usable.append(shard)
-            else:
-                self.failures[shard] = f"store {name} is down" if name else "never written"
-        return sorted(usable, key=rank)
+        return sorted(shards, key=rank)
+
+    def _short_of_cells(self, good: int) -> bool:
+        """Whether what is still on its way cannot be enough."""
+        return good + len(self._pending) < self._codec.data
+
+    async def _revive(self) -> list[int]:
+        """Probe the stores that are down, all at once; the shards of those that answered."""
+        lost = {shard: self._stores.stores[name]
+                for shard, name in enumerate(self._stripes.stores)
+                if shard in self.failures and shard not in self._stuck
+                and name in self._stores.stores and self._stores.readable(name) is None}
+        if lost:
+            probes = [asyncio.ensure_future(store.probe()) for store in set(lost.values())]
+            await asyncio.wait(probes, timeout=LAST_RESORT)
+            for probe in probes:
+                probe.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
+        return self._by_promise([shard for shard, store in lost.items()
+                                 if store.read_state is not StoreState.DOWN])
 
     def _start(self, candidates: list[int], needed: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -145,7 +173,9 @@ class RebuiltStripe:
         while candidates and promising < needed:
             shard = candidates.pop(0)
             store = self._stores.stores[self._stripes.stores[shard]]
-            buffer = self._buffers[shard] = self._workshop.cell(self._stripe.cell)
+            # A shard whose store came back has its buffer already.
+            buffer = self._buffers.get(shard) or self._workshop.cell(self._stripe.cell)
+            self._buffers[shard] = buffer
             task = asyncio.ensure_future(self._fetch(shard, buffer[: self._stripe.cell]))
             self._pending.append(_Read(task, shard, now + store.hedge_after(self._stripe.cell)))
             promising += 1
@@ -164,6 +194,7 @@ class RebuiltStripe:
             error = read.task.exception()
             if error is None:
                 good[read.shard] = self._buffers[read.shard][: self._stripe.cell]
+                self.failures.pop(read.shard, None)
             elif isinstance(error, BackendError | CellCorrupt | ShardCorrupt):
                 self.failures[read.shard] = str(error)
                 if isinstance(error, StoreTimeout):

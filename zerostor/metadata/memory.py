@@ -35,6 +35,11 @@ class MemoryMetadata:
         """As the port says."""
         return self._values.get(metadata_id)
 
+    async def delete(self, ids: Sequence[int]) -> None:
+        """As the port says."""
+        for metadata_id in ids:
+            self._values.pop(metadata_id, None)
+
     async def scan(self, start: int = 0) -> AsyncIterator[tuple[int, bytes]]:
         """As the port says."""
         for metadata_id in sorted(self._values):

@@ -81,7 +81,7 @@ class ZdbMetadata:
         requests = [(b"SET", self._raw(key), record) for key, record in records]
         replies = await self._client.call(requests, retry=True)
         for (metadata_id, _), reply in zip(records, replies, strict=True):
-            if isinstance(reply, ReplyError) and str(reply).startswith("Invalid key"):
+            if _says(reply, "Invalid key"):
                 raise LogCorrupt(f"the metadata store does not know id {metadata_id}")
             # nil: the record is there already.
             if isinstance(reply, ReplyError) or not (reply is None or isinstance(reply, bytes)):
@@ -92,6 +92,14 @@ class ZdbMetadata:
         await self._ready()
         (reply,) = await self._client.call([(b"GET", self._raw(metadata_id))], retry=True)
         return _value(metadata_id, reply)
+
+    async def delete(self, ids: Sequence[int]) -> None:
+        """As the port says; 0-db never gives an id again."""
+        await self._ready()
+        replies = await self._client.call([(b"DEL", self._raw(key)) for key in ids], retry=True)
+        for reply in replies:
+            if reply != "OK" and not _says(reply, "Key not found"):
+                raise _unexpected(reply)
 
     async def _ready(self) -> None:
         """Know the id width, which the first greeting tells."""
@@ -133,7 +141,7 @@ class ZdbMetadata:
         """The next cursor, and (id, length) in id order; None at the end."""
         arguments = [b"SCANX"] if cursor is None else [b"SCANX", cursor]
         (reply,) = await self._client.call([arguments], retry=True)
-        if isinstance(reply, ReplyError) and str(reply) == "No more data":
+        if _says(reply, "No more data"):
             return None
         match reply:
             case [bytes() as following, list() as rows]:
@@ -169,9 +177,13 @@ def _checked(metadata_id: int) -> int:
 def _value(metadata_id: int, reply: Reply) -> bytes | None:
     if reply is None or isinstance(reply, bytes):
         return reply
-    if isinstance(reply, ReplyError) and str(reply) == "Internal Error":
+    if _says(reply, "Internal Error"):
         raise LogCorrupt(f"metadata id {metadata_id} is damaged in the log of the server")
     raise _unexpected(reply)
+
+
+def _says(reply: Reply, text: str) -> bool:
+    return isinstance(reply, ReplyError) and str(reply).startswith(text)
 
 
 def _unexpected(reply: Reply) -> MetadataUnavailable:
