@@ -44,4 +44,4 @@ async def reconcile_once(queue: JobQueue, spool: Spool, *, everything: bool) -> 
     held = depth.waiting + depth.running + depth.delayed
     # With fewer in the queue than in the spool some were lost, but not which: a duplicate is
     # harmless, since workers lock the spool entry.
-    await queue.add(jobs, force=held < len(jobs))
+    await queue.add(jobs, spool=spool.id, force=held < len(jobs))

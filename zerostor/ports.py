@@ -199,6 +199,10 @@ class SpoolEntry(Protocol):
 class Spool(Protocol):
     """Where accepted uploads wait. It is the truth; the queue is only its index."""
 
+    @property
+    def id(self) -> str:
+        """32 hex digits that no other spool has; jobs in the queue name their spool by it."""
+
     async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
         """Begin an upload, of `expected` bytes if known. Raises SpoolFull."""
 
@@ -250,8 +254,10 @@ class JobQueue(Protocol):
     `note` and `watch`, and works again by itself. One suite: tests/contract/test_job_queue.py.
     """
 
-    async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
-        """Queue jobs; without force, one queued, delayed, running or final is left alone."""
+    async def add(self, jobs: Sequence[str], *, spool: str = "", force: bool = False) -> None:
+        """Queue jobs that are in `spool`; without force, one queued, delayed, running or final is
+        left alone.
+        """
 
     async def claim(self, limit: int, wait: float) -> list[Claim]:
         """Up to `limit` jobs, waiting up to `wait` seconds for the first; leases are kept alive.
@@ -286,6 +292,12 @@ class JobQueue(Protocol):
 
     async def heartbeat(self, worker: str, seconds: float) -> None:
         """Say that `worker` is alive for the next `seconds`."""
+
+    async def announce(self, spool: str, url: str) -> None:
+        """Say that the gateway with `spool` answers at `url`; known for a day."""
+
+    async def spools(self) -> dict[str, str]:
+        """Spools that were announced, with the latest address of each."""
 
     async def workers(self) -> list[str]:
         """Workers alive now."""

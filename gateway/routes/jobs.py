@@ -43,7 +43,7 @@ async def requeue(request: web.Request) -> web.Response:
     services, job = services_of(request), _job_of(request)
     await services.spool.requeue(job)
     await services.queue.forget([job])
-    await services.queue.add([job], force=True)
+    await services.queue.add([job], spool=services.spool.id, force=True)
     return web.json_response({"job": job, "status": f"/api/status/{job}"}, status=202)
 
 

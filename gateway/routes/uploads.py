@@ -165,7 +165,7 @@ class _Upload:
             return
         self._queued = True
         try:
-            await self._services.queue.add([self._job])
+            await self._services.queue.add([self._job], spool=self._services.spool.id)
         except QueueUnavailable as error:
             # The spool is the truth: the reconciler queues it when Redis is back.
             _log.warning("job %s of %d bytes is not queued yet: %s", self._job, size, error)

@@ -146,6 +146,33 @@ async def test_life_of_a_job(bench: Bench) -> None:
     assert await gateway.depth() == QueueDepth(0, 0, 0, 0.0)
 
 
+async def test_a_job_keeps_its_spool_wherever_it_goes(bench: Bench) -> None:
+    gateway, worker = bench.peer(), bench.peer()
+    await gateway.add(["a"], spool="s1")
+    await gateway.add(["b"])
+    first, second = await worker.claim(5, SOON)
+    assert (first.spool, second.spool) == ("s1", "")
+    await worker.note(JobUpdate("a", JobState.ACTIVE, "", 0.5))
+    for _ in range(2):
+        await worker.retry(first, 0, waits("a"))
+        assert await gateway.status("a") == waits("a")
+        (first,) = await worker.claim(5, SOON)
+        assert (first.job, first.spool) == ("a", "s1")
+    await worker.finish([(first, done("a")), (second, done("b"))])
+    assert await gateway.status("a") == done("a")
+
+
+async def test_announced_spools_are_known_by_their_latest_address(bench: Bench) -> None:
+    gateway, other, worker = bench.peer(), bench.peer(), bench.peer()
+    assert await worker.spools() == {}
+    await gateway.announce("s1", "http://10.0.0.1:8080")
+    await other.announce("s2", "http://10.0.0.2:8080")
+    await asyncio.sleep(0.01)
+    await gateway.announce("s1", "http://10.0.0.1:8081")
+    expected = {"s1": "http://10.0.0.1:8081", "s2": "http://10.0.0.2:8080"}
+    assert await worker.spools() == expected
+
+
 async def test_claims_come_in_order_and_within_the_limit(bench: Bench) -> None:
     queue = bench.peer()
     await queue.add(["a", "b", "c", "d", "e"])

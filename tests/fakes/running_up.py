@@ -270,7 +270,7 @@ class Up:
 
     def spool_left(self) -> list[str]:
         """Uploads in the spool: arriving, waiting, or anything that should not be there."""
-        kept = {"failed", "recycled", "receipts", "receipts.1"}
+        kept = {"failed", "recycled", "receipts", "receipts.1", "id"}
         return sorted(set(os.listdir(self.spool)) - kept)
 
     def failed(self) -> list[dict[str, Any]]:

@@ -40,11 +40,15 @@ GAP = JobUpdate(job="", state=JobState.ACTIVE)
 
 
 class Claim(NamedTuple):
-    """A job this worker holds. token: the queue's own name for the delivery; deliveries: from 1."""
+    """A job this worker holds. token: the queue's own name for the delivery; deliveries: from 1.
+
+    spool: id of the spool that has the entry; empty where nobody said, which means this host's.
+    """
 
     job: str
     token: str
     deliveries: int
+    spool: str = ""
 
 
 class SpoolNote(msgspec.Struct):

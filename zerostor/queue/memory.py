@@ -30,6 +30,7 @@ class _Entry:
     job: str
     queued: float
     deliveries: int = 0
+    spool: str = ""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class _Known:
     deliveries: int
     update: JobUpdate
     expires: float
+    spool: str
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +81,7 @@ class _State:
         self.known: dict[str, _Known] = {}
         self.results: deque[str] = deque()
         self.alive: dict[str, float] = {}
+        self.spools: dict[str, str] = {}
 
     def now(self) -> float:
         return self.clock.monotonic()
@@ -100,19 +103,19 @@ class _State:
         known = self.known.get(job)
         return known if known is not None and known.expires > self.now() else None
 
-    def remember(self, where: str, deliveries: int, update: JobUpdate) -> None:
+    def remember(self, where: str, deliveries: int, update: JobUpdate, spool: str) -> None:
         # The order of insertion is the order of expiry, so old ones are at the front.
         self.known.pop(update.job, None)
-        self.known[update.job] = _Known(where, deliveries, update, self.now() + self.keep)
+        self.known[update.job] = _Known(where, deliveries, update, self.now() + self.keep, spool)
         while self.known[oldest := next(iter(self.known))].expires <= self.now():
             del self.known[oldest]
 
-    def enqueue(self, update: JobUpdate, deliveries: int) -> None:
+    def enqueue(self, update: JobUpdate, deliveries: int, spool: str) -> None:
         self.serial += 1
         token = str(self.serial)
-        self.entries[token] = _Entry(update.job, self.now(), deliveries)
+        self.entries[token] = _Entry(update.job, self.now(), deliveries, spool)
         self.waiting.append(token)
-        self.remember(token, deliveries, update)
+        self.remember(token, deliveries, update, spool)
 
     def postpone(self, job: str, delay: float) -> None:
         self.delayed[job] = self.now() + max(0.0, delay)
@@ -125,7 +128,7 @@ class _State:
                 del self.delayed[job]
                 known = self.look_up(job)
                 if known is not None and known.where == DELAYED:
-                    self.enqueue(known.update, known.deliveries)
+                    self.enqueue(known.update, known.deliveries, known.spool)
 
     def take(self, limit: int) -> list[Claim]:
         """Claims whose lease ended first, then new ones."""
@@ -140,7 +143,7 @@ class _State:
             entry = self.entries.get(token)
             if entry is not None:
                 entry.deliveries += 1
-                claims.append(Claim(entry.job, token, entry.deliveries))
+                claims.append(Claim(entry.job, token, entry.deliveries, entry.spool))
         return claims
 
     def next_time(self) -> float:
@@ -195,7 +198,7 @@ class MemoryJobQueue:
         self._state.clear()
         self._state.publish(GAP)
 
-    async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
+    async def add(self, jobs: Sequence[str], *, spool: str = "", force: bool = False) -> None:
         """As in ports.JobQueue."""
         state = self._serving()
         for job in jobs:
@@ -205,7 +208,7 @@ class MemoryJobQueue:
             )
             if force or not live:
                 state.delayed.pop(job, None)
-                state.enqueue(JobUpdate(job, JobState.ACTIVE), 0)
+                state.enqueue(JobUpdate(job, JobState.ACTIVE), 0, spool)
         state.wake()
 
     async def claim(self, limit: int, wait: float) -> list[Claim]:
@@ -227,7 +230,7 @@ class MemoryJobQueue:
         for claim, update in results:
             state.entries.pop(claim.token, None)
             state.delayed.pop(claim.job, None)
-            state.remember(DONE, claim.deliveries, update)
+            state.remember(DONE, claim.deliveries, update, claim.spool)
             state.results.append(update.job)
             state.publish(update)
         state.trim_results()
@@ -239,7 +242,7 @@ class MemoryJobQueue:
         known = state.look_up(claim.job)
         if known is None or known.where != DONE:
             state.postpone(claim.job, delay)
-            state.remember(DELAYED, claim.deliveries, update)
+            state.remember(DELAYED, claim.deliveries, update, claim.spool)
             state.publish(update)
             state.wake()
 
@@ -248,8 +251,9 @@ class MemoryJobQueue:
         state = self._state
         known = state.look_up(update.job)
         if not state.outage and (known is None or known.where != DONE):
-            where, deliveries = (known.where, known.deliveries) if known else (LOST, 0)
-            state.remember(where, deliveries, update)
+            where, deliveries, spool = (
+                (known.where, known.deliveries, known.spool) if known else (LOST, 0, ""))
+            state.remember(where, deliveries, update, spool)
             state.publish(update)
 
     async def forget(self, jobs: Sequence[str]) -> None:
@@ -299,6 +303,14 @@ class MemoryJobQueue:
         """As in ports.JobQueue."""
         state = self._serving()
         return [name for name, end in state.alive.items() if end > state.now()]
+
+    async def announce(self, spool: str, url: str) -> None:
+        """As in ports.JobQueue."""
+        self._serving().spools[spool] = url
+
+    async def spools(self) -> dict[str, str]:
+        """As in ports.JobQueue."""
+        return dict(self._serving().spools)
 
     async def ping(self) -> None:
         """As in ports.JobQueue."""

@@ -3,13 +3,16 @@
 PREFIX = {zerostor}   the braces are a Cluster hash tag: all keys live on one shard, so that
                       one script may touch several of them
 PREFIX:jobs           stream of queued and claimed jobs; an entry is deleted when finished.
-                      Fields: j = job, n = deliveries before this entry (absent: 0)
+                      Fields: j = job, n = deliveries before this entry (absent: 0),
+                      s = spool that has the upload (absent: not said)
 PREFIX:delayed        sorted set job -> due time, server epoch milliseconds
 PREFIX:events         capped stream of updates; field u = JobUpdate as JSON
-PREFIX:job:JOB        string "WHERE DELIVERIES JSON", expires. WHERE: the id of the job's entry
-                      in the stream, "delayed", "done", or "lost" when only a note is known
+PREFIX:job:JOB        string "WHERE DELIVERIES SPOOL JSON", expires. WHERE: the id of the job's
+                      entry in the stream, "delayed", "done", or "lost" when only a note is known;
+                      SPOOL may be empty, and written before there were several its space lacks
 PREFIX:results        list of jobs in the order they ended, so that the oldest can be dropped
 PREFIX:alive          sorted set worker -> end of its heartbeat, server epoch milliseconds
+PREFIX:spools         sorted set "SPOOL URL" -> when it was last announced, epoch milliseconds
 PREFIX:ping           written by `ping`
 """
 
@@ -20,6 +23,10 @@ EVENTS_MAX = 20_000
 """Updates kept for watchers that were away; about 3 MB."""
 RESULTS_MAX = 100_000
 """Results kept at most, about 30 MB; older ones are still in the spool's receipts."""
+
+SPOOLS_KEEP = 24 * 3600
+"""Seconds for which a gateway that is gone is known by its address."""
+SPOOLS_MAX = 1024
 
 
 class QueueKeys:
@@ -32,6 +39,7 @@ class QueueKeys:
         self.events = f"{root}:events"
         self.results = f"{root}:results"
         self.alive = f"{root}:alive"
+        self.spools = f"{root}:spools"
         self.ping = f"{root}:ping"
         self.job_prefix = f"{root}:job:"
 

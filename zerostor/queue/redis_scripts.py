@@ -25,7 +25,7 @@ _NOW = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function known(key)
-  return string.match(redis.call('GET', key) or '', '^(%S+) (%d+) (.*)$')
+  return string.match(redis.call('GET', key) or '', '^(%S+) (%d+) ([^{ ]*) ?({.*)$')
 end
 """
 
@@ -33,10 +33,13 @@ APPLY = _script(
     _NOW
     + """
 local jobs, delayed, events, results, alive = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local spools = KEYS[6]
 local group, keep, events_max, results_max = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local spools_keep, spools_max = tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local function remember(key, where, deliveries, update)
-  redis.call('SET', key, where .. ' ' .. deliveries .. ' ' .. update, 'PX', keep)
+local function remember(key, where, deliveries, spool, update)
+  local value = where .. ' ' .. deliveries .. ' ' .. (spool or '') .. ' ' .. update
+  redis.call('SET', key, value, 'PX', keep)
 end
 local function publish(update)
   redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'u', update)
@@ -55,30 +58,30 @@ local function live(where, job)
 end
 
 local change = {}
-function change.add(key, job, force, _, _, update)
+function change.add(key, job, force, _, _, update, spool)
   local where = known(key)
   if force == '0' and live(where, job) then return end
   if where == 'delayed' then redis.call('ZREM', delayed, job) end
-  remember(key, redis.call('XADD', jobs, '*', 'j', job), 0, update)
+  remember(key, redis.call('XADD', jobs, '*', 'j', job, 's', spool), 0, spool, update)
 end
 function change.note(key, _, _, _, _, update)
-  local where, deliveries = known(key)
+  local where, deliveries, spool = known(key)
   if where == 'done' then return end
-  remember(key, where or 'lost', deliveries or 0, update)
+  remember(key, where or 'lost', deliveries or 0, spool, update)
   publish(update)
 end
-function change.finish(key, job, entry, deliveries, _, update)
+function change.finish(key, job, entry, deliveries, _, update, spool)
   drop(entry)
   if known(key) == 'delayed' then redis.call('ZREM', delayed, job) end
-  remember(key, 'done', deliveries, update)
+  remember(key, 'done', deliveries, spool, update)
   publish(update)
   redis.call('RPUSH', results, job)
 end
-function change.retry(key, job, entry, deliveries, delay, update)
+function change.retry(key, job, entry, deliveries, delay, update, spool)
   drop(entry)
   if known(key) == 'done' then return end
   redis.call('ZADD', delayed, now + delay, job)
-  remember(key, 'delayed', deliveries, update)
+  remember(key, 'delayed', deliveries, spool, update)
   publish(update)
 end
 function change.forget(key, job)
@@ -91,10 +94,16 @@ function change.heartbeat(_, worker, _, _, lifetime)
   redis.call('ZADD', alive, now + lifetime, worker)
   redis.call('ZREMRANGEBYSCORE', alive, '-inf', now)
 end
+function change.announce(_, spool_and_url)
+  redis.call('ZADD', spools, now, spool_and_url)
+  redis.call('ZREMRANGEBYSCORE', spools, '-inf', now - spools_keep)
+  redis.call('ZREMRANGEBYRANK', spools, 0, -spools_max - 1)
+end
 
-for i = 6, #KEYS do
-  local a = 6 + (i - 6) * 6
-  change[ARGV[a]](KEYS[i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
+for i = 7, #KEYS do
+  local a = 8 + (i - 7) * 7
+  change[ARGV[a]](KEYS[i], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5],
+                  ARGV[a + 6])
 end
 local surplus = redis.call('LLEN', results) - results_max
 if surplus > 0 then
@@ -105,9 +114,9 @@ if surplus > 0 then
 end
 """
 )
-"""Changes in order. KEYS: jobs delayed events results alive, then one per change. ARGV: group
-keep-ms events-max results-max job-prefix, then per change: name job token deliveries delay-ms
-update (for an add, "1" as token means force)."""
+"""Changes in order. KEYS: jobs delayed events results alive spools, then one per change. ARGV:
+group keep-ms events-max results-max job-prefix spools-keep-ms spools-max, then per change: name job
+token deliveries delay-ms update spool (for an add, "1" as token means force)."""
 
 TEND = _script(
     _NOW
@@ -119,10 +128,10 @@ local cursor, keep, prefix = ARGV[5], ARGV[6], ARGV[7]
 for _, job in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 256)) do
   redis.call('ZREM', delayed, job)
   local key = prefix .. job
-  local where, deliveries, update = known(key)
+  local where, deliveries, spool, update = known(key)
   if where == 'delayed' then
-    local entry = redis.call('XADD', jobs, '*', 'j', job, 'n', deliveries)
-    redis.call('SET', key, entry .. ' ' .. deliveries .. ' ' .. update, 'PX', keep)
+    local entry = redis.call('XADD', jobs, '*', 'j', job, 'n', deliveries, 's', spool)
+    redis.call('SET', key, entry .. ' ' .. deliveries .. ' ' .. spool .. ' ' .. update, 'PX', keep)
   end
 end
 local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')

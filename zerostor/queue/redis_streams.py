@@ -19,7 +19,14 @@ from zerostor.core.limits import RESULT_KEEP
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.queue.coalescer import Coalescer
 from zerostor.queue.redis_events import EventTail
-from zerostor.queue.redis_keys import EVENTS_MAX, GROUP, RESULTS_MAX, QueueKeys
+from zerostor.queue.redis_keys import (
+    EVENTS_MAX,
+    GROUP,
+    RESULTS_MAX,
+    SPOOLS_KEEP,
+    SPOOLS_MAX,
+    QueueKeys,
+)
 from zerostor.queue.redis_lane import Argument, Lane, connector, reason
 from zerostor.queue.redis_scripts import APPLY, JOIN, LEAVE, TEND
 
@@ -44,6 +51,7 @@ class Change(NamedTuple):
     deliveries: int = 0
     delay: int = 0
     update: bytes = b""
+    spool: str = ""
 
 
 class RedisJobQueue:
@@ -87,12 +95,12 @@ class RedisJobQueue:
 
     # What the gateway asks.
 
-    async def add(self, jobs: Sequence[str], *, force: bool = False) -> None:
+    async def add(self, jobs: Sequence[str], *, spool: str = "", force: bool = False) -> None:
         """As in ports.JobQueue. Costs a share of one script call for all who add at a time."""
         flag = "1" if force else "0"
         queued = [JobUpdate(job, JobState.ACTIVE) for job in jobs]
         await self._change(
-            [Change("add", update.job, flag, update=_encode(update)) for update in queued]
+            [Change("add", update.job, flag, 0, 0, _encode(update), spool) for update in queued]
         )
 
     async def forget(self, jobs: Sequence[str]) -> None:
@@ -136,7 +144,8 @@ class RedisJobQueue:
             self._notes.pop(update.job, None)
         await self._settle(
             [
-                Change("finish", claim.job, claim.token, claim.deliveries, 0, _encode(update))
+                Change("finish", claim.job, claim.token, claim.deliveries, 0, _encode(update),
+                       claim.spool)
                 for claim, update in results
             ]
         )
@@ -146,7 +155,8 @@ class RedisJobQueue:
         self._notes.pop(update.job, None)
         delay_ms = max(0, int(delay * 1000))
         await self._settle(
-            [Change("retry", claim.job, claim.token, claim.deliveries, delay_ms, _encode(update))]
+            [Change("retry", claim.job, claim.token, claim.deliveries, delay_ms, _encode(update),
+                    claim.spool)]
         )
         self._tend_at = min(self._tend_at, asyncio.get_running_loop().time() + delay)
 
@@ -159,6 +169,16 @@ class RedisJobQueue:
     async def heartbeat(self, worker: str, seconds: float) -> None:
         """As in ports.JobQueue."""
         await self._change([Change("heartbeat", worker, delay=int(seconds * 1000))])
+
+    async def announce(self, spool: str, url: str) -> None:
+        """As in ports.JobQueue."""
+        await self._change([Change("announce", f"{spool} {url}")])
+
+    async def spools(self) -> dict[str, str]:
+        """As in ports.JobQueue."""
+        (announced,) = await self._ask(("ZRANGE", self._keys.spools, 0, -1))
+        texts = [member.decode(errors="replace") for member in announced]
+        return {text.partition(" ")[0]: text.partition(" ")[2] for text in texts}
 
     # What an operator asks.
 
@@ -234,8 +254,9 @@ class RedisJobQueue:
 
     async def _apply(self, changes: Sequence[Change]) -> Sequence[None]:
         keys = self._keys
-        names = [keys.jobs, keys.delayed, keys.events, keys.results, keys.alive]
-        arguments: list[Argument] = [GROUP, self._keep_ms, EVENTS_MAX, RESULTS_MAX, keys.job_prefix]
+        names = [keys.jobs, keys.delayed, keys.events, keys.results, keys.alive, keys.spools]
+        arguments: list[Argument] = [GROUP, self._keep_ms, EVENTS_MAX, RESULTS_MAX,
+                                     keys.job_prefix, SPOOLS_KEEP * 1000, SPOOLS_MAX]
         for change in changes:
             names.append(keys.job_prefix + change.job)
             arguments.extend(change)
@@ -305,15 +326,16 @@ class RedisJobQueue:
             if token in self._held:  # ours all the time: this process was too slow to renew it
                 continue
             try:
-                job = fields[1].decode()
-                before = int(fields[3]) if len(fields) > 3 else 0
-            except (ValueError, TypeError, IndexError):  # not from us; it would come back for ever
+                told = dict(zip(fields[::2], fields[1::2], strict=True))
+                job, before = told[b"j"].decode(), int(told.get(b"n", 0))
+                spool = told.get(b"s", b"").decode()
+            except (ValueError, TypeError, KeyError):  # not from us; it would come back for ever
                 await self._ask(
                     ("XACK", self._keys.jobs, GROUP, token), ("XDEL", self._keys.jobs, token)
                 )
                 continue
             self._held.add(token)
-            claims.append(Claim(job, token, before + deliveries))
+            claims.append(Claim(job, token, before + deliveries, spool))
         return claims
 
     async def _renew(self) -> None:
@@ -336,7 +358,8 @@ def _raise_refusal(reply: Any) -> None:
 
 def _update(value: bytes | None) -> JobUpdate | None:
     """What a job's key tells; None for nothing, or something that is not ours."""
+    text = value or b""
     try:
-        return _decode((value or b"").split(b" ", 2)[2])
-    except (*UNDECODABLE, IndexError):
+        return _decode(text[text.find(b"{"):])
+    except UNDECODABLE:
         return None

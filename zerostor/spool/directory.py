@@ -6,6 +6,7 @@
     SPOOL/failed/JOB   the dead-letter list; the reason is in the entry's note
     SPOOL/receipts     jobs that are stored, with their links
     SPOOL/recycled/    files of finished uploads, to be overwritten
+    SPOOL/id           the name of this spool among those of other gateways
 
 The kernel drops locks with the process that held them, so nothing needs a timeout to be free again.
 """
@@ -35,6 +36,7 @@ from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import MIB
 from zerostor.ports import SpoolEntry, SpoolWriter
 from zerostor.spool.entry import NOTE, READ, DirectorySpoolEntry
+from zerostor.spool.identity import spool_id
 from zerostor.spool.lane import Lane
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
@@ -57,11 +59,18 @@ class DirectorySpool:
         self._executor = ThreadPoolExecutor(threads, "spool")
         self._lane: Lane[Upload] = Lane(self._executor)
         self._room, self._room_until = 0, 0.0
+        self._id = ""
         try:
             self._failed.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             reason = f"cannot create the spool folder {folder}: {error.strerror}"
             raise SetupError(reason) from error
+
+    @property
+    def id(self) -> str:
+        """As in ports.Spool; read once. Raises SetupError."""
+        self._id = self._id or spool_id(self._folder)
+        return self._id
 
     async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
         """Begin an upload. Raises SpoolFull."""
