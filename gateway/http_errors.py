@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 STATUS: dict[type[errors.ZerostorError], int] = {
     errors.NotFound: 404,
     errors.TooLarge: 413,
+    errors.NotAllowed: 403,
     errors.RequestError: 400,
     errors.SpoolFull: 507,
     errors.BackendError: 503,

@@ -2,8 +2,9 @@
 
 Large objects run on their own, a few at a time; small ones that wait are stored together in packs,
 and more gather while packs are being written, so batches grow with the load. A job that cannot go
-on for a reason outside it (stores, metadata, disk) is given back and says why; one that fails by
-itself is tried a bounded number of times and then kept in the dead-letter list.
+on for a reason outside it (stores, metadata, disk, a gateway) is given back and says why; one that
+fails by itself is tried a bounded number of times and then kept in the dead-letter list. One that
+was in the hands of workers that died is tried alone, so that it proves its guilt or its innocence.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from zerostor.core.errors import (
     Busy,
     QueueUnavailable,
     SetupError,
+    SpoolAway,
     UnknownJob,
     ZerostorError,
 )
 from zerostor.core.jobs import Claim, JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
-from zerostor.engine.ingest import Ingest
-from zerostor.ports import Clock, JobQueue, Spool, SpoolEntry
+from zerostor.engine.ingest import Ingest, by_spool
+from zerostor.ports import Clock, JobQueue, SpoolEntry, Spools
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,16 @@ PACKS_AT_ONCE = 1
 """One is encoded while the other waits for its fsync."""
 WAIT_DELAY = 2.0
 """Seconds after which a job that waits for stores or metadata is looked at again."""
+AWAY_DELAY = 10.0
+"""The same for one whose gateway cannot be reached; thousands may wait for the same one."""
+OPENINGS = 8
+"""Calls that open entries at a time."""
+OPENING_GRACE = 0.05
+"""Seconds that opening may keep us from claiming more; that of another host may be slow."""
+SUSPECT_AFTER = 3
+"""Deliveries from which a job is stored alone: two workers died with it."""
+DRAIN_PATIENCE = 5.0
+"""Seconds that a suspect waits for the rest to end; slow uploads may take long."""
 DELIVERIES_MAX = 20
 """Times that workers may die with a job before it is taken for the cause."""
 HEARTBEAT = 5.0
@@ -45,11 +57,11 @@ HEARTBEAT_AGAIN = 0.2
 class Runner:
     """One worker. name: unique among workers; concurrency: large objects at a time."""
 
-    def __init__(self, name: str, queue: JobQueue, spool: Spool, ingest: Ingest, clock: Clock,
+    def __init__(self, name: str, queue: JobQueue, spools: Spools, ingest: Ingest, clock: Clock,
                  concurrency: int) -> None:
         self._name = name
         self._queue = queue
-        self._spool = spool
+        self._spools = spools
         self._ingest = ingest
         self._clock = clock
         self._concurrency = concurrency
@@ -59,6 +71,8 @@ class Runner:
         self._small = 0
         self._large_held = 0
         self._followed = 0
+        self._openings = 0
+        self._suspect: Claim | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -72,7 +86,11 @@ class Runner:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _turn(self) -> None:
-        if self._small >= SMALL_MAX or self._large_held >= 2 * self._concurrency:
+        if self._suspect is not None:
+            await self._try_alone(self._suspect)
+            return
+        if (self._small >= SMALL_MAX or self._large_held >= 2 * self._concurrency
+                or self._openings >= OPENINGS):
             # Claiming more would only keep it from workers that are free.
             await self._clock.sleep(0.005)
             return
@@ -83,11 +101,54 @@ class Runner:
             await self._clock.sleep(1.0)
             return
         if claims:
-            await self._sort(claims)
+            await self._distribute(claims)
 
-    async def _sort(self, claims: list[Claim]) -> None:
-        """Open the entries: small ones gather for a pack, large ones start."""
-        entries = await self._spool.open([claim.job for claim in claims])
+    async def _distribute(self, claims: list[Claim]) -> None:
+        """Open the entries, spool by spool; suspects wait, or are given back."""
+        groups: dict[str, list[Claim]] = {}
+        for claim in claims:
+            if claim.deliveries < SUSPECT_AFTER:
+                groups.setdefault(claim.spool, []).append(claim)
+            elif self._suspect is None:
+                self._suspect = claim
+            else:
+                self._start(self._spare(claim))
+        opening = [self._start(self._sort(spool, group)) for spool, group in groups.items()]
+        if opening:
+            await asyncio.wait(opening, timeout=OPENING_GRACE)
+
+    async def _try_alone(self, suspect: Claim) -> None:
+        """Store a suspect with nothing else in hand, or give it back if that takes too long."""
+        patience = asyncio.get_running_loop().time() + DRAIN_PATIENCE
+        while self._tasks and asyncio.get_running_loop().time() < patience:
+            await asyncio.wait(self._tasks, timeout=DRAIN_PATIENCE,
+                               return_when=asyncio.FIRST_COMPLETED)
+        self._suspect = None
+        if self._tasks:
+            await self._spare(suspect)
+            return
+        self._start(self._sort(suspect.spool, [suspect]))
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _spare(self, suspect: Claim) -> None:
+        """Give back a job that others died with, and count it as before: we did not."""
+        update = JobUpdate(suspect.job, JobState.ACTIVE, "workers died with it; it is tried alone")
+        with contextlib.suppress(QueueUnavailable):
+            again = suspect._replace(deliveries=suspect.deliveries - 1)
+            await self._queue.retry(again, WAIT_DELAY, update)
+
+    async def _sort(self, spool: str, claims: list[Claim]) -> None:
+        """Open entries of one spool: small ones gather for a pack, large ones start."""
+        self._openings += 1
+        try:
+            entries = await self._spools.at(spool).open([claim.job for claim in claims])
+        except Exception as error:  # noqa: BLE001 - every failure must end in a verdict
+            for claim in claims:
+                self._start(self._settle(claim, None, error))
+            return
+        finally:
+            self._openings -= 1
         for claim, entry in zip(claims, entries, strict=True):
             if isinstance(entry, ZerostorError):
                 self._start(self._settle(claim, None, entry))
@@ -151,14 +212,15 @@ class Runner:
                 await self._write_pack(self._next_pack())
 
     def _next_pack(self) -> list[tuple[Claim, SpoolEntry]]:
-        """Take from the waiting what shares the policy of the first and fits with it."""
-        policy = self._ingest.policy_of(self._waiting[0][1])
+        """Take from the waiting what shares policy and spool of the first and fits with it."""
+        first = self._waiting[0][1]
+        policy = self._ingest.policy_of(first)
         pack: list[tuple[Claim, SpoolEntry]] = []
         rest: list[tuple[Claim, SpoolEntry]] = []
         room = policy.stripe_size
         for claim, entry in self._waiting:
             need = self._ingest.pack_room(entry)
-            same = self._ingest.policy_of(entry) is policy
+            same = self._ingest.policy_of(entry) is policy and entry.spool is first.spool
             if same and need <= room and len(pack) < PACK_OBJECTS:
                 room -= need
                 pack.append((claim, entry))
@@ -189,11 +251,13 @@ class Runner:
         # Published first: whoever waits need not wait for the receipt.
         with contextlib.suppress(QueueUnavailable):
             await self._queue.finish(updates)
-        try:
-            await self._spool.finish([(entry, link) for _, entry, link in done])
-        except Exception:  # noqa: BLE001 - they are stored, whatever becomes of the entries
-            _log.exception("entries of stored jobs stay in the spool for now")
-            await self._spool.release([entry for _, entry, _ in done])
+        links = {entry.job: link for _, entry, link in done}
+        for spool, entries in by_spool(entry for _, entry, _ in done).items():
+            try:
+                await spool.finish([(entry, links[entry.job]) for entry in entries])
+            except Exception:  # noqa: BLE001 - they are stored, whatever becomes of the entries
+                _log.exception("entries of stored jobs stay in the spool for now")
+                await spool.release(entries)
 
     async def _settle(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
         """End the claim and let go of the entry, as the failure demands."""
@@ -210,20 +274,21 @@ class Runner:
             await self._vanished(claim, entry)
         elif isinstance(error, BackendError | SetupError):
             state = JobState.ACTIVE if isinstance(error, Busy) else JobState.WAITING
-            await self._put_back(claim, entry, WAIT_DELAY, JobUpdate(claim.job, state, str(error)))
+            delay = AWAY_DELAY if isinstance(error, SpoolAway) else WAIT_DELAY
+            await self._put_back(claim, entry, delay, JobUpdate(claim.job, state, str(error)))
         elif isinstance(error, ZerostorError) or entry is None or entry.note.tries + 1 >= JOB_TRIES:
             await self._give_up(claim, entry, error)
         else:
             entry.note.tries += 1
             _log.exception("job %s, try %d", claim.job, entry.note.tries, exc_info=error)
-            await self._spool.write_notes([entry])
+            await entry.spool.write_notes([entry])
             update = JobUpdate(claim.job, JobState.ACTIVE, f"try {entry.note.tries} failed")
             await self._put_back(claim, entry, 2.0 ** entry.note.tries, update)
 
     async def _put_back(self, claim: Claim, entry: SpoolEntry | None, delay: float,
                         update: JobUpdate) -> None:
         if entry is not None:
-            await self._spool.release([entry])
+            await entry.spool.release([entry])
         # Who gives a job back has not died with it. Without a queue the reconciler brings it again.
         with contextlib.suppress(QueueUnavailable):
             await self._queue.retry(claim._replace(deliveries=0), delay, update)
@@ -232,16 +297,16 @@ class Runner:
         reason = _reason(error)
         _log.error("job %s failed for good: %s", claim.job, error)
         if entry is not None:
-            await self._spool.release([entry])
-        await self._spool.fail(claim.job, reason)
+            await entry.spool.release([entry])
+        await self._spools.at(claim.spool).fail(claim.job, reason)
         with contextlib.suppress(QueueUnavailable):
             await self._queue.finish([(claim, JobUpdate(claim.job, JobState.ERROR, reason))])
 
     async def _vanished(self, claim: Claim, entry: SpoolEntry | None) -> None:
         """The entry is gone: stored by somebody else, or its upload was abandoned."""
         if entry is not None:
-            await self._spool.release([entry])
-        known = await self._spool.status(claim.job)
+            await entry.spool.release([entry])
+        known = await self._spools.at(claim.spool).status(claim.job)
         with contextlib.suppress(QueueUnavailable):
             if known is not None and known.state.final:
                 await self._queue.finish([(claim, known)])
@@ -260,10 +325,11 @@ class Runner:
                 pause = HEARTBEAT_AGAIN
             await self._clock.sleep(pause)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -180,6 +180,8 @@ class SpoolEntry(Protocol):
     """An upload as a worker sees it; once sealed, one worker of this host at a time holds it."""
 
     job: str
+    spool: WorkSpool
+    """Where it was taken from, and is to be finished."""
     upload: Upload | None
     """The description, None while the body is still arriving."""
     expected: int | None
@@ -196,15 +198,15 @@ class SpoolEntry(Protocol):
         """
 
 
-class Spool(Protocol):
-    """Where accepted uploads wait. It is the truth; the queue is only its index."""
+class WorkSpool(Protocol):
+    """What a worker asks of a spool: that of its host, or of another gateway.
+
+    Calls on another gateway's raise SpoolAway while it cannot be reached.
+    """
 
     @property
     def id(self) -> str:
         """32 hex digits that no other spool has; jobs in the queue name their spool by it."""
-
-    async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
-        """Begin an upload, of `expected` bytes if known. Raises SpoolFull."""
 
     async def open(self, jobs: Sequence[str]) -> list[SpoolEntry | ZerostorError]:
         """Take entries; in place of one: UnknownJob, Busy (another worker has it), SpoolCorrupt,
@@ -223,11 +225,28 @@ class Spool(Protocol):
     async def release(self, entries: Sequence[SpoolEntry]) -> None:
         """Let go of entries without finishing them."""
 
-    async def waiting(self) -> list[tuple[str, float]]:
-        """Sealed entries that are not stored yet: (job, seconds since it was sealed)."""
-
     async def status(self, job: str) -> JobUpdate | None:
         """What the spool alone knows of a job: waiting, failed, or done within RESULT_KEEP."""
+
+
+class Spools(Protocol):
+    """The spools of all gateways."""
+
+    def at(self, spool: str) -> WorkSpool:
+        """The one with that id; an empty id means the one of this host.
+
+        Raises SpoolAway for that of another host where this process has no way to ask it.
+        """
+
+
+class Spool(WorkSpool, Protocol):
+    """Where accepted uploads wait. It is the truth; the queue is only its index."""
+
+    async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
+        """Begin an upload, of `expected` bytes if known. Raises SpoolFull."""
+
+    async def waiting(self) -> list[tuple[str, float]]:
+        """Sealed entries that are not stored yet: (job, seconds since it was sealed)."""
 
     async def failed(self) -> list[JobUpdate]:
         """The dead-letter list."""

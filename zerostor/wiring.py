@@ -29,10 +29,11 @@ from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
 from zerostor.metadata.zdb import ZdbMetadata
-from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
+from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool, Spools
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
+from zerostor.spool.routed import RoutedSpools
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
 
@@ -54,6 +55,7 @@ class Parts:
     metadata: MetadataStore
     queue: JobQueue
     spool: Spool
+    spools: Spools
     catalog: Catalog
     reader: Reader
     checker: Checker
@@ -85,9 +87,10 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
-        yield Parts(stores, policies, metadata, queue, spool, Catalog(metadata), reader,
+        yield Parts(stores, policies, metadata, queue, spool, RoutedSpools(spool),
+                    Catalog(metadata), reader,
                     Checker(stores, reader),
-                    Ingest(writer, metadata, spool, policies, clock, random_bytes),
+                    Ingest(writer, metadata, policies, clock, random_bytes),
                     clock, random_bytes)
 
 

@@ -41,5 +41,5 @@ async def work(config: Config) -> None:
 
     name = unique_name("worker")
     async with wiring.build(config, name) as parts:
-        await Runner(name, parts.queue, parts.spool, parts.ingest, parts.clock,
+        await Runner(name, parts.queue, parts.spools, parts.ingest, parts.clock,
                      config.worker.concurrency).run()

@@ -24,6 +24,7 @@ from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
+from zerostor.spool.routed import RoutedSpools
 from zerostor.stores.directory import DirectoryStore, DirectoryWriter
 from zerostor.stores.folder_marker import initialise
 from zerostor.stores.memory import MemoryStore
@@ -84,7 +85,7 @@ async def _work(folder: Path, jobs: list[str], death: Death | None) -> None:
     queue = MemoryJobQueue(clock)
     await queue.add(jobs)
     worker = asyncio.ensure_future(
-        Runner("worker", queue, grid.spool, grid.ingest, clock, 2).run())
+        Runner("worker", queue, RoutedSpools(grid.spool), grid.ingest, clock, 2).run())
     while not all([await _ended(queue, job) for job in jobs]) or await grid.spool.waiting():
         assert not worker.done(), worker
         await asyncio.sleep(0.002)

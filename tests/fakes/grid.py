@@ -57,7 +57,7 @@ class Grid:
     def use(self, metadata: MetadataStore) -> None:
         """Go on with another metadata store."""
         self.metadata = metadata
-        self.ingest = Ingest(self.writer, metadata, self.spool, {DEFAULT_POLICY: self.policy},
+        self.ingest = Ingest(self.writer, metadata, {DEFAULT_POLICY: self.policy},
                              SystemClock(), os.urandom)
         self.catalog = Catalog(metadata)
 

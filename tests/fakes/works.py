@@ -13,6 +13,7 @@ from tests.fakes.grid import Grid
 from workers.runner import Runner
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.queue.memory import MemoryJobQueue
+from zerostor.spool.routed import RoutedSpools
 
 CONCURRENCY = 2
 PATIENCE = 30.0
@@ -32,7 +33,8 @@ class Works:
     async def worker(self) -> AsyncIterator[asyncio.Task[None]]:
         """Work until the block ends."""
         grid = self.grid
-        self.runner = Runner("w", self.queue, grid.spool, grid.ingest, self.clock, CONCURRENCY)
+        self.runner = Runner("w", self.queue, RoutedSpools(grid.spool), grid.ingest, self.clock,
+                             CONCURRENCY)
         task = asyncio.ensure_future(self.runner.run())
         try:
             yield task

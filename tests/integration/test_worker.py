@@ -14,7 +14,8 @@ import pytest
 
 from tests.fakes.spool_folder import descriptors
 from tests.fakes.works import PATIENCE, Works
-from workers.runner import DELIVERIES_MAX
+from workers import runner
+from workers.runner import DELIVERIES_MAX, SUSPECT_AFTER
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES
@@ -50,10 +51,10 @@ async def stored_once(works: Works, jobs: dict[str, bytes]) -> None:
 
 def idle(works: Works) -> None:
     """The worker counts nothing as held, and a new one would find every lock free."""
-    runner = works.runner
-    assert runner is not None
-    assert (runner._small, runner._large_held, runner._followed, runner._waiting) == (0, 0, 0, [])
-    assert not runner._tasks
+    last = works.runner
+    assert last is not None
+    assert (last._small, last._large_held, last._followed, last._waiting) == (0, 0, 0, [])
+    assert not last._tasks
 
 
 def failing(call: Callable[..., Any], chance: Callable[[], bool], code: int) -> Callable[..., Any]:
@@ -118,6 +119,51 @@ async def test_a_job_that_was_given_up_for_killing_workers_comes_back(works: Wor
         await works.queue.add([job], force=True)
         await works.ends([job])
     await stored_once(works, {job: b"deadly"})
+
+
+async def test_jobs_that_workers_died_with_are_tried_alone(
+        works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is held guilty for the deaths of others, and none is stored beside another."""
+    monkeypatch.setattr(runner, "DELIVERIES_MAX", SUSPECT_AFTER)
+    store_pack, together = works.grid.ingest.store_pack, []
+    under_way = 0
+
+    async def watched(entries: Any) -> Any:
+        nonlocal under_way
+        under_way += len(entries)
+        together.append(under_way)
+        await asyncio.sleep(0.01)
+        try:
+            return await store_pack(entries)
+        finally:
+            under_way -= len(entries)
+
+    monkeypatch.setattr(works.grid.ingest, "store_pack", watched)
+    bodies = [body_of(SMALL, seed) for seed in range(9)]
+    jobs = await works.accept(*bodies)
+    for _ in range(SUSPECT_AFTER - 1):
+        victim, claims = works.queue.peer(), 0
+        while claims < len(jobs):
+            claims += len(await victim.claim(100, 100))
+        victim.kill()
+    async with works.worker():
+        ended = await works.ends(jobs)
+    assert {update.state for update in ended} == {JobState.DONE}
+    assert together == [1] * len(jobs)
+    await stored_once(works, dict(zip(jobs, bodies, strict=True)))
+    idle(works)
+
+
+async def test_a_spool_that_does_not_answer_keeps_nobody_waiting(works: Works) -> None:
+    """Its jobs wait and say why, uncounted; those of other spools go on meanwhile."""
+    away, = [await works.grid.accept(b"elsewhere")]
+    await works.queue.add([away], spool="ab" * 16)
+    async with works.worker():
+        for number in range(3):
+            await works.ends(await works.accept(body_of(SMALL, number)))
+        await works.waits(away, "spool abababab of another host")
+    claim, = await works.queue.claim(1, 1000)
+    assert (claim.spool, claim.deliveries) == ("ab" * 16, 1)
 
 
 async def test_a_footer_that_is_damaged_is_an_error_at_once(works: Works) -> None:

@@ -2,7 +2,7 @@
 
     ZerostorError
     ├─ RequestError        the caller: mend the request (4xx)
-    │  ├─ BadLink  BadExtension  BadRequest  TooLarge
+    │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed
     │  └─ NotFound
     │     ├─ UnknownObject
     │     └─ UnknownJob
@@ -14,7 +14,7 @@
     │  ├─ StoreUnavailable  StoreTimeout  StoreReadOnly  StoreFull
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
-    │  └─ SpoolFull  Busy
+    │  └─ SpoolFull  SpoolAway  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
 Bugs are `assert`, never one of these. HTTP statuses are mapped once, in gateway/http_errors.py.
@@ -58,6 +58,12 @@ class TooLarge(RequestError):
     """More bytes than the configured limit."""
 
     code = "too-large"
+
+
+class NotAllowed(RequestError):
+    """The caller did not prove that it may ask for this."""
+
+    code = "not-allowed"
 
 
 class NotFound(RequestError):
@@ -181,6 +187,12 @@ class SpoolFull(BackendError):
     """The disk of the spool has no room for an upload."""
 
     code = "spool-full"
+
+
+class SpoolAway(BackendError):
+    """The gateway that has the upload in its spool cannot be reached."""
+
+    code = "spool-away"
 
 
 class Busy(BackendError):

@@ -7,7 +7,7 @@ that it was committed already. Entries are removed only after their record is du
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from zerostor.core.errors import BackendError, DataError, SetupError, SpoolCorrupt
 from zerostor.core.jobs import Upload
@@ -24,7 +24,7 @@ from zerostor.core.record import (
 from zerostor.core.shard import Member
 from zerostor.engine.pool import Policy
 from zerostor.engine.write import Progress, Writer
-from zerostor.ports import Clock, MetadataStore, RandomBytes, Spool, SpoolEntry
+from zerostor.ports import Clock, MetadataStore, RandomBytes, SpoolEntry, WorkSpool
 
 DEFAULT_POLICY = "default"
 _NONCE_SIZE = 8
@@ -35,11 +35,10 @@ _MEMBER_ROOM = KIB
 class Ingest:
     """Stores spool entries. policies: by name; the default one must be there."""
 
-    def __init__(self, writer: Writer, metadata: MetadataStore, spool: Spool,
-                 policies: Mapping[str, Policy], clock: Clock, random_bytes: RandomBytes) -> None:
+    def __init__(self, writer: Writer, metadata: MetadataStore, policies: Mapping[str, Policy],
+                 clock: Clock, random_bytes: RandomBytes) -> None:
         self._writer = writer
         self._metadata = metadata
-        self._spool = spool
         self._policies = policies
         self._clock = clock
         self._random_bytes = random_bytes
@@ -142,8 +141,8 @@ class Ingest:
         ids = await self._metadata.reserve(notes) if notes else []
         for entry, metadata_id in zip(new, ids, strict=not pack):
             entry.note.metadata_id = metadata_id
-        if new:
-            await self._spool.write_notes(new)
+        for spool, theirs in by_spool(new).items():
+            await spool.write_notes(theirs)
         kept = [_noted(entry) for entry in entries]
         return [*kept, ids[-1]] if pack else kept
 
@@ -175,6 +174,14 @@ class Ingest:
             return None if stored is None else decode_record(stored)
         except DataError:
             return None
+
+
+def by_spool(entries: Iterable[SpoolEntry]) -> dict[WorkSpool, list[SpoolEntry]]:
+    """Entries by where they came from: each spool is told of its own, in one call."""
+    groups: dict[WorkSpool, list[SpoolEntry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.spool, []).append(entry)
+    return groups
 
 
 def _sealed(entry: SpoolEntry) -> Upload:

@@ -155,7 +155,7 @@ class DirectorySpool:
         return disk.f_bavail * disk.f_frsize
 
     def _open(self, job: str) -> SpoolEntry | ZerostorError:
-        entry = DirectorySpoolEntry(self._folder, job)
+        entry = DirectorySpoolEntry(self, self._folder, job)
         try:
             self._take(entry)
         except ZerostorError as error:
@@ -214,7 +214,7 @@ class DirectorySpool:
         return JobUpdate(job, JobState.DONE, link, 1.0) if link else None
 
     def _failure(self, job: str) -> JobUpdate | None:
-        with contextlib.closing(DirectorySpoolEntry(self._failed, job)) as entry:
+        with contextlib.closing(DirectorySpoolEntry(self, self._failed, job)) as entry:
             try:
                 reason = entry.look().error
             except FileNotFoundError:
@@ -224,7 +224,7 @@ class DirectorySpool:
         return JobUpdate(job, JobState.ERROR, reason or "failed")
 
     def _fail(self, job: str, reason: str) -> None:
-        with contextlib.closing(DirectorySpoolEntry(self._folder, job)) as entry:
+        with contextlib.closing(DirectorySpoolEntry(self, self._folder, job)) as entry:
             # The bytes are kept even when the footer is what is damaged.
             with contextlib.suppress(SpoolCorrupt):
                 entry.take()
@@ -234,7 +234,7 @@ class DirectorySpool:
     def _requeue(self, job: str) -> None:
         if not _JOB.fullmatch(job):
             raise UnknownJob("a job id is 32 hex digits")
-        with contextlib.closing(DirectorySpoolEntry(self._failed, job)) as entry:
+        with contextlib.closing(DirectorySpoolEntry(self, self._failed, job)) as entry:
             entry.take()
             entry.note.tries, entry.note.error = 0, ""
             entry.move(self._folder / job)

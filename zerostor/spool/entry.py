@@ -14,6 +14,7 @@ from zerostor.core.errors import Busy, SpoolCorrupt, UnknownJob
 from zerostor.core.jobs import SpoolNote, Upload
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer
+from zerostor.ports import WorkSpool
 from zerostor.spool.attributes import clear, get_arriving, get_note, set_note
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART
@@ -31,7 +32,8 @@ class DirectorySpoolEntry:
     """An open spool file. `take` before anything else, and `close` in the end, whatever it raises.
     """
 
-    def __init__(self, folder: Path, job: str) -> None:
+    def __init__(self, spool: WorkSpool, folder: Path, job: str) -> None:
+        self.spool = spool
         self.job = job
         self.upload: Upload | None = None
         self.expected: int | None = None

@@ -1,0 +1,33 @@
+"""Which spool an id means: the folder of this host, or what another gateway has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zerostor.core.errors import SpoolAway
+from zerostor.ports import WorkSpool
+
+KNOWN_MAX = 1024
+
+
+class RoutedSpools:
+    """Adapter of ports.Spools. remote: makes what speaks to another gateway, if anything can."""
+
+    def __init__(self, local: WorkSpool,
+                 remote: Callable[[str], WorkSpool] | None = None) -> None:
+        self._local = local
+        self._remote = remote
+        self._known: dict[str, WorkSpool] = {}
+
+    def at(self, spool: str) -> WorkSpool:
+        """As in ports.Spools."""
+        if spool in ("", self._local.id):
+            return self._local
+        if self._remote is None:
+            raise SpoolAway(f"the upload is in the spool {spool[:8]} of another host, and without"
+                            " cluster.secret_file it cannot be fetched from there")
+        if spool not in self._known:
+            if len(self._known) >= KNOWN_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[spool] = self._remote(spool)
+        return self._known[spool]
