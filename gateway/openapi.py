@@ -6,21 +6,26 @@ the schemas to what the routes really answer. `x-codeSamples` is a name Redoc an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
+from gateway.api_schemas import (
+    SAMPLE_HASH,
+    SAMPLE_JOB,
+    SCHEMAS,
+    Json,
+    ref,
+    string,
+    struct,
+)
 from gateway.services import services_of
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
 
-Json: TypeAlias = dict[str, Any]
-
 DEFAULT_BASE = "http://127.0.0.1:8080"
 """What the examples ask when the gateway has no public_url; /docs puts its own address there."""
-_HASH = "5f1d2a9c8b7e6f504132a4b5c6d7e8f90123456789abcdef0000002a"
-_JOB = "9b2f6c1e4d8a7b305f6e1c2d3a4b5c6d"
 _OBJECT_HEADERS = {
     "ETag": "The hash, in quotes.",
     "Cache-Control": "`public, max-age=31536000, immutable`: a link never changes its bytes.",
@@ -54,25 +59,8 @@ class Operation(NamedTuple):
     body: Json | None = None
 
 
-def _string(pattern: str = "", **more: object) -> Json:
-    return {"type": "string"} | ({"pattern": pattern} if pattern else {}) | more
-
-
-def _struct(*optional: str, **properties: Json) -> Json:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
 def _json(text: str, schema: str, example: Json | None = None) -> Json:
-    media: Json = {"schema": _ref(schema)}
+    media: Json = {"schema": ref(schema)}
     return {"description": text, "content": {
         "application/json": media | ({"example": example} if example else {})}}
 
@@ -81,88 +69,12 @@ def _file(text: str, media: str) -> Json:
     return {"description": text, "content": {media: {}}}
 
 
-def _nullable(kind: str, text: str = "") -> Json:
-    return {"type": [kind, "null"]} | ({"description": text} if text else {})
-
-
-def _number(text: str = "", kind: str = "number") -> Json:
-    return {"type": kind, "minimum": 0} | ({"description": text} if text else {})
-
-
-_HASH_TEXT = _string("^[0-9a-f]{56}$", examples=[_HASH],
-                     description="48 hex digits of BLAKE3-192 over the bytes, then 8 hex digits"
-                                 " of the metadata id.")
-_JOB_TEXT = _string("^[0-9a-f]{32}$", examples=[_JOB])
-_LINK_TEXT = _string(examples=[f"/{_HASH}.jpg"], description="Where the object is served.")
-_STATE = _string(enum=["ACTIVE", "WAITING", "DONE", "ERROR"])
-
-SCHEMAS: dict[str, Json] = {
-    "Stored": _struct(hash=_HASH_TEXT, link=_LINK_TEXT, job=_JOB_TEXT),
-    "Accepted": _struct(job=_JOB_TEXT, status=_string(description="Ask here how it goes.",
-                                                      examples=[f"/api/status/{_JOB}"])),
-    "Job": _struct(
-        job=_JOB_TEXT,
-        state=_STATE | {"description": "WAITING is ACTIVE with a reason why not yet, in `detail`."},
-        progress=_number("0 to 1.") | {"maximum": 1},
-        link=_nullable("string", "Where it is served, once DONE."),
-        hash=_nullable("string", "Its hash, once DONE."),
-        detail=_string(description="Why it waits or failed, for a person.")),
-    "Jobs": _struct(
-        waiting=_number("Jobs that no worker has taken yet.", "integer"),
-        running=_number("Jobs that a worker holds.", "integer"),
-        delayed=_number("Jobs that are tried again later.", "integer"),
-        oldest=_number("Seconds since the oldest waiting or running job was queued."),
-        workers=_list(_string(description="A worker that is alive.")),
-        spool=_number("Accepted uploads that are not stored yet.", "integer"),
-        failed=_list(_ref("Job"))),
-    "Object": _struct(
-        hash=_HASH_TEXT, link=_LINK_TEXT, size=_number("Bytes.", "integer"),
-        ext=_string(description="Extension without the dot, may be empty."),
-        policy=_string(description="The policy it was stored under.", examples=["default"]),
-        created=_number("Seconds since 1970, UTC.")),
-    "Shard": _struct(
-        index=_number(kind="integer"), store=_string(description="Empty if it was never written."),
-        state=_string(enum=["present", "missing", "corrupt", "unknown"],
-                      description="unknown: its store cannot be asked now."),
-        detail=_string(description="What is wrong, for a person.")),
-    "Check": _struct(
-        hash=_HASH_TEXT, mode=_string(enum=["soft", "hard"]),
-        state=_string(enum=["healthy", "degraded", "unreadable"],
-                      description="degraded: readable, with less to lose."),
-        good=_number("Shards that are present.", "integer"),
-        needed=_number("Shards that bring the object back.", "integer"),
-        total=_number("Shards in all.", "integer"),
-        content=_nullable("string", "What a hard check found of the whole: `good`, or why not."),
-        shards=_list(_ref("Shard"))),
-    "Store": _struct(
-        name=_string(examples=["nas-1"]), url=_string(examples=["dir:///mnt/nas1"]),
-        pool=_string(examples=["main"]),
-        labels={"type": "object", "additionalProperties": _string()},
-        state=_string(enum=["up", "suspect", "down"],
-                      description="suspect: failed lately, still tried."),
-        reason=_string(description="Why it is not up."),
-        total=_nullable("integer", "Bytes in all, if the store knows."),
-        free=_nullable("integer", "Bytes free, if the store knows.")),
-    "Stores": _struct(stores=_list(_ref("Store"))),
-    "Health": _struct(status=_string(enum=["ok"]), version=_string(examples=[__version__])),
-    "Ready": _struct(ready={"type": "boolean"},
-                     problems=_list(_string(examples=["no worker is running"]))),
-    "Problem": {
-        "description": "What went wrong, as RFC 9457 problem+json.",
-        **_struct(type=_string(description="A stable name: `urn:zerostor:CODE`."),
-                  title=_string(), status=_number(kind="integer"),
-                  detail=_string(description="One sentence for a person.")),
-        "examples": [{"type": "urn:zerostor:unknown-object", "title": "unknown object",
-                      "status": 404, "detail": "no object has this hash"}],
-    },
-}
-
 _LINK = Parameter(
     "link", "path", "`HASH` or `HASH.ext`; the extension is for people, the hash alone decides.",
-    _string(r"^[0-9a-fA-F]{56}(\.[A-Za-z0-9.]+)?$"), f"{_HASH}.jpg")
-_HASH_OR_LINK = Parameter("hash", "path", "`HASH` or `HASH.ext`.", _LINK.schema, _HASH)
+    string(r"^[0-9a-fA-F]{56}(\.[A-Za-z0-9.]+)?$"), f"{SAMPLE_HASH}.jpg")
+_HASH_OR_LINK = Parameter("hash", "path", "`HASH` or `HASH.ext`.", _LINK.schema, SAMPLE_HASH)
 _JOB_ID = Parameter("job", "path", "The job id that the upload was answered with.",
-                    _string("^[0-9a-f]{32}$"), _JOB)
+                    string("^[0-9a-f]{32}$"), SAMPLE_JOB)
 _WAIT = Parameter("wait", "query", "Seconds to wait for the end before answering; more than"
                   f" {STATUS_WAIT_MAX:.0f} counts as {STATUS_WAIT_MAX:.0f}.",
                   {"type": "number", "minimum": 0, "default": 0}, 30)
@@ -171,8 +83,8 @@ _NO_OBJECT = "`unknown-object`: no object has this hash."
 _NO_JOB = "`unknown-job`: no such job, or it ended too long ago."
 _BACKEND = "Something behind the gateway is away; try again after `Retry-After` seconds."
 
-_EXAMPLE_JOB: Json = {"job": _JOB, "state": "DONE", "progress": 1, "link": f"/{_HASH}.jpg",
-                      "hash": _HASH, "detail": ""}
+_EXAMPLE_JOB: Json = {"job": SAMPLE_JOB, "state": "DONE", "progress": 1,
+                      "link": f"/{SAMPLE_HASH}.jpg", "hash": SAMPLE_HASH, "detail": ""}
 
 _STORE = (
     Operation(
@@ -181,22 +93,22 @@ _STORE = (
         " means the upload is safe on disk and a worker will store it: ask its job for the link."
         " With `wait` and in time the link comes at once.",
         {200: _json("Stored: enough shards are durable, the link is good.", "Stored",
-                    {"hash": _HASH, "link": f"/{_HASH}.jpg", "job": _JOB}),
+                    {"hash": SAMPLE_HASH, "link": f"/{SAMPLE_HASH}.jpg", "job": SAMPLE_JOB}),
          202: _json("Accepted and on disk, not stored yet.", "Accepted",
-                    {"job": _JOB, "status": f"/api/status/{_JOB}"}),
+                    {"job": SAMPLE_JOB, "status": f"/api/status/{SAMPLE_JOB}"}),
          400: "`bad-extension` or `bad-request`: a parameter or the form cannot be understood.",
          413: "`too-large`: more bytes than this gateway takes.",
          415: "The body came with a Content-Encoding; send the bytes as they are.",
          500: "The upload was taken and could not be stored; see `/api/jobs`.",
          503: _BACKEND, 507: "`spool-full`: no room for an upload now."},
         (Parameter("ext", "query", f"Extension of the link: letters and digits, at most"
-                   f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.", _string(), "jpg"),
+                   f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.", string(), "jpg"),
          Parameter("name", "query", "A file name to take the extension from, without `ext`.",
-                   _string(), "photo.jpg"), _WAIT),
+                   string(), "photo.jpg"), _WAIT),
         "--data-binary @photo.jpg '{base}/api/upload?ext=jpg&wait=30'",
         {"required": True, "content": {
             "application/octet-stream": {},
-            "multipart/form-data": {"schema": _struct(file={
+            "multipart/form-data": {"schema": struct(file={
                 "type": "string", "contentMediaType": "application/octet-stream"})}}}),
     Operation(
         "get", "/api/status/{job}", "status", "store", "Ask how a job goes",
@@ -204,15 +116,15 @@ _STORE = (
         " link `HASH.ext`. With `Accept: application/json` all that is known. A result can be asked"
         f" for {RESULT_KEEP // 3600} hours.",
         {200: {"description": "The state of the job.", "content": {
-            "text/plain": {"schema": _string(), "example": f"{_HASH}.jpg"},
-            "application/json": {"schema": _ref("Job"), "example": _EXAMPLE_JOB}}},
+            "text/plain": {"schema": string(), "example": f"{SAMPLE_HASH}.jpg"},
+            "application/json": {"schema": ref("Job"), "example": _EXAMPLE_JOB}}},
          400: "`bad-request`: wait is not a number.", 404: _NO_JOB, 503: _BACKEND},
-        (_JOB_ID, _WAIT), "'{base}/api/status/" + _JOB + "?wait=30'"),
+        (_JOB_ID, _WAIT), "'{base}/api/status/" + SAMPLE_JOB + "?wait=30'"),
 )
 
 _OBJECT_RESPONSES: dict[int, Json | str] = {
     200: {"description": "The bytes, each checked before it was sent.",
-          "headers": {name: {"description": text, "schema": _string()}
+          "headers": {name: {"description": text, "schema": string()}
                       for name, text in _OBJECT_HEADERS.items()},
           "content": {"*/*": {}}},
     206: _file("The range that was asked for.", "*/*"),
@@ -228,26 +140,26 @@ _READ = (
         "The bytes of an object. One range is served (RFC 9110); of several, the whole. A body that"
         " turns bad on the way is broken off, never sent wrong.",
         _OBJECT_RESPONSES,
-        (_LINK, Parameter("Range", "header", "One range of bytes.", _string(), "bytes=0-1023"),
-         Parameter("If-None-Match", "header", "The hash in quotes of a copy you have.", _string())),
-        "-O '{base}/" + _HASH + ".jpg'"),
+        (_LINK, Parameter("Range", "header", "One range of bytes.", string(), "bytes=0-1023"),
+         Parameter("If-None-Match", "header", "The hash in quotes of a copy you have.", string())),
+        "-O '{base}/" + SAMPLE_HASH + ".jpg'"),
     Operation(
         "head", "/{link}", "head", "read", "Ask for the headers of an object",
         "As GET, without the bytes.", _OBJECT_RESPONSES, (_LINK,),
-        "-I '{base}/" + _HASH + ".jpg'"),
+        "-I '{base}/" + SAMPLE_HASH + ".jpg'"),
     Operation(
         "get", "/api/exists/{hash}", "exists", "read", "Is it here?",
         "What is known of an object, from its record; no store is asked.",
         {200: _json("It is.", "Object"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
-        (_HASH_OR_LINK,), "'{base}/api/exists/" + _HASH + "'"),
+        (_HASH_OR_LINK,), "'{base}/api/exists/" + SAMPLE_HASH + "'"),
     Operation(
         "get", "/api/check/{hash}", "check", "read", "Is it whole?",
         "The state of each shard. A soft check looks whether each is there and describes itself"
         " right; a hard one reads every byte of all of them, and the object.",
         {200: _json("What was found.", "Check"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
         (_HASH_OR_LINK, Parameter("mode", "query", "How closely to look.",
-                                  _string(enum=["soft", "hard"], default="soft"), "hard")),
-        "'{base}/api/check/" + _HASH + "?mode=hard'"),
+                                  string(enum=["soft", "hard"], default="soft"), "hard")),
+        "'{base}/api/check/" + SAMPLE_HASH + "?mode=hard'"),
 )
 
 _OPERATE = (
@@ -264,7 +176,7 @@ _OPERATE = (
         "post", "/api/jobs/{job}/requeue", "requeue", "operate", "Try a failed job again",
         "The bytes of a failed job are kept; this gives it a fresh start.",
         {202: _json("Queued again.", "Accepted"), 404: _NO_JOB, 503: _BACKEND},
-        (_JOB_ID,), "-X POST '{base}/api/jobs/" + _JOB + "/requeue'"),
+        (_JOB_ID,), "-X POST '{base}/api/jobs/" + SAMPLE_JOB + "/requeue'"),
     Operation(
         "get", "/healthz", "healthz", "operate", "Is the process alive?", "For supervisors.",
         {200: _json("It is.", "Health")}, (), "'{base}/healthz'"),
@@ -282,7 +194,7 @@ _PAGES = (
     Operation("get", "/explorer/{name}", "asset", "pages", "Parts of the pages",
               "Their styles and scripts.",
               {200: _file("A style or script.", "*/*"), 404: "`not-found`: no such part."},
-              (Parameter("name", "path", "File name.", _string(), "explorer.css"),)),
+              (Parameter("name", "path", "File name.", string(), "explorer.css"),)),
     Operation("get", "/openapi.json", "openapi", "pages", "This document", "OpenAPI 3.1.",
               {200: _file("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
@@ -356,4 +268,4 @@ def _parameter(parameter: Parameter) -> Json:
 
 def _problem(text: str) -> Json:
     return {"description": text, "content": {
-        "application/problem+json": {"schema": _ref("Problem")}}}
+        "application/problem+json": {"schema": ref("Problem")}}}

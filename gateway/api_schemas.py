@@ -1,0 +1,112 @@
+"""What answers are made of, as JSON schemas: the components of the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from zerostor import __version__
+
+Json: TypeAlias = dict[str, Any]
+
+SAMPLE_HASH = "5f1d2a9c8b7e6f504132a4b5c6d7e8f90123456789abcdef0000002a"
+SAMPLE_JOB = "9b2f6c1e4d8a7b305f6e1c2d3a4b5c6d"
+
+
+def string(pattern: str = "", **more: object) -> Json:
+    """Text, of a pattern if one is given; more: keywords of JSON schema."""
+    return {"type": "string"} | ({"pattern": pattern} if pattern else {}) | more
+
+
+def struct(*optional: str, **properties: Json) -> Json:
+    """An object; its properties are there but for those named in `optional`."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def ref(name: str) -> Json:
+    """One of SCHEMAS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def array(items: Json) -> Json:
+    """A list of these."""
+    return {"type": "array", "items": items}
+
+
+def nullable(kind: str, text: str = "") -> Json:
+    """A value of that JSON type, or null."""
+    return {"type": [kind, "null"]} | ({"description": text} if text else {})
+
+
+def number(text: str = "", kind: str = "number") -> Json:
+    """A number, 0 or more; kind: number or integer."""
+    return {"type": kind, "minimum": 0} | ({"description": text} if text else {})
+
+
+_HASH_TEXT = string("^[0-9a-f]{56}$", examples=[SAMPLE_HASH],
+                    description="48 hex digits of BLAKE3-192 over the bytes, then 8 hex digits"
+                                " of the metadata id.")
+_JOB_TEXT = string("^[0-9a-f]{32}$", examples=[SAMPLE_JOB])
+_LINK_TEXT = string(examples=[f"/{SAMPLE_HASH}.jpg"], description="Where the object is served.")
+_STATE = string(enum=["ACTIVE", "WAITING", "DONE", "ERROR"])
+
+SCHEMAS: dict[str, Json] = {
+    "Stored": struct(hash=_HASH_TEXT, link=_LINK_TEXT, job=_JOB_TEXT),
+    "Accepted": struct(job=_JOB_TEXT, status=string(description="Ask here how it goes.",
+                                                      examples=[f"/api/status/{SAMPLE_JOB}"])),
+    "Job": struct(
+        job=_JOB_TEXT,
+        state=_STATE | {"description": "WAITING is ACTIVE with a reason why not yet, in `detail`."},
+        progress=number("0 to 1.") | {"maximum": 1},
+        link=nullable("string", "Where it is served, once DONE."),
+        hash=nullable("string", "Its hash, once DONE."),
+        detail=string(description="Why it waits or failed, for a person.")),
+    "Jobs": struct(
+        waiting=number("Jobs that no worker has taken yet.", "integer"),
+        running=number("Jobs that a worker holds.", "integer"),
+        delayed=number("Jobs that are tried again later.", "integer"),
+        oldest=number("Seconds since the oldest waiting or running job was queued."),
+        workers=array(string(description="A worker that is alive.")),
+        spool=number("Accepted uploads that are not stored yet.", "integer"),
+        failed=array(ref("Job"))),
+    "Object": struct(
+        hash=_HASH_TEXT, link=_LINK_TEXT, size=number("Bytes.", "integer"),
+        ext=string(description="Extension without the dot, may be empty."),
+        policy=string(description="The policy it was stored under.", examples=["default"]),
+        created=number("Seconds since 1970, UTC.")),
+    "Shard": struct(
+        index=number(kind="integer"), store=string(description="Empty if it was never written."),
+        state=string(enum=["present", "missing", "corrupt", "unknown"],
+                      description="unknown: its store cannot be asked now."),
+        detail=string(description="What is wrong, for a person.")),
+    "Check": struct(
+        hash=_HASH_TEXT, mode=string(enum=["soft", "hard"]),
+        state=string(enum=["healthy", "degraded", "unreadable"],
+                      description="degraded: readable, with less to lose."),
+        good=number("Shards that are present.", "integer"),
+        needed=number("Shards that bring the object back.", "integer"),
+        total=number("Shards in all.", "integer"),
+        content=nullable("string", "What a hard check found of the whole: `good`, or why not."),
+        shards=array(ref("Shard"))),
+    "Store": struct(
+        name=string(examples=["nas-1"]), url=string(examples=["dir:///mnt/nas1"]),
+        pool=string(examples=["main"]),
+        labels={"type": "object", "additionalProperties": string()},
+        state=string(enum=["up", "suspect", "down"],
+                      description="suspect: failed lately, still tried."),
+        reason=string(description="Why it is not up."),
+        total=nullable("integer", "Bytes in all, if the store knows."),
+        free=nullable("integer", "Bytes free, if the store knows.")),
+    "Stores": struct(stores=array(ref("Store"))),
+    "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
+    "Ready": struct(ready={"type": "boolean"},
+                     problems=array(string(examples=["no worker is running"]))),
+    "Problem": {
+        "description": "What went wrong, as RFC 9457 problem+json.",
+        **struct(type=string(description="A stable name: `urn:zerostor:CODE`."),
+                  title=string(), status=number(kind="integer"),
+                  detail=string(description="One sentence for a person.")),
+        "examples": [{"type": "urn:zerostor:unknown-object", "title": "unknown object",
+                      "status": 404, "detail": "no object has this hash"}],
+    },
+}
