@@ -132,7 +132,10 @@ class MetadataStore(Protocol):
     """
 
     async def reserve(self, notes: Sequence[bytes]) -> list[int]:
-        """One new id per note, durable; `get` of it gives the note until `commit`."""
+        """One new id per note, durable; `get` of it gives the note until `commit`.
+
+        A note should be the only one of its kind: an adapter that lost the answer finds it by that.
+        """
 
     async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
         """Store each record under its reserved id, durable on return. Idempotent."""

@@ -2,6 +2,7 @@
 
 0-db has no TCP_NODELAY, so a batch of requests on one connection to it takes 44 ms; with
 `pipeline=False` each connection has one request in flight and several connections share the work.
+With `pipeline=None` the greeting finds out which of the two it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.errors import BackendError, MetadataUnavailable
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.resp import Reply, ReplyParser, RespError, request
 
@@ -44,6 +45,12 @@ class Address(NamedTuple):
 
 class ConnectionFailed(Exception):
     """The exchange did not end; whether the server took the request is unknown."""
+
+
+class Lost(NamedTuple):
+    """In place of a reply: the request may have been sent, and nobody knows whether it ran."""
+
+    reason: str
 
 
 class _Burst:
@@ -119,58 +126,86 @@ class Connection(asyncio.Protocol):
         """One reply per request. Raises ConnectionFailed. Cancelled, its replies are let pass."""
         if self._transport is None:
             raise ConnectionFailed("the connection was closed")
+        if not requests:
+            return []
         burst = _Burst(len(requests), asyncio.get_running_loop().create_future())
         self._waiting.append(burst)
         self._transport.write(b"".join(map(request, requests)))
         return await burst.future
 
 
-Greeting = Callable[[Connection], Awaitable[None]]
+Greeting = Callable[[Connection], Awaitable[bool | None]]
+"""What is said first on a connection; True: the server likes pipelined requests."""
 
 
 class RespClient:
     """A few connections to one address, opened when needed."""
 
     def __init__(
-        self, address: Address, greeting: Greeting, *, connections: int, pipeline: bool,
-        timeout: float = TIMEOUT,
+        self, address: Address, greeting: Greeting, *, connections: int, pipeline: bool | None,
+        timeout: float = TIMEOUT, who: str = "metadata server",
+        unavailable: Callable[[str], BackendError] = MetadataUnavailable,
     ) -> None:
         """greeting: run on each new connection; may raise ConnectionFailed and any ZerostorError.
 
         connections: most at a time; one is enough with `pipeline`. timeout: seconds, see TIMEOUT.
+        who: what messages call the server. unavailable: the error raised when it is.
         """
         self._address = address
         self._greeting = greeting
-        self._pipeline = pipeline
+        self._pipeline, self._find_out = pipeline, pipeline is None
+        self._greeted = False
         self._timeout = timeout
-        self._lanes = [_Lane(IN_FLIGHT_MAX if pipeline else 1) for _ in range(connections)]
+        self._who = who
+        self._unavailable = unavailable
+        self._lanes = [_Lane() for _ in range(connections)]
         self._next = 0
         self._closed = False
+
+    async def ready(self) -> None:
+        """Return once the server was greeted, now or before. Raises as `call` does."""
+        if not self._greeted:
+            # Else nobody knows whether requests may go out in batches.
+            await self._bounded((), retry=True)
 
     async def call(self, requests: Sequence[Arguments], *, retry: bool) -> list[Reply]:
         """One reply per request, in their order; error replies are values.
 
         retry: the requests may be run twice. Without it nothing is sent again, and after
-        MetadataUnavailable some may have been run. Raises MetadataUnavailable.
+        MetadataUnavailable some may have been run. Raises `unavailable`.
         """
         replies: list[Reply] = []
-        if self._pipeline:
-            for burst in _bursts(requests):
-                replies += await self._bounded(burst, retry)
-            return replies
-        width = len(self._lanes)
-        for start in range(0, len(requests), width):
-            group = requests[start : start + width]
-            done = await asyncio.gather(*(self._bounded([one], retry) for one in group))
-            replies += [reply for each in done for reply in each]
+        for reply in await self._replies(requests, retry):
+            if isinstance(reply, Lost):
+                raise self._error(reply.reason)
+            replies.append(reply)
         return replies
 
-    async def _bounded(self, burst: Sequence[Arguments], retry: bool) -> list[Reply]:
+    async def call_once(self, requests: Sequence[Arguments]) -> list[Reply | Lost]:
+        """As `call` without `retry`, but a reply that was lost is a value too."""
+        return await self._replies(requests, retry=False)
+
+    async def _replies(self, requests: Sequence[Arguments], retry: bool) -> list[Reply | Lost]:
+        await self.ready()
+        replies: list[Reply | Lost] = []
+        width = 1 if self._pipeline else len(self._lanes)
+        bursts = _bursts(requests) if self._pipeline else [[one] for one in requests]
+        for start in range(0, len(bursts), width):
+            group = bursts[start : start + width]
+            for done in await asyncio.gather(*(self._bounded(one, retry) for one in group)):
+                replies += done
+            if replies and isinstance(replies[-1], Lost):
+                return replies + [replies[-1]] * (len(requests) - len(replies))
+        return replies
+
+    async def _bounded(
+        self, burst: Sequence[Arguments], retry: bool
+    ) -> Sequence[Reply | Lost]:
         """Run a burst; try again while time is left, if it was not sent or may be sent twice."""
         loop = asyncio.get_running_loop()
         deadline, pause, reason = loop.time() + self._timeout, BACK_OFF, "no connection"
         while not self._closed and (left := deadline - loop.time()) > 0:
-            lane = self._lanes[self._next % len(self._lanes)]
+            lane = self._lanes[0 if self._pipeline else self._next % len(self._lanes)]
             self._next += 1
             sent, started = False, loop.time()
             try:
@@ -181,14 +216,19 @@ class RespClient:
             except TimeoutError:
                 lane.drop_if_silent(started)
                 reason = f"no answer within {self._timeout:g} s"
-                break
+                left = 0.0
             except (OSError, ConnectionFailed) as failure:
                 reason = str(failure) or type(failure).__name__
-                if sent and not retry:
-                    break
+            if sent and not retry:
+                return [Lost(reason)] * len(burst)
+            if not left:
+                break
             await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
             pause = min(pause * 2, BACK_OFF_MAX)
-        raise MetadataUnavailable(f"metadata server {self._address}: {reason}")
+        raise self._error(reason)
+
+    def _error(self, reason: str) -> BackendError:
+        return self._unavailable(f"{self._who} {self._address}: {reason}")
 
     async def _exchange(
         self, connection: Connection, burst: Sequence[Arguments]
@@ -206,12 +246,19 @@ class RespClient:
                 lane.connection = None
                 connection = await self._open()
                 try:
-                    await self._greeting(connection)
+                    self._learn(await self._greeting(connection))
                 except BaseException:
                     connection.fail("the greeting failed")
                     raise
                 lane.connection = connection
             return lane.connection
+
+    def _learn(self, likes_batches: bool | None) -> None:
+        self._greeted = True
+        if self._find_out:
+            self._pipeline = bool(likes_batches)
+        if self._pipeline:
+            self._lanes[0].widen()
 
     async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -233,10 +280,18 @@ class RespClient:
 class _Lane:
     """A place for one connection."""
 
-    def __init__(self, in_flight: int) -> None:
+    def __init__(self) -> None:
         self.connection: Connection | None = None
         self.connecting = asyncio.Lock()
-        self.turn = asyncio.Semaphore(in_flight)
+        self.turn = asyncio.Semaphore(1)
+        self._wide = False
+
+    def widen(self) -> None:
+        """Let IN_FLIGHT_MAX bursts on their way at a time."""
+        if not self._wide:
+            self._wide = True
+            for _ in range(IN_FLIGHT_MAX - 1):
+                self.turn.release()
 
     def drop_if_silent(self, since: float) -> None:
         """A peer that said nothing since then is taken for dead; a slow one is not."""

@@ -145,10 +145,9 @@ def _metadata(config: Config) -> ZdbMetadata:
     url = urlsplit(config.metadata.url)
     password = config.metadata.password.reveal() or None
     if url.scheme == "unix":
-        return ZdbMetadata(Address(unix=Path(url.path)), password=password, pipeline=False)
+        return ZdbMetadata(Address(unix=Path(url.path)), password=password)
     return ZdbMetadata(Address(None, url.hostname or "127.0.0.1", url.port or 9900),
-                       namespace=url.path.strip("/") or "default", password=password,
-                       pipeline=False)
+                       namespace=url.path.strip("/") or "default", password=password)
 
 
 async def try_stores(config: Config) -> dict[str, str]:

@@ -5,19 +5,27 @@ Ids have 8 bytes there (4 on 0-db 1.x), little-endian; in zerostor they are numb
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
-from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
+from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError, TooLarge
 from zerostor.core.limits import METADATA_ID_MAX, MIB, RECORD_MAX
 from zerostor.core.resp import Reply, ReplyError
-from zerostor.resp_client import TIMEOUT, Address, Connection, RespClient
+from zerostor.resp_client import TIMEOUT, Address, Connection, Lost, RespClient
+from zerostor.zdb_login import DEFAULT_NAMESPACE, Login, facts_of, log_in, next_id
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 4 * MIB
 FETCH_RECORDS = 512
 """Records, and bytes of them, that a scan holds at once."""
+SEARCH_SECONDS = 10.0
+"""For finding again what was reserved when a connection was lost."""
+CONNECTIONS = 4
+"""To a server that takes one request at a time on each."""
 _LOOK_BACK = 8
 
 
@@ -25,59 +33,101 @@ class ZdbMetadata:
     """Adapter of ports.MetadataStore. All calls raise MetadataUnavailable; SetupError too.
 
     A lost connection is retried within `timeout` seconds for what may run twice. `reserve` may not:
-    it raises, and notes that nobody knows the id of may stay behind, which is harmless.
+    its notes are looked for, and each must be the only one of its kind.
     """
 
     def __init__(
-        self, address: Address, *, namespace: str = "default", password: str | None = None,
-        pipeline: bool = True, connections: int | None = None, timeout: float = TIMEOUT,
+        self, address: Address, *, namespace: str = DEFAULT_NAMESPACE, password: str | None = None,
+        pipeline: bool | None = None, connections: int = CONNECTIONS, timeout: float = TIMEOUT,
     ) -> None:
-        """pipeline: False for a real 0-db, which is slow at batches. Connects when first used.
+        """Connects when first used. password: of the server's admin or of the namespace.
 
-        connections: 1 with `pipeline`, else 4, unless said otherwise.
+        pipeline: None finds out whether batches are fast there; a real 0-db is slow at them, and
+        gets `connections` with one request at a time each.
         """
-        self._namespace = namespace
-        self._password = password
-        self._id_bytes = 0
-        count = connections or (1 if pipeline else 4)
+        self._login = Login(namespace, password or "")
+        self._id_bytes = 8
+        self._last: int | None = None
         self._client = RespClient(
-            address, self._greet, connections=count, pipeline=pipeline, timeout=timeout
+            address, self._greet, connections=connections, pipeline=pipeline, timeout=timeout
         )
 
-    async def _greet(self, connection: Connection) -> None:
-        """Choose the namespace, learn how wide ids are: a 0-db without that field is a 1.x."""
-        if self._namespace != "default" or self._password is not None:
-            words = [self._namespace, *([] if self._password is None else [self._password])]
-            select = [b"SELECT", *(word.encode() for word in words)]
-            (reply,) = await connection.exchange([select])
-            if isinstance(reply, ReplyError):
-                raise SetupError(f"metadata namespace {self._namespace}: {reply}")
-        (text,) = await connection.exchange([[b"INFO"]])
-        if isinstance(text, ReplyError):
-            raise _unexpected(text)
-        if not isinstance(text, bytes):
-            raise SetupError("the metadata server is no 0-db: it does not answer INFO")
-        width = 4
-        for line in text.decode("utf-8", "replace").splitlines():
-            name, _, value = line.partition(":")
-            if name == "sequential_key_size" and value.strip() in ("4", "8"):
-                width = int(value)
-        self._id_bytes = width
+    async def _greet(self, connection: Connection) -> bool:
+        """Learn how wide ids are, and whether batches are fast."""
+        try:
+            facts = await log_in(connection, self._login)
+        except SetupError as refusal:
+            raise SetupError(f"metadata: {refusal}") from None
+        self._id_bytes = facts.id_bytes
+        return facts.ours
 
     async def reserve(self, notes: Sequence[bytes]) -> list[int]:
-        """One new id per note, durable."""
-        replies = await self._client.call([(b"SET", b"", note) for note in notes], retry=False)
-        return [self._new_id(reply) for reply in replies]
+        """One new id per note, durable. A note whose answer was lost is looked for, see _orphans.
+        """
+        last = self._last if self._last is not None else await self._last_id()
+        replies = await self._client.call_once([(b"SET", b"", note) for note in notes])
+        lost = [note for note, reply in zip(notes, replies, strict=True) if isinstance(reply, Lost)]
+        found = await self._orphans(lost, last) if lost else {}
+        ids = [found[note].pop(0) if isinstance(reply, Lost) else self._new_id(reply)
+               for note, reply in zip(notes, replies, strict=True)]
+        self._last = max(ids, default=last)
+        return ids
+
+    async def _last_id(self) -> int:
+        """The newest id before any of ours. Raises SetupError when the server gives no ids."""
+        name = self._login.namespace
+        (reply,) = await self._client.call([(b"NSINFO", name.encode())], retry=True)
+        facts = facts_of(reply) if isinstance(reply, bytes) else {}
+        if facts.get("mode") == "userkey":
+            raise SetupError(
+                f"metadata: namespace {name} is in user mode; it must be in sequential mode, where"
+                " the server gives the ids"
+            )
+        return next_id(facts, self._id_bytes) - 1
 
     def _new_id(self, reply: Reply) -> int:
         if not isinstance(reply, bytes) or len(reply) not in (4, 8):
             raise _unexpected(reply)
         return _checked(int.from_bytes(reply, "little"))
 
+    async def _orphans(self, notes: Sequence[bytes], last: int) -> dict[bytes, list[int]]:
+        """Ids behind `last` by note. Raises MetadataUnavailable if one is missing.
+
+        Safe beside other workers: a note carries a nonce, so an equal one is ours. What the server
+        had received it ran before it greeted a new connection; a request that was held up on its
+        way may still run later. So what is not found is not sent again: the caller fails, its job
+        comes back under a new note, and at worst an id stays a note for ever.
+        """
+        wanted = Counter(notes)
+        found: dict[bytes, list[int]] = {note: [] for note in wanted}
+        lengths = set(map(len, wanted))
+
+        def missing() -> int:
+            return sum(max(0, count - len(found[note])) for note, count in wanted.items())
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEARCH_SECONDS):
+                async for rows in self._pages(last + 1):
+                    likely = [key for key, length in rows if length in lengths]
+                    for key, note in zip(likely, await self._values(likely), strict=True):
+                        if isinstance(note, bytes) and note in found:
+                            found[note].append(key)
+        log.warning("the answers to %d reservations were lost, and %d of them found again",
+                    len(notes), len(notes) - missing())
+        if missing():
+            raise MetadataUnavailable(
+                f"the connection was lost while ids were reserved, and {missing()} of {len(notes)}"
+                " cannot be found; if they were given they stay unused"
+            )
+        return found
+
     async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
         """Store each record under its id. Raises LogCorrupt if the server never gave that id."""
-        await self._ready()
-        assert all(len(record) <= RECORD_MAX for _, record in records)
+        await self._client.ready()
+        for metadata_id, record in records:
+            if len(record) > RECORD_MAX:
+                raise TooLarge(f"the record of metadata id {metadata_id} has {len(record)} bytes,"
+                               f" and a 0-db takes {RECORD_MAX}")
         requests = [(b"SET", self._raw(key), record) for key, record in records]
         replies = await self._client.call(requests, retry=True)
         for (metadata_id, _), reply in zip(records, replies, strict=True):
@@ -89,39 +139,27 @@ class ZdbMetadata:
 
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record. Raises LogCorrupt if the server has it and cannot read it."""
-        await self._ready()
+        await self._client.ready()
         (reply,) = await self._client.call([(b"GET", self._raw(metadata_id))], retry=True)
         return _value(metadata_id, reply)
 
     async def delete(self, ids: Sequence[int]) -> None:
         """As the port says; 0-db never gives an id again."""
-        await self._ready()
+        await self._client.ready()
         replies = await self._client.call([(b"DEL", self._raw(key)) for key in ids], retry=True)
         for reply in replies:
             if reply != "OK" and not _says(reply, "Key not found"):
                 raise _unexpected(reply)
-
-    async def _ready(self) -> None:
-        """Know the id width, which the first greeting tells."""
-        if not self._id_bytes:
-            await self.ping()
 
     def _raw(self, metadata_id: int) -> bytes:
         return _checked(metadata_id).to_bytes(self._id_bytes, "little")
 
     async def scan(self, start: int = 0) -> AsyncIterator[tuple[int, bytes]]:
         """(id, record) from `start` on. What the server cannot read is logged and left out."""
-        await self._ready()
-        cursor = await self._cursor_before(start)
-        while True:
-            page = await self._page(cursor)
-            if page is None:
-                return
-            cursor, rows = page
-            for group in _groups([row for row in rows if row[0] >= start]):
-                requests = [(b"GET", self._raw(key)) for key in group]
-                replies = await self._client.call(requests, retry=True)
-                for key, reply in zip(group, replies, strict=True):
+        await self._client.ready()
+        async for rows in self._pages(start):
+            for group in _groups(rows):
+                for key, reply in zip(group, await self._values(group), strict=True):
                     try:
                         value = _value(key, reply)
                     except LogCorrupt as corrupt:
@@ -129,6 +167,16 @@ class ZdbMetadata:
                         continue
                     if value is not None:
                         yield key, value
+
+    async def _values(self, ids: Sequence[int]) -> list[Reply]:
+        return await self._client.call([(b"GET", self._raw(key)) for key in ids], retry=True)
+
+    async def _pages(self, start: int) -> AsyncIterator[list[tuple[int, int]]]:
+        """(id, length) from `start` on, in id order, as many at a time as the server gives."""
+        cursor = await self._cursor_before(start)
+        while page := await self._page(cursor):
+            cursor, rows = page
+            yield [row for row in rows if row[0] >= start]
 
     async def _cursor_before(self, start: int) -> bytes | None:
         """A cursor near `start` if an id shortly before it exists; else the scan begins at 0."""
