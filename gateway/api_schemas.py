@@ -49,7 +49,6 @@ _HASH_TEXT = string("^[0-9a-f]{56}$", examples=[SAMPLE_HASH],
 _JOB_TEXT = string("^[0-9a-f]{32}$", examples=[SAMPLE_JOB])
 _LINK_TEXT = string(examples=[f"/{SAMPLE_HASH}.jpg"], description="Where the object is served.")
 _STATE = string(enum=["ACTIVE", "WAITING", "DONE", "ERROR"])
-
 SCHEMAS: dict[str, Json] = {
     "Stored": struct(hash=_HASH_TEXT, link=_LINK_TEXT, job=_JOB_TEXT),
     "Accepted": struct(job=_JOB_TEXT, status=string(description="Ask here how it goes.",
@@ -97,9 +96,34 @@ SCHEMAS: dict[str, Json] = {
         reason=string(description="Why it is not up."),
         total=nullable("integer", "Bytes in all, if the store knows."),
         free=nullable("integer", "Bytes free, if the store knows.")),
-    "Stores": struct(stores=array(ref("Store"))),
+    "Follower": struct(
+        server=string(description="The slave's id."),
+        address=string(description="Where it listens itself, or empty."),
+        behind_bytes=number("Bytes of the log that it does not have.", "integer"),
+        behind_seconds=number("Since it last had everything.")),
+    "Metadata": struct(
+        role=string(enum=["master", "slave"]), server=string(description="Its id."),
+        epoch=number("Grows by one with each promotion.", "integer"),
+        file=number("Of the log, where it ends.", "integer"),
+        offset=number("In that file.", "integer"),
+        next_id=number("The id that a next record would get.", "integer"),
+        records=number("Records, notes included.", "integer"),
+        master=string(description="Whom a slave follows."),
+        gateway=string(description="Where to upload; known once that gateway was heard."),
+        connected={"type": "boolean", "description": "Whether a slave hears its master."},
+        behind_entries=number("Ids that a slave does not have.", "integer"),
+        behind_bytes=number("Bytes of the log that a slave does not have.", "integer"),
+        behind_seconds=number("Since a slave last had everything."),
+        problem=string(description="Why it does not follow now."),
+        refuses=string(description="Why it takes no writes."),
+        compared=number("When the logs were last compared, seconds since 1970; 0 never."),
+        differs=string(description="What was different then."),
+        slaves=array(ref("Follower"))) | {
+            "type": ["object", "null"],
+            "description": "What the metadata server tells of itself; null of a 0-db."},
+    "Stores": struct(stores=array(ref("Store")), metadata=ref("Metadata")),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
-    "Ready": struct(ready={"type": "boolean"},
+    "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"),
                      problems=array(string(examples=["no worker is running"]))),
     "Problem": {
         "description": "What went wrong, as RFC 9457 problem+json.",

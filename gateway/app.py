@@ -12,11 +12,11 @@ from aiohttp import web
 
 from gateway import page
 from gateway.connection import Connection
-from gateway.http_errors import problems
+from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
 from gateway.routes import jobs, objects, operate, uploads
-from gateway.services import SERVICES, Services
+from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
 
 _log = logging.getLogger(__name__)
@@ -26,11 +26,20 @@ READ_BUFFER = 256 * 1024
 KEEPALIVE = 30.0
 BACKLOG = 1024
 """Connections that may wait to be taken."""
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+@web.middleware
+async def writes_to_master(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse on a slave whatever would write, before a byte of its body is taken."""
+    if request.method not in _READS:
+        services_of(request).role.require_master()
+    return await handler(request)
 
 
 def build_app(services: Services) -> web.Application:
     """The application; every route is here."""
-    app = web.Application(middlewares=[problems])
+    app = web.Application(middlewares=[problems, writes_to_master])
     app[SERVICES] = services
     app.router.add_post("/api/upload", uploads.upload, expect_handler=uploads.expect_continue)
     app.add_routes([
@@ -45,6 +54,7 @@ def build_app(services: Services) -> web.Application:
         web.get("/explorer/{name}", page.asset),
         web.get("/healthz", operate.healthz),
         web.get("/readyz", operate.readyz),
+        web.get("/metrics", operate.metrics),
         web.get("/openapi.json", openapi),
         web.get("/{link}", objects.serve),
     ])
@@ -80,6 +90,7 @@ async def run(services: Services, listen: Address) -> None:
 async def _background(app: web.Application) -> AsyncIterator[None]:
     services = app[SERVICES]
     tasks = [asyncio.create_task(services.waiters.run()),
+             asyncio.create_task(services.role.run()),
              asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
     for task in tasks:
         task.add_done_callback(_ended)

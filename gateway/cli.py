@@ -21,6 +21,8 @@ COMMANDS = {
     "stores": "gateway.commands.stores",
     "jobs": "gateway.commands.jobs",
     "config": "gateway.commands.config",
+    "promote": "gateway.commands.promote",
+    "compare": "gateway.commands.compare",
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
     "zdb": "gateway.commands.zdb",

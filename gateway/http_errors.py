@@ -59,7 +59,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             _log.warning("%s %s: %s", request.method, request.path, error)
         if status == 500:
             return problem(status, error.code, "the gateway cannot answer this; see its log")
-        return problem(status, error.code, str(error))
+        more = {"master": error.master} if isinstance(error, errors.NotTheMaster) else {}
+        return problem(status, error.code, str(error), **more)
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -165,7 +165,7 @@ _READ = (
 _OPERATE = (
     Operation(
         "get", "/api/stores", "stores", "operate", "List the stores",
-        "Each store with its state, room and labels.",
+        "Each store with its state, room and labels; and what the metadata server is.",
         {200: _json("All configured stores.", "Stores")}, (), "'{base}/api/stores'"),
     Operation(
         "get", "/api/jobs", "jobs", "operate", "Count the jobs",
@@ -181,9 +181,14 @@ _OPERATE = (
         "get", "/healthz", "healthz", "operate", "Is the process alive?", "For supervisors.",
         {200: _json("It is.", "Health")}, (), "'{base}/healthz'"),
     Operation(
-        "get", "/readyz", "readyz", "operate", "Would an upload work?", "For load balancers.",
+        "get", "/readyz", "readyz", "operate", "Would an upload work?",
+        "For load balancers. Of a slave, that only reads: would a download work?",
         {200: _json("It would.", "Ready"), 503: _json("It would not, and why.", "Ready")},
         (), "'{base}/readyz'"),
+    Operation(
+        "get", "/metrics", "metrics", "operate", "Metrics", "In the text format of Prometheus.",
+        {200: {"description": "The metrics.",
+               "content": {"text/plain": {"schema": string()}}}}, (), "'{base}/metrics'"),
 )
 
 _PAGES = (

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.role import RoleWatch
 from gateway.waiters import Waiters
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
+from zerostor.engine.recent import RecentJobs
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 
 
@@ -30,6 +32,8 @@ class Services:
     reader: Reader
     checker: Checker
     waiters: Waiters
+    role: RoleWatch
+    recent: RecentJobs
     clock: Clock
     random_bytes: RandomBytes
     max_upload: int

@@ -30,6 +30,7 @@ from zerostor.core.settings import (
     StoreSettings,
     WorkerSettings,
     check_gateway,
+    check_metadata,
     check_stores,
     check_unbuilt,
     check_url,
@@ -123,12 +124,13 @@ def load(
     file: Path | None = None,
     *,
     listen: str | None = None,
+    master: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Read and check everything; nothing is created. Raises SetupError with one clear sentence.
 
     root: the DATA folder, else $ZEROSTOR_DATA, else ./data. file: else $ZEROSTOR_CONFIG, else
-    DATA/zerostor.toml if it is there. listen: replaces gateway.listen.
+    DATA/zerostor.toml if it is there. listen: replaces gateway.listen; master: metadata.master.
     """
     environ = os.environ if environ is None else environ
     root = _absolute(root or Path(environ.get("ZEROSTOR_DATA") or "data"))
@@ -149,7 +151,7 @@ def load(
         own_stores="store" not in written.tree,
         gateway=gateway,
         redis=_redis(written, environ),
-        metadata=_metadata(written),
+        metadata=_metadata(written, master),
         policy=_policies(written, stores),
         store=stores,
         worker=fill(WorkerSettings, written, "worker"),
@@ -277,10 +279,20 @@ def _redis(written: Written, environ: Mapping[str, str]) -> RedisSettings:
     return settings
 
 
-def _metadata(written: Written) -> MetadataSettings:
+def _metadata(written: Written, master: str | None) -> MetadataSettings:
     settings = _with_password(fill(MetadataSettings, written, "metadata"), written, "metadata")
     if not settings.embedded:
         check_url(written.place("metadata", "url"), settings.url, METADATA_SCHEMES)
+    place = written.place("metadata", "master")
+    url, inside = split_password(settings.master if master is None else master)
+    if master is not None:
+        place = "--slave-of"
+        settings = msgspec.structs.replace(settings, role="slave")
+    elif inside and not written.from_environment("metadata", "master"):
+        raise SetupError(f"{place} has a password in it; name a file with it in password_file")
+    settings = msgspec.structs.replace(
+        settings, master=url, password=settings.password or Secret(inside))
+    check_metadata(place, settings)
     return settings
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from zerostor.core.errors import ZerostorError
 from zerostor.core.health import StoreState
 from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, SpoolNote, Upload
+from zerostor.core.replication import Comparison, ReplicationState
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 RandomBytes: TypeAlias = Callable[[int], bytes]
@@ -151,6 +152,25 @@ class MetadataStore(Protocol):
 
     async def ping(self) -> None:
         """Return if it would serve."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class Replication(Protocol):
+    """Masters and slaves, as the metadata server of this gateway tells of them."""
+
+    async def state(self, gateway: str = "") -> ReplicationState | None:
+        """What it tells; None of a server that knows no slaves, which is always a master.
+
+        gateway: URL of the gateway that asks, which slaves then name to those who want to write.
+        """
+
+    async def promote(self) -> ReplicationState:
+        """Make a slave the master. Raises SetupError if it is none."""
+
+    async def compare(self) -> Comparison:
+        """Hold a slave's log against its master's. Raises SetupError if it is no slave."""
 
     async def close(self) -> None:
         """Close connections."""

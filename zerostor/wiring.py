@@ -28,14 +28,16 @@ from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
+from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.zdb import ZdbMetadata
-from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool, Spools
+from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Replication, Spool, Spools
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.routed import RoutedSpools
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
+from zerostor.zdb_login import Login
 
 READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
@@ -53,6 +55,7 @@ class Parts:
     stores: StorePool
     policies: dict[str, Policy]
     metadata: MetadataStore
+    replication: Replication
     queue: JobQueue
     spool: Spool
     spools: Spools
@@ -77,6 +80,8 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         policies = _policies(config, codec_for)
         metadata = _metadata(config)
         stack.push_async_callback(metadata.close)
+        roles = replication(config)
+        stack.push_async_callback(roles.close)
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
@@ -87,7 +92,7 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
-        yield Parts(stores, policies, metadata, queue, spool, RoutedSpools(spool),
+        yield Parts(stores, policies, metadata, roles, queue, spool, RoutedSpools(spool),
                     Catalog(metadata), reader,
                     Checker(stores, reader),
                     Ingest(writer, metadata, policies, clock, random_bytes),
@@ -140,14 +145,23 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
 
 
 def _metadata(config: Config) -> ZdbMetadata:
+    address, login = _metadata_server(config)
+    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None)
+
+
+def replication(config: Config) -> Replication:
+    """What the metadata server of this configuration says of masters and slaves."""
+    return ZdbReplication(*_metadata_server(config))
+
+
+def _metadata_server(config: Config) -> tuple[Address, Login]:
     if config.metadata.embedded:
-        return ZdbMetadata(Address(unix=config.paths.zdb_socket))
-    url = urlsplit(config.metadata.url)
-    password = config.metadata.password.reveal() or None
+        return Address(unix=config.paths.zdb_socket), Login()
+    url, password = urlsplit(config.metadata.url), config.metadata.password.reveal()
     if url.scheme == "unix":
-        return ZdbMetadata(Address(unix=Path(url.path)), password=password)
-    return ZdbMetadata(Address(None, url.hostname or "127.0.0.1", url.port or 9900),
-                       namespace=url.path.strip("/") or "default", password=password)
+        return Address(unix=Path(url.path)), Login(password=password)
+    address = Address(None, url.hostname or "127.0.0.1", url.port or 9900)
+    return address, Login(url.path.strip("/") or "default", password)
 
 
 async def try_stores(config: Config) -> dict[str, str]:

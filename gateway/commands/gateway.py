@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.commands.options import listen_option, read_settings, settings_options
+from gateway.commands.options import (
+    listen_option,
+    read_settings,
+    settings_options,
+    slave_option,
+)
 
 if TYPE_CHECKING:
     from zerostor.config import Config
@@ -16,7 +21,10 @@ if TYPE_CHECKING:
 @click.command("gateway", short_help="Run one gateway process (`up` runs everything).")
 @settings_options
 @listen_option
-def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
+@slave_option
+def command(
+    folder: Path | None, file: Path | None, listen: str | None, master: str | None
+) -> None:
     """Run the HTTP process in the foreground, logging to stderr.
 
     It needs the metadata server, and shares DATA with the workers; Redis may come and go.
@@ -25,7 +33,7 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
     Example:
       zerostor gateway --data /srv/zerostor --listen 0.0.0.0:8080
     """
-    config = read_settings(folder, file, listen)
+    config = read_settings(folder, file, listen, master)
     from gateway.commands.folder import make_folders
     from gateway.commands.process import run_process
 
@@ -37,9 +45,13 @@ async def serve(config: Config) -> None:
     """Serve HTTP until cancelled."""
     from gateway import app
     from gateway.commands.process import unique_name
+    from gateway.role import RoleWatch
     from gateway.services import Services
     from gateway.waiters import Waiters
     from zerostor import wiring
+    from zerostor.engine.recent import RecentJobs
+
+    own_url = config.gateway.public_url or f"http://{config.gateway.listen.reachable}"
 
     async with wiring.build(config, unique_name("gateway")) as parts:
         services = Services(
@@ -47,6 +59,8 @@ async def serve(config: Config) -> None:
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
             reader=parts.reader, checker=parts.checker,
             waiters=Waiters(parts.queue, parts.spool), clock=parts.clock,
+            role=RoleWatch(parts.replication, parts.clock, config.metadata.master, own_url),
+            recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url)
         await app.run(services, config.gateway.listen)

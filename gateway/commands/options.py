@@ -90,11 +90,21 @@ listen_option = click.option(
 )
 
 
-def read_settings(folder: Path | None, file: Path | None, listen: str | None = None) -> Config:
+slave_option = click.option(
+    "--slave-of",
+    "master",
+    metavar="URL",
+    help="Follow the metadata server at zdb://HOST:PORT or unix:///PATH, and only read.",
+)
+
+
+def read_settings(
+    folder: Path | None, file: Path | None, listen: str | None = None, master: str | None = None
+) -> Config:
     """The effective settings."""
     from zerostor.config import load
 
-    return load(folder, file, listen=listen)
+    return load(folder, file, listen=listen, master=master)
 
 
 def given(config: Config) -> str:

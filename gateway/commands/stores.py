@@ -40,6 +40,30 @@ def command(ctx: click.Context, as_json: bool, client: Client) -> None:
         return
     rows = [_row(store) for store in answer.get("stores") or []]
     print_table(["store", "pool", "state", "free", "total", "labels", "place", ""], rows)
+    for line in _metadata_lines(answer.get("metadata") or {}):
+        click.echo(line)
+
+
+def _metadata_lines(state: dict[str, Any]) -> list[str]:
+    """How far behind whoever follows is; nothing of a master without slaves."""
+    lines = []
+    if state.get("role") == "slave":
+        link = "following" if state.get("connected") else f"cut off ({state.get('problem')}) from"
+        lines.append(f"metadata: slave {link} {state.get('master')}, {_behind(state)}")
+    for slave in state.get("slaves") or []:
+        name = slave.get("address") or slave.get("server")
+        lines.append(f"metadata: slave {name} is {_behind(slave)}")
+    if state.get("differs"):
+        lines.append(f"metadata: NOT THE SAME as its master's: {state['differs']}")
+    elif state.get("refuses") and state.get("role") == "master":
+        lines.append(f"metadata: {state['refuses']}")
+    return lines
+
+
+def _behind(state: dict[str, Any]) -> str:
+    entries = f"{state['behind_entries']} entries, " if "behind_entries" in state else ""
+    size = size_text(int(state.get("behind_bytes") or 0))
+    return f"{entries}{size}, {state.get('behind_seconds') or 0:.1f} s behind"
 
 
 def _row(store: dict[str, Any]) -> list[object]:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.options import given, listen_option, read_settings, settings_options
+from gateway.commands.options import (
+    given,
+    listen_option,
+    read_settings,
+    settings_options,
+    slave_option,
+)
 from gateway.http_client import Client
 from zerostor.core.errors import ZerostorError
 
@@ -26,7 +32,10 @@ IMPATIENT = 10.0
 @click.command("up", short_help="Run everything here, under one folder.")
 @settings_options
 @listen_option
-def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
+@slave_option
+def command(
+    folder: Path | None, file: Path | None, listen: str | None, master: str | None
+) -> None:
     """Run a whole zerostor under one folder, and stop it with Ctrl-C.
 
     Processes that die are started again. Their logs are in DATA/logs.
@@ -36,8 +45,10 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
       zerostor up                                   data in ./data, page on 127.0.0.1:8080
       zerostor up --data /srv/zerostor --listen 0.0.0.0:80
       REDIS_URL=redis://redis:6379 zerostor up      use that Redis, start none
+      zerostor up --data /srv/slave --config grid.toml --slave-of zdb://10.0.0.5:9900
+                                                    keep a copy of that one's metadata, serve reads
     """
-    config = read_settings(folder, file, listen)
+    config = read_settings(folder, file, listen, master)
     import msgspec
 
     from gateway.commands.folder import free_address, make_folders, only_one
@@ -49,7 +60,7 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
         gateway = msgspec.structs.replace(config.gateway, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway)
         start_stores(config)
-        supervisor = Supervisor(children(config), config.paths.logs, say)
+        supervisor = Supervisor(children(config, master), config.paths.logs, say)
         supervisor.run(Watch(config).ready)
     say("stopped")
 
@@ -77,8 +88,11 @@ def start_stores(config: Config) -> None:
             )
 
 
-def children(config: Config) -> list[Child]:
-    """The processes of this configuration, in the order of starting."""
+def children(config: Config, master: str | None = None) -> list[Child]:
+    """The processes of this configuration, in the order of starting.
+
+    master: what the command line said; what the settings say the children read themselves.
+    """
     from gateway.supervisor import Child
 
     here = Path(__file__).resolve().parents[2]
@@ -86,16 +100,17 @@ def children(config: Config) -> list[Child]:
     python = [sys.executable, *([] if here == Path.cwd() else ["-P"]), "-m", "gateway"]
     settings = ["--data", str(config.paths.root)]
     settings += ["--config", str(config.source)] if config.source else []
+    follow = ["--slave-of", master] if master else []
     kept = []
     if config.redis.embedded:
         kept.append(Child("redis", [*python, "redis", *settings], signal.SIGTERM))
     if config.metadata.embedded:
-        kept.append(Child("zdb", [*python, "zdb", *settings]))
+        kept.append(Child("zdb", [*python, "zdb", *settings, *follow]))
     for number in range(config.worker.processes):
         name = "worker" if config.worker.processes == 1 else f"worker-{number + 1}"
         kept.append(Child(name, [*python, "worker", *settings]))
     listen = ["--listen", str(config.gateway.listen)]
-    kept.append(Child("gateway", [*python, "gateway", *settings, *listen]))
+    kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow]))
     return kept
 
 
@@ -131,6 +146,7 @@ class Watch:
             "policy": f"{policy.data} + {policy.parity} shards, stored once {policy.durable} are on"
             f" disk; any {policy.parity} stores may be lost",
             "redis": redis,
+            **({"master": config.metadata.master} if config.metadata.master else {}),
             "logs": str(config.paths.logs),
         }
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")

@@ -7,10 +7,12 @@ import re
 from aiohttp import web
 
 from gateway.routes.uploads import wait_seconds
-from gateway.services import services_of
+from gateway.services import Services, services_of
 from zerostor.core.errors import UnknownJob
 from zerostor.core.jobs import JobState, JobUpdate
 
+LOOK_SECONDS = 0.5
+"""Between looks of a long-poll at a slave."""
 _JOB = re.compile(r"[0-9a-f]{32}")
 
 
@@ -18,13 +20,29 @@ async def status(request: web.Request) -> web.Response:
     """GET /api/status/JOB?wait=SECONDS, as one word of text or as JSON."""
     job = _job_of(request)
     wait = wait_seconds(request)
-    update = await services_of(request).waiters.wait(job, wait)
+    services = services_of(request)
+    update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
+    if update is None:
+        update = await _from_records(services, job, wait)
     if update is None:
         raise UnknownJob("no such job")
     headers = {"Cache-Control": "no-store"}
     if "application/json" in request.headers.get("Accept", ""):
         return web.json_response(describe(update), headers=headers)
     return web.Response(text=_text(update, waited=wait > 0), headers=headers)
+
+
+async def _from_records(services: Services, job: str, seconds: float) -> JobUpdate | None:
+    """What the records tell; a slave, whom no queue wakes, looks until the job has ended."""
+    state = services.role.state
+    next_id = state.next_id if state is not None else 0
+    until = services.clock.monotonic() + seconds
+    while True:
+        update = await services.recent.find(job, next_id)
+        left = until - services.clock.monotonic()
+        if not services.role.reads_only or left <= 0 or (update is not None and update.state.final):
+            return update
+        await services.clock.sleep(min(LOOK_SECONDS, left))
 
 
 async def jobs(request: web.Request) -> web.Response:

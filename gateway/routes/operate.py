@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+import msgspec
 from aiohttp import web
 
+from gateway.exposition import EXPOSITION_TYPE, exposition
 from gateway.services import Services, services_of
 from zerostor import __version__
 from zerostor.core.errors import ZerostorError
 from zerostor.core.health import StoreState
+from zerostor.engine.pool import Policy
 
 
 async def stores(request: web.Request) -> web.Response:
-    """GET /api/stores: each store's state, room and labels."""
+    """GET /api/stores: each store's state, room and labels; and the metadata's role."""
     services = services_of(request)
     rows = await asyncio.gather(*(
         _store_row(services, setting.name) for setting in services.store_settings))
     listed = [{"name": setting.name, "url": setting.url, "pool": setting.pool,
                "labels": setting.labels} | row
               for setting, row in zip(services.store_settings, rows, strict=True)]
-    return web.json_response({"stores": listed})
+    return web.json_response({"stores": listed, "metadata": _replication(services)})
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -29,10 +33,17 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 only when an upload would be taken and stored."""
-    problems = await unready(services_of(request))
-    return web.json_response({"ready": not problems, "problems": problems},
-                             status=503 if problems else 200)
+    """GET /readyz: 200 only when an upload would be taken and stored; of a slave, when it reads."""
+    services = services_of(request)
+    problems = await (unreadable if services.role.reads_only else unready)(services)
+    answer = {"ready": not problems, "problems": problems, "metadata": _replication(services)}
+    return web.json_response(answer, status=503 if problems else 200)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """GET /metrics, for Prometheus."""
+    return web.Response(body=exposition(services_of(request)).encode(),
+                        headers={"Content-Type": EXPOSITION_TYPE})
 
 
 async def unready(services: Services) -> list[str]:
@@ -40,19 +51,39 @@ async def unready(services: Services) -> list[str]:
     found = await asyncio.gather(services.spool.probe(), services.queue.ping(),
                                  services.metadata.ping(), services.queue.workers(),
                                  return_exceptions=True)
-    problems = []
-    for result in found:
-        if isinstance(result, ZerostorError):
-            problems.append(str(result))
-        elif isinstance(result, BaseException):
-            raise result
+    problems = _told(found)
     if found[3] == []:
         problems.append("no worker is running")
-    for policy in services.policies.values():
-        up = services.stores.up_count(policy)
-        if up < policy.durable:
-            problems.append(f"{up} stores are up and policy {policy.name} needs {policy.durable}")
-    return problems
+    pool = services.stores
+    return problems + [_too_few(pool.up_count(policy), policy, policy.durable)
+                       for policy in services.policies.values()
+                       if pool.up_count(policy) < policy.durable]
+
+
+async def unreadable(services: Services) -> list[str]:
+    """Why a download would not work now; empty when it would."""
+    found = await asyncio.gather(services.metadata.ping(), return_exceptions=True)
+    pool = services.stores
+    return _told(found) + [_too_few(pool.readable_count(policy), policy, policy.data)
+                           for policy in services.policies.values()
+                           if pool.readable_count(policy) < policy.data]
+
+
+def _told(found: Sequence[object]) -> list[str]:
+    for result in found:
+        if isinstance(result, BaseException) and not isinstance(result, ZerostorError):
+            raise result
+    return [str(result) for result in found if isinstance(result, ZerostorError)]
+
+
+def _too_few(up: int, policy: Policy, needed: int) -> str:
+    return f"{up} stores are up and policy {policy.name} needs {needed}"
+
+
+def _replication(services: Services) -> dict[str, object] | None:
+    """What the metadata server told of itself last."""
+    state = services.role.state
+    return None if state is None else msgspec.to_builtins(state)
 
 
 async def _store_row(services: Services, name: str) -> dict[str, object]:

@@ -14,6 +14,7 @@
     │  ├─ StoreUnavailable  StoreTimeout  StoreReadOnly  StoreFull
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
+    │  ├─ NotTheMaster
     │  └─ SpoolFull  SpoolAway  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
@@ -181,6 +182,16 @@ class MetadataUnavailable(BackendError):
     """The metadata store cannot be reached."""
 
     code = "metadata-unavailable"
+
+
+class NotTheMaster(BackendError):
+    """This grid only reads. master: where to write instead, empty if that is not known."""
+
+    code = "not-the-master"
+
+    def __init__(self, reason: str = "this gateway only reads", master: str = "") -> None:
+        super().__init__(reason)
+        self.master = master
 
 
 class SpoolFull(BackendError):

@@ -76,9 +76,15 @@ class RedisSettings(msgspec.Struct, frozen=True):
 
 
 class MetadataSettings(msgspec.Struct, frozen=True):
-    """[metadata]. url: zdb://HOST:PORT[/NAMESPACE], unix:///PATH, or embedded."""
+    """[metadata]. url: zdb://HOST:PORT[/NAMESPACE], unix:///PATH, or embedded.
+
+    master: the metadata server that this one follows, in the same forms; empty for a master. role:
+    master or slave, for who likes to see it written; it follows from `master`.
+    """
 
     url: str = EMBEDDED
+    role: str = ""
+    master: str = ""
     password_file: str = ""
     password: Secret = Secret()
 
@@ -192,6 +198,18 @@ def check_gateway(gateway: GatewaySettings) -> None:
         raise SetupError("gateway.max_upload must be at least 1 byte")
     if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
         raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
+
+
+def check_metadata(where: str, metadata: MetadataSettings) -> None:
+    """Raise SetupError for a role that does not fit the rest. where: the place of `master`."""
+    if metadata.role not in ("", "master", "slave"):
+        raise SetupError(f"metadata.role is master or slave, not {metadata.role!r}")
+    if metadata.role == "slave" and not metadata.master:
+        raise SetupError('metadata.role is slave: say of which master, as in master = "zdb://HOST"')
+    if metadata.role == "master" and metadata.master:
+        raise SetupError("metadata.role is master, but metadata.master names another one")
+    if metadata.master:
+        check_url(where, metadata.master, METADATA_SCHEMES)
 
 
 def check_worker(worker: WorkerSettings) -> None:

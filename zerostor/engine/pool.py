@@ -95,6 +95,10 @@ class StorePool:
         """Stores of the policy's pool that would take a shard."""
         return sum(self._writable(name) for name in policy.stores)
 
+    def readable_count(self, policy: Policy) -> int:
+        """Stores of the policy's pool that would give a shard."""
+        return sum(self.readable(name) is not None for name in policy.stores)
+
     def _writable(self, name: str) -> bool:
         store = self.stores.get(name)
         return store is not None and store.write_state is not StoreState.DOWN

@@ -1,0 +1,55 @@
+"""`zerostor compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import json_option, print_json, read_settings, settings_options
+from zerostor.core.errors import LogCorrupt
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+    from zerostor.core.replication import Comparison
+
+
+@click.command("compare", short_help="Hold a slave's metadata against its master's.")
+@settings_options
+@json_option
+def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
+    """Compare the metadata of the slave with this DATA with its master's, byte for byte.
+
+    Both read their logs and tell checksums; what the slave does not have yet is no difference. A
+    slave does the same every ten minutes by itself: `zerostor stores` and /readyz tell how it went.
+
+    \b
+    Example:
+      zerostor compare --data /srv/zerostor
+    """
+    config = read_settings(folder, file)
+    import asyncio
+
+    found = asyncio.run(_compare(config))
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(found))
+    else:
+        click.echo(f"last id {found.last_id}, {found.records} records, {found.files} files,"
+                   f" checksum {found.digest[:32]}")
+    if found.differs:
+        raise LogCorrupt(f"master and slave differ: {found.differs}")
+    if not as_json:
+        click.echo("master and slave are the same")
+
+
+async def _compare(config: Config) -> Comparison:
+    from zerostor import wiring
+
+    replication = wiring.replication(config)
+    try:
+        return await replication.compare()
+    finally:
+        await replication.close()

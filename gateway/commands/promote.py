@@ -1,0 +1,55 @@
+"""`zerostor promote`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import json_option, print_json, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+    from zerostor.core.replication import ReplicationState
+
+
+@click.command("promote", short_help="Make this slave the master.")
+@settings_options
+@json_option
+def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
+    """Make the slave with this DATA the master: its gateway takes uploads from then on.
+
+    A master that can be reached stops writing first, and nothing is lost. One that cannot be
+    reached may have taken uploads that were not copied here; when it comes back it sees that it was
+    superseded, and refuses to write. Nothing has to be restarted.
+
+    \b
+    Example:
+      zerostor promote --data /srv/zerostor
+    """
+    config = read_settings(folder, file)
+    import asyncio
+
+    before, after = asyncio.run(_promote(config))
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(after))
+        return
+    click.echo(f"this is the master now: epoch {after.epoch}, {after.records} records")
+    if before is not None and before.connected:
+        click.echo(f"its old master {before.master} has stopped writing; nothing is missing")
+    elif before is not None:
+        click.echo(f"its old master {before.master} is not reachable. The last entry of it came"
+                   f" {before.behind_seconds:.1f} s ago; what it took later is not here")
+
+
+async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:
+    from zerostor import wiring
+
+    replication = wiring.replication(config)
+    try:
+        return await replication.state(), await replication.promote()
+    finally:
+        await replication.close()

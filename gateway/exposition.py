@@ -1,0 +1,76 @@
+"""GET /metrics: what Prometheus reads, in its text format 0.0.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from gateway.services import Services
+from zerostor import __version__
+from zerostor.core.replication import ReplicationState, Role
+
+EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Sample(NamedTuple):
+    """One value of a metric."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+def exposition(services: Services) -> str:
+    """All metrics of this gateway."""
+    lines = _metric("zerostor_build_info", "gauge", "Always 1; the version is a label.",
+                    [Sample({"version": __version__}, 1)])
+    stores = services.stores.stores.values()
+    lines += _metric("zerostor_store_up", "gauge", "1 for a store that is up, else 0.",
+                     [Sample({"store": store.name}, store.state.value == "up") for store in stores])
+    if services.role.state is not None:
+        lines += _replication(services.role.state)
+    return "\n".join(lines) + "\n"
+
+
+def _replication(state: ReplicationState) -> list[str]:
+    lines = _metric("zerostor_metadata_master", "gauge", "1 for a master, 0 for a slave.",
+                    [Sample({}, state.role is Role.MASTER)])
+    lines += _metric("zerostor_metadata_writable", "gauge", "1 if the metadata takes writes.",
+                     [Sample({}, state.writable)])
+    lines += _metric("zerostor_metadata_epoch", "gauge", "Grows by one with each promotion.",
+                     [Sample({}, state.epoch)])
+    lines += _metric("zerostor_metadata_records", "gauge", "Records, notes included.",
+                     [Sample({}, state.records)])
+    if state.role is Role.SLAVE:
+        lines += _metric("zerostor_replication_connected", "gauge",
+                         "1 while the slave hears its master.", [Sample({}, state.connected)])
+        lines += _metric("zerostor_replication_differs", "gauge",
+                         "1 if the last comparison found a difference.",
+                         [Sample({}, bool(state.differs))])
+        lines += _lag([Sample({}, state.behind_bytes)], [Sample({}, state.behind_seconds)])
+        return lines + _metric("zerostor_replication_lag_entries", "gauge",
+                               "Ids that the slave does not have yet.",
+                               [Sample({}, state.behind_entries)])
+    followers = [({"slave": slave.address or slave.server}, slave) for slave in state.slaves]
+    return lines + _lag([Sample(labels, slave.behind_bytes) for labels, slave in followers],
+                        [Sample(labels, slave.behind_seconds) for labels, slave in followers])
+
+
+def _lag(in_bytes: list[Sample], seconds: list[Sample]) -> list[str]:
+    return [
+        *_metric("zerostor_replication_lag_bytes", "gauge",
+                 "Bytes of the log that a slave does not have yet.", in_bytes),
+        *_metric("zerostor_replication_lag_seconds", "gauge",
+                 "Seconds since a slave last had everything.", seconds)]
+
+
+def _metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> list[str]:
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    for sample in samples:
+        labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+        lines.append(f"{name}{{{labels}}} {sample.value:.15g}" if labels
+                     else f"{name} {sample.value:.15g}")
+    return lines
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,63 @@
+"""Whether this gateway may write: it follows the metadata server beside it, master or slave."""
+
+from __future__ import annotations
+
+import logging
+
+from zerostor.core.errors import NotTheMaster, ZerostorError
+from zerostor.core.replication import ReplicationState
+from zerostor.ports import Clock, Replication
+
+_log = logging.getLogger(__name__)
+
+PERIOD = 1.0
+"""Seconds between questions to the metadata server."""
+
+
+class RoleWatch:
+    """What the metadata server said last. Run `run` as a task."""
+
+    def __init__(self, replication: Replication, clock: Clock, master: str, own_url: str) -> None:
+        """master: the one that the settings name, until the server itself was heard.
+
+        own_url: of this gateway; slaves tell it to those who want to write.
+        """
+        self._replication = replication
+        self._clock = clock
+        self._master = master
+        self._own_url = own_url
+        self.state: ReplicationState | None = None
+
+    @property
+    def reads_only(self) -> bool:
+        """True for a slave, and for a master that was superseded."""
+        return bool(self._master) if self.state is None else not self.state.writable
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled; while there is no answer the last one counts."""
+        while True:
+            try:
+                await self._ask()
+            except ZerostorError as error:
+                _log.debug("the metadata server does not tell its role: %s", error)
+            await self._clock.sleep(PERIOD)
+
+    async def _ask(self) -> None:
+        before, self.state = self.state, await self._replication.state(self._own_url)
+        if self.state is None:
+            self._master = ""
+            return
+        if before is not None and before.writable != self.state.writable:
+            _log.warning("this gateway is %s now", self.state.role.value)
+        if self.state.differs and (before is None or not before.differs):
+            _log.error("master and slave differ: %s", self.state.differs)
+
+    def require_master(self) -> None:
+        """Raise NotTheMaster, with where to go instead, unless writes are taken here."""
+        if not self.reads_only:
+            return
+        state = self.state
+        where = state.writer if state is not None else self._master
+        reason = state.refuses if state is not None and state.refuses else "this is a slave"
+        raise NotTheMaster(f"{reason}; write to {where}" if where else reason, where)
+

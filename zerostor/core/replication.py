@@ -1,0 +1,83 @@
+"""Who is the master, who follows it and how far behind, as plain values."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Role(enum.StrEnum):
+    """MASTER takes writes, SLAVE copies a master's log and only reads."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+
+
+class FollowerState(msgspec.Struct, frozen=True):
+    """A slave as its master sees it. behind_seconds: since it last had everything."""
+
+    server: str
+    address: str
+    behind_bytes: int
+    behind_seconds: float
+
+
+class ReplicationState(msgspec.Struct, frozen=True):
+    """What a metadata server tells of itself.
+
+    server: its id, 32 hex digits. epoch: grows by one with each promotion. file, offset: the end of
+    its log. next_id: the id a next record would get; records: how many there are.
+
+    Of a slave: master, its address; gateway, where that one's users upload, if it told; connected,
+    whether it hears the master now; behind_*: entries, bytes and seconds, as of the last time that
+    it did (`behind_seconds` goes on growing without it).
+    problem: why it does not follow its master now.
+
+    refuses: why it takes no writes, empty for a working master.
+    compared: when the log was last compared with the master's, seconds since the epoch, 0 never;
+    differs: what was different then.
+    """
+
+    role: Role
+    server: str
+    epoch: int
+    file: int
+    offset: int
+    next_id: int
+    records: int
+    master: str = ""
+    gateway: str = ""
+    connected: bool = False
+    behind_entries: int = 0
+    behind_bytes: int = 0
+    behind_seconds: float = 0.0
+    problem: str = ""
+    refuses: str = ""
+    compared: float = 0.0
+    differs: str = ""
+    slaves: list[FollowerState] = []
+
+    @property
+    def writable(self) -> bool:
+        """Whether it takes writes."""
+        return self.role is Role.MASTER and not self.refuses
+
+    @property
+    def writer(self) -> str:
+        """Where to write instead: a gateway if one is known, else a metadata server, or empty."""
+        return self.gateway or self.master
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """A slave's log held against its master's, up to the end of the slave's.
+
+    files: how many were compared; digest: BLAKE3 of their digests, hex, equal on both sides if
+    `differs` is empty.
+    """
+
+    files: int
+    last_id: int
+    records: int
+    digest: str
+    differs: str = ""
