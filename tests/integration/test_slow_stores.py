@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,8 @@ async def test_a_slow_store_holds_up_one_pack_and_no_more(
     assert len(volumes(grid)) <= 2
     slow.faults.hang = 0.0
     slow.release()
-    monkeypatch.setattr(pool, "SLOW_SECONDS", 0.0)
-    grid.pool.held_up("07")
+    monkeypatch.setattr(pool, "SPARED_SECONDS", 0.0)
+    grid.pool.spare("07")
     await store_packs(grid, 2)
     assert len(grid.memory["07"].shards) == 1, "it is tried again when its time is over"
 
@@ -66,7 +67,25 @@ async def test_slow_stores_are_used_when_there_are_too_few_others(
     monkeypatch.setattr(shard_set, "STRAGGLER_GRACE", 0.2)
     grid = Grid(tmp_path)
     for name in ("00", "01", "02"):
-        grid.pool.held_up(name)
+        grid.pool.spare(name)
     await store_packs(grid, 2)
     assert all(store.shards for store in grid.memory.values())
     assert len(volumes(grid)) == 1
+
+
+async def test_a_full_store_is_spared_as_well(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    full = grid.wrapped["07"]
+    assert isinstance(full, FaultyStore)
+    full.faults.full = 1.0
+    await store_packs(grid, 5)
+    for _ in range(3):
+        body = random.Random(1).randbytes(200_000)
+        await grid.ingest.store_object(await grid.entry(await grid.accept(body)), lambda _: None)
+    assert full.calls["create"] == 1, "one upload found out, the others leave it alone"
+    full.faults.full = 0.0
+    monkeypatch.setattr(pool, "SPARED_SECONDS", 0.0)
+    grid.pool.spare("07")
+    await store_packs(grid, 2)
+    assert len(grid.memory["07"].shards) == 1, "it is tried again when its time is over"

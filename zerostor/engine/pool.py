@@ -12,9 +12,10 @@ from zerostor.core.health import StoreState
 from zerostor.core.placement import Candidate, place
 from zerostor.ports import WatchedStore
 
-SLOW_SECONDS = 60.0
-"""How long a store that held others up is spared. Each such hold-up costs all of a pack's uploads
-the grace for stragglers, and its guard sees no failure as long as it answers in the end."""
+SPARED_SECONDS = 60.0
+"""How long a store is spared that held others up, or had no room. Each hold-up costs all of a
+pack's uploads the grace for stragglers, and a full store each of them a shard; the guard sees no
+failure in either as long as the store answers in the end."""
 
 
 class Policy(NamedTuple):
@@ -58,7 +59,7 @@ class StorePool:
         self._labels = labels
         self._rng = rng
         self._later: set[asyncio.Task[None]] = set()
-        self._slow_until: dict[str, float] = {}
+        self._spared_until: dict[str, float] = {}
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         """Run clean-up on a store that may be stuck, without waiting for it."""
@@ -74,7 +75,7 @@ class StorePool:
     def place(self, policy: Policy) -> tuple[str, ...]:
         """Store per shard of the next object. Raises NotEnoughStores.
 
-        Stores that held others up lately are left out while enough are left without them.
+        Stores that are spared are left out while enough are left without them.
         """
         wanted = self._wanted(policy)
         if len(wanted) < policy.durable:
@@ -87,9 +88,11 @@ class StorePool:
         """Shards that `place` would find a store for now."""
         return min(policy.shards, max(len(self._wanted(policy)), policy.durable))
 
-    def held_up(self, name: str) -> None:
-        """A store kept others waiting for a write; nothing new goes there for SLOW_SECONDS."""
-        self._slow_until[name] = asyncio.get_running_loop().time() + SLOW_SECONDS
+    def spare(self, name: str) -> None:
+        """A store kept others waiting for a write, or has no room: nothing new goes there for
+        SPARED_SECONDS, while enough are left without it.
+        """
+        self._spared_until[name] = asyncio.get_running_loop().time() + SPARED_SECONDS
 
     def up_count(self, policy: Policy) -> int:
         """Stores of the policy's pool that would take a shard."""
@@ -106,7 +109,7 @@ class StorePool:
     def _wanted(self, policy: Policy) -> set[str]:
         now = asyncio.get_running_loop().time()
         return {name for name in policy.stores
-                if self._writable(name) and self._slow_until.get(name, now) <= now}
+                if self._writable(name) and self._spared_until.get(name, now) <= now}
 
     def _candidate(self, name: str, up: bool) -> Candidate:
         labels = self._labels.get(name, StoreLabels(name, name))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
 
-from zerostor.core.errors import BackendError, NotEnoughStores
+from zerostor.core.errors import BackendError, NotEnoughStores, StoreFull
 from zerostor.core.layout import Stripe
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import Member, Trailer, encode_trailer, shard_key
@@ -163,13 +163,15 @@ class ShardSet:
         name = self._places[index]
         if not task.done() or task.cancelled():
             self._failures[name] = "too slow"
-            self._stores.held_up(name)
+            self._stores.spare(name)
             return True
         error = task.exception()
         if error is None:
             return False
         if not isinstance(error, BackendError):
             raise error
+        if isinstance(error, StoreFull):
+            self._stores.spare(name)
         self._failures[name] = str(error)
         return True
 
