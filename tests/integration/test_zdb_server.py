@@ -23,14 +23,14 @@ from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.resp import Reply, ReplyError, ReplyParser, bulk, request
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
-from zerostor.zdb import segments
+from zerostor.zdb import batches
 from zerostor.zdb.server import HELD_MAX, ServerSettings, ZdbServer
 
 SCRIPT = """
 import asyncio, logging, resource, sys
 from pathlib import Path
 from zerostor.core.errors import SetupError
-from zerostor.zdb import segments
+from zerostor.zdb import batches
 from zerostor.zdb.server import ServerSettings, serve
 directory, unix, limit = sys.argv[1:4]
 if int(limit):
@@ -560,7 +560,7 @@ async def test_a_writer_is_held_back_while_the_disk_stalls(
     server = ZdbServer(ServerSettings(tmp_path / "log", unix=unix))
     await server.start()
     gate = threading.Event()
-    monkeypatch.setattr(segments, "flush_file", lambda _: gate.wait(10))
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
     reader, writer = await asyncio.open_unix_connection(str(unix))
     count = HELD_MAX * 4
     writer.write(request([b"SET", b"", b"v"]) * count)
@@ -570,7 +570,7 @@ async def test_a_writer_is_held_back_while_the_disk_stalls(
     held, batch = len(server.store.index), server.store.newest
     assert held <= HELD_MAX + 20
     assert batch is not None
-    assert batch.size <= segments.BATCH_MAX + 2**22
+    assert batch.size <= batches.BATCH_MAX + 2**22
     gate.set()
     await reader.readexactly(count * len(bulk(raw_id(0))))
     assert len(await reserving) == 20
@@ -590,7 +590,7 @@ async def test_no_reply_says_more_than_the_disk_has(
     (old,) = await writer.reserve([b"old"])
     await other.ping()
     gate = threading.Event()
-    monkeypatch.setattr(segments, "flush_file", lambda _: gate.wait(10))
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
     waiting = [
         asyncio.create_task(coroutine) for coroutine in (
             writer.reserve([b"new"]), other.get(old + 1), other.get(old + 99),

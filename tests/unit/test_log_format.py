@@ -25,11 +25,16 @@ from zerostor.core.log_format import (
 )
 from zerostor.core.log_walk import Damage, Found, LogWalker
 
+
+def id8(key: int) -> bytes:
+    return key.to_bytes(8, "little")
+
+
 VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "log.json").read_text())
 FILE = bytes.fromhex(VECTOR["file"])
 SALT = VECTOR["header"]["salt"]
 ENTRIES = [
-    Entry(row["offset"], row["key"], row["flags"], row["stamp"], len(row["payload"]) // 2)
+    Entry(row["offset"], id8(row["key"]), row["flags"], row["stamp"], len(row["payload"]) // 2)
     for row in VECTOR["entries"]
 ]
 ENDS = [*(entry.offset for entry in ENTRIES[1:]), len(FILE)]
@@ -54,7 +59,7 @@ def flip(raw: bytes, bit: int) -> bytes:
 def test_the_golden_file_byte_by_byte() -> None:
     head = {name: value for name, value in VECTOR["header"].items() if name != "hex"}
     assert FILE[:28].hex() == VECTOR["header"]["hex"]
-    assert encode_file_header(FileHeader(**head)) == FILE[:28]
+    assert encode_file_header(FileHeader(**head, version=1)) == FILE[:28]
     # The same once more with nothing but struct and zlib, as another implementation would.
     assert struct.unpack("<4sHBBIIIII", FILE[:28])[:7] == (b"ZLG1", 1, 1, 8, 1700000000, SALT, 40)
     for row, end in zip(VECTOR["entries"], ENDS, strict=True):
@@ -79,7 +84,7 @@ def test_the_golden_file_walks_whole_however_it_is_fed(step: int) -> None:
 
 def test_a_header_survives_one_flipped_bit() -> None:
     header = decode_file_header(FILE)
-    assert header == FileHeader(3, 8, 1700000000, SALT, 40)
+    assert header == FileHeader(3, 8, 1700000000, SALT, 40, version=1)
     for bit in range(28 * 8):
         assert decode_file_header(flip(FILE[:28], bit)) == header
 
@@ -93,9 +98,9 @@ def test_headers_that_are_none() -> None:
 
 def test_a_newer_version_is_refused_not_repaired() -> None:
     newer = bytearray(FILE[:28])
-    newer[4] = 2
+    newer[4] = 3
     newer[20:24] = zlib.crc32(bytes(newer[:20] + newer[24:])).to_bytes(4, "little")
-    with pytest.raises(SetupError, match="version 2"):
+    with pytest.raises(SetupError, match="version 3"):
         decode_file_header(bytes(newer))
 
 
@@ -167,7 +172,7 @@ def test_a_payload_that_imitates_entries_is_not_taken_for_one() -> None:
                              seed=entry_seed(SALT, start + len(outer))) + b"good"
     raw = FILE + outer + last
     found, _ = walk(flip(raw, start * 8))
-    assert [item.key for item in found] == [40, 41, 40, 41, 43, 44, 45]
+    assert [item.key for item in found] == list(map(id8, [40, 41, 40, 41, 43, 44, 45]))
     assert isinstance(found[5], Damage)
     found, torn = walk(raw[: start + len(outer) - 1])
     assert found == list(ENTRIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from zerostor.core.limits import MIB, RECORD_MAX
@@ -14,15 +15,21 @@ from zerostor.core.log_format import (
     ENTRY,
     ENTRY_HEADER_SIZE,
     FILE_HEADER_SIZE,
+    FLAG_CONTROL,
+    KEY_MAX,
     Entry,
     entry_is_sound,
     entry_seed,
+    entry_size,
     one_bit_off,
+    width_fits,
 )
 
 _U32 = 0xFFFFFFFF
 SEEK_BUDGET = 256 * MIB
 """Bytes of checksum work spent in one file on looking for good entries behind damage."""
+IDENTIFY_BUDGET = 2048 * MIB
+"""The same, spent on one damaged entry to learn its key."""
 _CANDIDATE_COST = 256
 """What looking at one possible header counts in that budget."""
 
@@ -30,12 +37,13 @@ _CANDIDATE_COST = 256
 class Damage(NamedTuple):
     """Bytes start..end of a file that hold no good entry.
 
-    key: the id of the entry there if that can be told, else None. certain: its checksum proves it.
+    key: of the entry there if that can be told, else None; empty for a control entry.
+    certain: its checksum proves it.
     """
 
     start: int
     end: int
-    key: int | None
+    key: bytes | None
     certain: bool
 
 
@@ -43,26 +51,52 @@ Found: TypeAlias = Entry | Damage
 
 
 def identify(
-    region: bytes, *, previous: int, seed: int, id_bytes: int
-) -> tuple[int | None, bool]:
-    """The id in `region`, taken as exactly one damaged entry, and whether the checksum proves it.
+    region: bytes, *, previous: int, seed: int, id_bytes: int | None
+) -> tuple[bytes | None, bool]:
+    """The key in `region`, taken as exactly one damaged entry, and whether the checksum proves it.
 
-    Width, length and previous offset are known from where the entry lies; if the checksum fits with
-    those put right and at most one further bit of the header or id flipped, the id is certain. Else
-    the payload is what is damaged, and the id is taken as written. None: too short for an entry.
+    Length and previous offset are known from where the entry lies, the width from the mode; if the
+    checksum fits with those put right and at most one further bit of the header or key flipped, the
+    key is certain. Else the payload is what is damaged, and the key is taken as written. None: too
+    short for an entry. id_bytes: None where users choose the keys.
     """
-    head_size = ENTRY_HEADER_SIZE + id_bytes
-    length = len(region) - head_size
-    if not 0 <= length <= RECORD_MAX:
+    for width, intact in _widths(region, id_bytes):
+        # A long key in front of a long payload has more bits to try than there is time for.
+        tries = IDENTIFY_BUDGET // (len(region) + _CANDIDATE_COST) if intact else 1
+        length = max(0, len(region) - entry_size(width, 0))
+        known = struct.pack("<BII", width, length, previous)
+        key = _proven_key(known + region[CRC_AT:], seed, id_bytes, tries)
+        if key is not None:
+            return key, True
+    if len(region) < ENTRY_HEADER_SIZE:
         return None, False
+    width = region[0] if width_fits(region[0], region[CRC_END], id_bytes) else id_bytes or 0
+    end = ENTRY_HEADER_SIZE + width
+    if not 0 <= len(region) - end <= RECORD_MAX or (not width and region[CRC_END] != FLAG_CONTROL):
+        return None, False
+    return region[ENTRY_HEADER_SIZE:end], False
+
+
+def _widths(region: bytes, id_bytes: int | None) -> list[tuple[int, bool]]:
+    """Key widths the entry may have had, and whether a bit elsewhere may be the flipped one."""
+    if id_bytes:
+        return [(id_bytes, True), (0, True)]
+    flipped = [(region[0] ^ (1 << bit), False) for bit in range(8)] if region else []
+    return [(region[0], True), *flipped] if region else []
+
+
+def _proven_key(region: bytes, seed: int, id_bytes: int | None, tries: int) -> bytes | None:
+    width, length = region[0], int.from_bytes(region[1:5], "little")
+    head_size = ENTRY_HEADER_SIZE + width
+    if head_size + length != len(region) or length > RECORD_MAX:
+        return None
     payload = memoryview(region)[head_size:]
-    known = struct.pack("<BII", id_bytes, length, previous)
-    for head in one_bit_off(known + region[CRC_AT:head_size], CRC_AT):
+    for head in islice(one_bit_off(region[:head_size], CRC_AT), tries):
         stored = int.from_bytes(head[CRC_AT:CRC_END], "little")
         crc = zlib.crc32(head[CRC_END:], zlib.crc32(head[:CRC_AT], seed))
-        if zlib.crc32(payload, crc) == stored:
-            return int.from_bytes(head[ENTRY_HEADER_SIZE:], "little"), True
-    return int.from_bytes(region[ENTRY_HEADER_SIZE:head_size], "little"), False
+        if zlib.crc32(payload, crc) == stored and width_fits(width, head[CRC_END], id_bytes):
+            return head[ENTRY_HEADER_SIZE:]
+    return None
 
 
 class LogWalker:
@@ -73,10 +107,10 @@ class LogWalker:
     chunk.
     """
 
-    def __init__(self, salt: int, id_bytes: int) -> None:
+    def __init__(self, salt: int, id_bytes: int | None) -> None:
+        """id_bytes: None where users choose the keys."""
         self._salt = salt
         self._id_bytes = id_bytes
-        self._overhead = ENTRY_HEADER_SIZE + id_bytes
         self._offset = FILE_HEADER_SIZE
         self._previous = 0
         self._chunks: list[bytes] = []
@@ -84,9 +118,10 @@ class LogWalker:
         self._need = 0
         self._bad_start: int | None = None
         self._bad_seek = 0
+        widths = b"[%b\x00]" % re.escape(bytes([id_bytes])) if id_bytes else b"."
         self._looks_like_header = re.compile(
             # width, length up to 8 MiB, previous and checksum, flags, time
-            re.escape(bytes([id_bytes])) + rb"..[\x00-\x80]\x00.{8}[\x00-\x03].{4}", re.DOTALL
+            widths + rb"..[\x00-\x80]\x00.{8}[\x00-\x0f].{4}", re.DOTALL
         )
         self._budget = SEEK_BUDGET
         self._gave_up = False
@@ -140,16 +175,19 @@ class LogWalker:
 
     def _walk(self, buffer: bytes, position: int, found: list[Found], final: bool) -> int:
         """Take entries from `position` while they are good; return where that ended."""
-        view, size, base, overhead = memoryview(buffer), len(buffer), self._offset, self._overhead
+        view, size, base = memoryview(buffer), len(buffer), self._offset
         unpack, crc32, salt, id_bytes = ENTRY.unpack_from, zlib.crc32, self._salt, self._id_bytes
         previous = self._previous
         need = position + ENTRY_HEADER_SIZE
         while need <= size:
             width, length, before, crc, flags, stamp = unpack(buffer, position)
-            if width != id_bytes or length > RECORD_MAX or before != previous:
+            if length > RECORD_MAX or before != previous or not (
+                (width == id_bytes and flags < FLAG_CONTROL) or width_fits(width, flags, id_bytes)
+            ):
                 need = -1
                 break
-            end = position + overhead + length
+            start = need + width
+            end = start + length
             if end > size:
                 need = end
                 break
@@ -157,9 +195,8 @@ class LogWalker:
             if crc32(view[position + CRC_END : end], seed) != crc:
                 need = -1
                 break
-            key = int.from_bytes(view[position + ENTRY_HEADER_SIZE : position + overhead], "little")
             previous = base + position
-            found.append(Entry(previous, key, flags, stamp, length))
+            found.append(Entry(previous, buffer[need:start], flags, stamp, length))
             position = end
             need = position + ENTRY_HEADER_SIZE
         self._previous = previous
@@ -192,14 +229,16 @@ class LogWalker:
     def _sound_at(self, buffer: bytes, position: int) -> bool | None:
         """Whether a good entry starts at `position`; None if too little of it is here."""
         assert self._bad_start is not None
-        _, length, before, _, _, _ = ENTRY.unpack_from(buffer, position)
+        width, length, before, _, flags, _ = ENTRY.unpack_from(buffer, position)
         offset = self._offset + position
         # A payload full of imitated headers must not cost more than a bounded time.
         self._budget -= _CANDIDATE_COST
         self._gave_up = self._budget < 0
         if length > RECORD_MAX or not self._bad_start <= before < offset:
             return False
-        end = position + self._overhead + length
+        if not width_fits(width, flags, self._id_bytes):
+            return False
+        end = position + entry_size(width, length)
         if end > len(buffer):
             self._need = end
             return None
@@ -217,7 +256,7 @@ class LogWalker:
         self._bad_start = None
         return damage
 
-    def _identify(self, region: bytes) -> tuple[int | None, bool]:
+    def _identify(self, region: bytes) -> tuple[bytes | None, bool]:
         assert self._bad_start is not None
         return identify(region, previous=self._previous, id_bytes=self._id_bytes,
                         seed=entry_seed(self._salt, self._bad_start))
@@ -225,7 +264,7 @@ class LogWalker:
     def _start_of_kept(self, buffer: bytes) -> int:
         """How much of a damaged region can be let go: none that may still be one entry."""
         assert self._bad_start is not None
-        size_max = self._overhead + RECORD_MAX
+        size_max = entry_size(self._id_bytes or KEY_MAX, RECORD_MAX)
         if self._offset + len(buffer) - self._bad_start <= size_max:
             return max(0, self._bad_start - self._offset)
         return min(len(buffer), self._bad_seek - self._offset)
@@ -239,8 +278,8 @@ class LogWalker:
         key, certain = self._identify(rest)
         claims_end = (
             len(rest) >= ENTRY_HEADER_SIZE
-            and rest[0] == self._id_bytes
-            and int.from_bytes(rest[1:5], "little") + self._overhead == len(rest)
+            and width_fits(rest[0], rest[CRC_END], self._id_bytes)
+            and entry_size(rest[0], int.from_bytes(rest[1:5], "little")) == len(rest)
         )
         if key is None or not (certain or claims_end):
             return None

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable
 from zerostor.core.resp import NIL, OK, REPLY_MAX, array, bulk, error, integer
-from zerostor.zdb.index import DAMAGED
+from zerostor.zdb.index import DAMAGED, OLD
 from zerostor.zdb.segments import Batch, LogStore
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ def _page(session: Session, cursor: bytes | None, step: int) -> Answer:
         key = min(key, size)
     rows, last = [], 0
     for current in range(key + step, size if step > 0 else -1, step):
-        if places[current] > DAMAGED:
+        if DAMAGED < places[current] < OLD:
             raw = current.to_bytes(store.id_bytes, "little")
             facts = integer(index.lengths[current]) + integer(index.stamps[current])
             rows.append(b"*3\r\n" + bulk(raw) + facts)

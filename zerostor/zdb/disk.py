@@ -48,14 +48,46 @@ def flush_folder(folder: Path) -> None:
         raise SyncFailed(f"sync of the folder failed: {failure.strerror}") from failure
 
 
+def flush_path(path: Path) -> None:
+    """Flush a file and its name; after a kill they may be in the page cache only."""
+    for target in (path, path.parent):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, *, sync: bool) -> None:
+    """Put a whole new file in the place of `path`: after a kill it is the old or the new one.
+
+    Raises OSError before, SyncFailed after it took its place.
+    """
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    descriptor = create_file(beside)
+    try:
+        write_all(descriptor, content, 0)
+        if sync:
+            flush_file(descriptor)
+    finally:
+        os.close(descriptor)
+    beside.rename(path)
+    if sync:
+        flush_folder(path.parent)
+
+
 def take_back(descriptor: int, path: Path, size: int, fresh: Sequence[Path]) -> int:
     """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
 
     Closes `descriptor`; returns a new one of `path`. Raises SyncFailed if it cannot be undone.
+    Without a `descriptor` (-1) there was no file before.
     """
     try:
         for each in fresh:
             each.unlink(missing_ok=True)
+        if descriptor < 0:
+            return -1
         restored = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.ftruncate(restored, size)
     except OSError as failure:

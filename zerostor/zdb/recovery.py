@@ -10,99 +10,129 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from zerostor.core.errors import LogCorrupt, SetupError
+from zerostor.core.errors import SetupError
 from zerostor.core.limits import MIB
 from zerostor.core.log_format import (
+    ENTRY,
     ENTRY_HEADER_SIZE,
     FILE_HEADER_SIZE,
-    FLAG_DELETED,
-    FLAG_UPDATE,
     NAMESPACE_NUMBER,
-    Entry,
     FileHeader,
+    Mode,
     decode_file_header,
+    entry_size,
 )
-from zerostor.core.log_walk import Damage, Found, LogWalker
-from zerostor.zdb.index import DAMAGED, DELETED, Index, place_of
+from zerostor.core.log_walk import Damage, LogWalker
+from zerostor.zdb import quick_start
+from zerostor.zdb.disk import flush_path
+from zerostor.zdb.index import Index
+from zerostor.zdb.positions import Position, Tip, file_path, index_path, namespace_path
+from zerostor.zdb.reads import LogReader
+from zerostor.zdb.replay import Replay
 
 log = logging.getLogger(__name__)
 
-_FILE_NAME = re.compile(r"d(0|[1-9][0-9]{0,8})")
+_FILE_NAME = re.compile(r"([di])(0|[1-9][0-9]{0,8})")
 _CHUNK = MIB
 _LOST_FILE_IDS = 1 << 24
 """Ids set aside for files that are missing, unless the next file's header says how many it were."""
 
 
-class Tip(NamedTuple):
-    """Where the next entry goes. number: -1 before the first file. previous: offset, 0 if none."""
-
-    number: int
-    offset: int
-    previous: int
-
-
 class Recovered(NamedTuple):
-    """What a folder held. salt: None if there was no log. closed: the last file takes no more."""
+    """What a folder held. header: of the last file, None if there is no sound one.
+
+    salt: None if there was no log. first: number of the log's first file.
+    closed: the last file takes no more. unread: files that were taken from their index files.
+    """
 
     ids: Index
     salt: int | None
+    first: int
     tip: Tip
+    header: FileHeader | None
     closed: bool
+    unread: list[int]
+    first_damage: Position | None
 
 
-def file_path(folder: Path, number: int) -> Path:
-    """The log file of that number."""
-    return folder / f"d{number}"
+def numbers_of(folder: Path, kind: str) -> list[int]:
+    """Numbers of the log files ("d") or index files ("i") there, ascending."""
+    matches = (_FILE_NAME.fullmatch(name) for name in os.listdir(folder))
+    return sorted(int(match[2]) for match in matches if match and match[1] == kind)
 
 
-def namespace_path(folder: Path) -> Path:
-    """The file that holds the salt once more."""
-    return folder / "namespace"
+def remove_below(folder: Path, first: int) -> None:
+    """Remove the files of a log that was cleared. Raises OSError."""
+    for kind, path in (("i", index_path), ("d", file_path)):
+        for number in numbers_of(folder, kind):
+            if number < first:
+                path(folder, number).unlink(missing_ok=True)
 
 
-def recover(folder: Path, id_bytes: int, *, sync: bool) -> Recovered:
+def recover(
+    folder: Path, mode: Mode, id_bytes: int, reader: LogReader, *, sync: bool
+) -> Recovered:
     """Read all log files; with `sync`, what was read is durable on return.
 
-    Raises SetupError for a log of another version or id width, or one that cannot be read at all.
+    reader: gets the salt; all that was read is settled. Raises SetupError for a log of another
+    version, mode or id width, or one that cannot be read at all.
     """
     try:
-        return _Recovery(folder, id_bytes, sync).run()
+        return _Recovery(folder, mode, id_bytes, reader, sync).run()
     except OSError as failure:
         reason = failure.strerror
         raise SetupError(f"cannot recover the metadata log in {folder}: {reason}") from None
 
 
 class _Recovery:
-    def __init__(self, folder: Path, id_bytes: int, sync: bool) -> None:
+    def __init__(
+        self, folder: Path, mode: Mode, id_bytes: int, reader: LogReader, sync: bool
+    ) -> None:
         self.folder = folder
-        self.sync = sync
+        self.mode = mode
         self.id_bytes = id_bytes
-        self.index = Index()
-        # Ids that entries lost in damage may have used up; never given out again.
-        self.slack = 0
+        self.reader = reader
+        self.sync = sync
         self.previous = 0
+        self.count = 0
         self.unreadable = False
+        self.damaged = False
+        self.table_built = False  # stays so where there is none
+        self.unread: list[int] = []
 
     def run(self) -> Recovered:
-        headers = self._headers()
-        known = [self._namespace_header(), *headers.values()]
+        space = self._namespace_header()
+        first = space.first_slot if space else 0
+        remove_below(self.folder, first)
+        headers = self._headers(space)
+        known = [space, *headers.values()]
         salts = Counter(header.salt for header in known if header)
         salt = salts.most_common(1)[0][0] if salts else None
-        if not headers:
-            return Recovered(self.index, salt, Tip(-1, 0, 0), closed=True)
-        last = max(headers)
-        tip, closed = Tip(last, 0, 0), True
-        expected = 0
+        self.reader.salt = salt or 0
+        self.reader.settled = 1 << 63
+        self.index = Index(self.mode, salt or 0, self.reader)
+        self.replay = Replay(self.folder, self.index, self.reader)
+        tip, closed, expected = Tip(first - 1, 0, 0), True, first
         for number, header in sorted(headers.items()):
             if number > expected:
-                self._complain(expected, f"is missing, up to d{number}")
-                self.slack += _LOST_FILE_IDS
+                self.replay.complain(expected, f"is missing, up to d{number}")
+                self.replay.slack += _LOST_FILE_IDS
+                self.damaged = True
             expected = number + 1
-            end = self._read_file(number, header, salt, last=number == last)
-            if number == last and end is not None:
-                tip, closed = Tip(last, end, self.previous), False
-        self.index.resize(len(self.index) + self.slack)
-        return Recovered(self.index, salt, tip, closed)
+            last = number == max(headers)
+            if last or not self._take_quickly(number, header, salt):
+                self._build_table()
+                end = self._read_file(number, header, salt, last=last)
+                if last:
+                    tip = Tip(number, end or 0, self.previous, self.count)
+                    closed = end is None
+        self._build_table()
+        self.index.resize(len(self.index) + self.replay.slack)
+        if self.damaged:
+            self.index.recount()
+        header = headers.get(tip.number)
+        return Recovered(self.index, salt, first, tip, header, closed, self.unread,
+                         self.replay.first_damage)
 
     def _namespace_header(self) -> FileHeader | None:
         try:
@@ -112,12 +142,9 @@ class _Recovery:
         header = decode_file_header(raw)
         return header if header and header.number == NAMESPACE_NUMBER else None
 
-    def _headers(self) -> dict[int, FileHeader | None]:
-        """File headers by file number; None where it is damaged. One never synced is removed."""
-        numbers = sorted(
-            int(match[1]) for name in os.listdir(self.folder)
-            if (match := _FILE_NAME.fullmatch(name))
-        )
+    def _headers(self, space: FileHeader | None) -> dict[int, FileHeader | None]:
+        """File headers by file number; None where it is damaged. One never used is removed."""
+        numbers = numbers_of(self.folder, "d")
         headers: dict[int, FileHeader | None] = {}
         for number in numbers:
             path = file_path(self.folder, number)
@@ -126,42 +153,89 @@ class _Recovery:
             headers[number] = header = decode_file_header(raw)
             if header is not None and header.id_bytes != self.id_bytes:
                 raise SetupError(f"{path} has ids of {header.id_bytes} bytes, not {self.id_bytes}")
-            if header is None and number == numbers[-1] and _is_blank(path):
+            if header is not None and header.mode is not self.mode:
+                raise SetupError(f"{path} is in {header.mode.name} mode, not {self.mode.name}")
+            if number == numbers[-1] and self._is_unused(path, header, space):
                 path.unlink()
                 del headers[number]
         return headers
+
+    def _is_unused(
+        self, path: Path, header: FileHeader | None, space: FileHeader | None
+    ) -> bool:
+        """True for a last file that never reached the disk, or that a clear made and died on."""
+        if header is None:
+            return _is_blank(path)
+        begun = space is not None and header.salt != space.salt
+        return begun and path.stat().st_size == FILE_HEADER_SIZE
+
+    def _take_quickly(self, number: int, header: FileHeader | None, salt: int | None) -> bool:
+        """Take a closed file from its index file; False if it has to be read."""
+        if header is None or header.number != number or header.salt != salt:
+            return False
+        found = quick_start.load(self.folder, header, file_path(self.folder, number).stat().st_size)
+        if found is None or len(self.index) > header.first_slot:
+            return False
+        self.replay.arrive_at(header.first_slot)
+        if not quick_start.is_consistent(self.index, found):
+            return False
+        quick_start.adopt(self.index, found, with_table=self.table_built)
+        for at in quick_start.controls_of(header, found):
+            raw = self.reader.read(at.number << 32 | at.offset, ENTRY_HEADER_SIZE)
+            if len(raw) == ENTRY_HEADER_SIZE:
+                self.replay.begin_epoch(at, ENTRY.unpack(raw)[1])
+        self.unread.append(number)
+        return True
+
+    def _build_table(self) -> None:
+        if not self.table_built and self.mode is Mode.USER:
+            self.index.build_table()
+            self.table_built = True
 
     def _read_file(
         self, number: int, header: FileHeader | None, salt: int | None, *, last: bool
     ) -> int | None:
         """Replay one file; the offset to append at, or None if it should be left as it is."""
-        path = file_path(self.folder, number)
+        path, replay = file_path(self.folder, number), self.replay
         size = path.stat().st_size
         foreign = header is not None and (header.number != number or header.salt != salt)
         if salt is None or foreign:
-            self._complain(number, "is not of this log" if foreign else "has no readable header")
-            self.slack += size // (ENTRY_HEADER_SIZE + self.id_bytes)
+            replay.complain(number, "is not of this log" if foreign else "has no readable header")
+            replay.slack += size // entry_size(self.reader.width or 0, 0)
+            self.damaged = True
             return None
         if header is None:
-            self._complain(number, "has a damaged header")
+            replay.complain(number, "has a damaged header")
         else:
-            self._arrive_at(header.first_id)
-        walker, damaged = LogWalker(salt, self.id_bytes), header is None
+            replay.arrive_at(header.first_slot)
+        self.index.begin_file()
+        width = None if self.mode is Mode.USER else self.id_bytes
+        walker, damaged = LogWalker(salt, width), header is None
+        self.count = 0
         with path.open("rb", buffering=0) as file:
             for chunk in self._chunks(file.fileno(), size):
-                damaged |= self._replay(number, walker.feed(chunk))
+                found = walker.feed(chunk)
+                self.count += len(found)
+                damaged |= replay.replay(number, found)
         found, torn = walker.finish()
-        damaged |= self._replay(number, found)
+        damaged |= replay.replay(number, found)
+        self.count += len(found)
         self.previous = walker.previous
         if torn is not None and (not last or damaged or self.unreadable):
-            damaged |= self._replay(number, [Damage(torn, size, None, certain=False)])
+            damaged |= replay.replay(number, [Damage(torn, size, None, certain=False)])
         elif torn is not None:
             log.warning("%s: %d bytes of a write that was cut short are dropped", path, size - torn)
             os.truncate(path, torn)
             size = torn
         if last and self.sync:
-            _flush(path)
-        return None if damaged else size
+            flush_path(path)
+        self.damaged |= damaged
+        if damaged:
+            return None
+        if header is not None and not last and not replay.slack:
+            closed = quick_start.snapshot(self.index, header, size, self.previous)
+            quick_start.save(self.folder, closed)
+        return size
 
     def _chunks(self, descriptor: int, size: int) -> Iterable[bytes]:
         position = FILE_HEADER_SIZE
@@ -177,69 +251,6 @@ class _Recovery:
             position += len(chunk)
             yield chunk
 
-    def _replay(self, number: int, found: list[Found]) -> bool:
-        """Apply entries and damage in order; True if there was damage."""
-        damaged = False
-        for item in found:
-            if isinstance(item, Entry):
-                self._apply(number, item)
-            else:
-                damaged = True
-                self._lose(number, item)
-        return damaged
-
-    def _apply(self, number: int, entry: Entry) -> None:
-        offset, key, flags, stamp, length = entry
-        index, place = self.index, place_of(number, offset)
-        if not flags:
-            if key == len(index):
-                index.append(place, length, stamp)
-            elif len(index) < key <= len(index) + self.slack:
-                index.resize(key)
-                index.append(place, length, stamp)
-            else:
-                self._complain(number, f"has id {key} out of order at {offset}")
-                return
-            self.slack = 0
-            return
-        if not self._known(key):
-            self._complain(number, f"has id {key} out of order at {offset}")
-            return
-        if flags & FLAG_DELETED:
-            index.put(key, DELETED, 0, stamp)
-        else:
-            index.put(key, place, length, stamp)
-        if flags & FLAG_UPDATE:
-            index.resize(len(index) + 1)
-
-    def _known(self, key: int) -> bool:
-        """Whether `key` may have been given out; if so the index has room for it afterwards."""
-        missing = key + 1 - len(self.index)
-        if missing > self.slack:
-            return False
-        if missing > 0:
-            self.index.resize(key + 1)
-            self.slack -= missing
-        return True
-
-    def _lose(self, number: int, damage: Damage) -> None:
-        size = damage.end - damage.start
-        single = damage.key is not None
-        self.slack += 1 if single else size // (ENTRY_HEADER_SIZE + self.id_bytes)
-        what = "ids unknown; an id whose update was there is served as it was before"
-        if damage.key is not None and self._known(damage.key):
-            self.index.put(damage.key, DAMAGED, 0, 0)
-            what = f"id {damage.key} is refused"
-        self._complain(number, f"is damaged from byte {damage.start} to {damage.end}: {what}")
-
-    def _arrive_at(self, first_id: int) -> None:
-        if first_id > len(self.index):
-            self.index.resize(first_id)
-        self.slack = 0
-
-    def _complain(self, number: int, what: str) -> None:
-        log.error("%s", LogCorrupt(f"metadata log file {file_path(self.folder, number)} {what}"))
-
 
 def _is_blank(path: Path) -> bool:
     """True for a file that was created and never synced: shorter than its header, or all zeros."""
@@ -248,13 +259,3 @@ def _is_blank(path: Path) -> bool:
             if chunk.count(0) != len(chunk):
                 return path.stat().st_size < FILE_HEADER_SIZE
     return True
-
-
-def _flush(path: Path) -> None:
-    """After a kill the end of the log may be in the page cache only; it is served, so sync it."""
-    for target in (path, path.parent):
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,0 +1,250 @@
+"""Group commit: writes are collected into a batch while the batch before is written and synced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from zerostor.core.limits import MIB
+from zerostor.core.log_format import FILE_HEADER_SIZE
+from zerostor.zdb.disk import (
+    SyncFailed,
+    create_file,
+    flush_file,
+    flush_folder,
+    replace_file,
+    take_back,
+    write_all,
+)
+from zerostor.zdb.index import place_of
+from zerostor.zdb.positions import Position, Tip, file_path, namespace_path
+
+BATCH_MAX = 16 * MIB
+"""Bytes that may collect while a sync runs; then writers are held back."""
+
+Waiter = Callable[[], None]
+State = TypeVar("State")
+
+
+class Piece:
+    """A run of bytes for one file. fresh: the file is to be created first.
+
+    namespace: what the file of that name is to hold from here on, if this begins a log.
+    """
+
+    __slots__ = ("buffer", "fresh", "namespace", "number", "offset")
+
+    def __init__(self, number: int, offset: int, *, fresh: bool, namespace: bytes = b"") -> None:
+        self.number = number
+        self.offset = offset
+        self.fresh = fresh
+        self.namespace = namespace
+        self.buffer = bytearray()
+
+
+class Batch(Generic[State]):
+    """Entries that become durable together. error: why they did not; set with `done`.
+
+    before: what the writer's owner wants back if it fails. landing: called once it is durable.
+    """
+
+    __slots__ = ("before", "done", "error", "landing", "pieces", "size", "tip", "waiters")
+
+    def __init__(self, tip: Tip, before: State) -> None:
+        self.tip = tip
+        self.before = before
+        self.pieces: list[Piece] = []
+        self.size = 0
+        self.landing: list[Callable[[], None]] = []
+        self.waiters: list[Waiter] = []
+        self.done = False
+        self.error: str | None = None
+
+    def finish(self, error: str | None) -> None:
+        """Tell all who wait for it."""
+        self.done, self.error = True, error
+        for waiter in self.waiters:
+            waiter()
+
+
+class Owner(Protocol[State]):
+    """Who keeps what the log says, and is told how batches end."""
+
+    def checkpoint(self) -> State:
+        """What is to be gone back to if the batch that begins now fails."""
+
+    def restore(self, before: State, reason: str | None) -> None:
+        """Go back there. reason: why nothing may be written any more, None if it may."""
+
+    def advanced(self, landing: list[Callable[[], None]]) -> None:
+        """Everything up to `durable` is on disk now; `landing` of that batch is to be called."""
+
+
+class LogWriter(Generic[State]):
+    """The files' end: `tip` is where the next entry goes, `durable` where the disk is."""
+
+    def __init__(self, folder: Path, owner: Owner[State], *, sync: bool) -> None:
+        self._folder = folder
+        self._owner = owner
+        self._sync = sync
+        self._executor = ThreadPoolExecutor(1, "zdb-log")
+        self._descriptor = -1
+        self.tip = Tip(-1, 0, 0)
+        self.durable = Position(-1, 0)
+        self.bytes_written = 0
+        self.batch: Batch[State] | None = None
+        self.syncing: Batch[State] | None = None
+
+    def open(self, tip: Tip) -> None:
+        """Go on at `tip`, in a file that is there. Raises OSError."""
+        self.let_go()
+        if tip.number >= 0 and tip.offset:
+            path = file_path(self._folder, tip.number)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.tip, self.durable = tip, Position(tip.number, tip.offset)
+
+    def let_go(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def create(self, number: int, header: bytes) -> None:
+        """Begin a file at once, durably. Raises OSError, SyncFailed."""
+        self.let_go()
+        self._descriptor = create_file(file_path(self._folder, number))
+        write_all(self._descriptor, header, 0)
+        self._flush_new()
+        self.tip = Tip(number, len(header), 0)
+        self.durable = Position(number, len(header))
+
+    @property
+    def newest(self) -> Batch[State] | None:
+        """The last batch that is not durable yet."""
+        return self.batch or self.syncing
+
+    @property
+    def settled(self) -> int:
+        """The place from which on nothing is durable yet."""
+        return place_of(max(0, self.durable.number), self.durable.offset)
+
+    def begin(self) -> Batch[State]:
+        """The collecting batch, a new one if need be."""
+        if self.batch is not None:
+            return self.batch
+        batch = self.batch = Batch(self.tip, self._owner.checkpoint())
+        if self.syncing is None:
+            # One turn of the loop later, so that requests that arrived together share the sync.
+            asyncio.get_running_loop().call_soon(self._flush)
+        return batch
+
+    def buffer(self, batch: Batch[State]) -> bytearray:
+        """Where bytes for the tip go."""
+        if not batch.pieces:
+            batch.pieces.append(Piece(self.tip.number, self.tip.offset, fresh=False))
+        return batch.pieces[-1].buffer
+
+    def begin_file(self, number: int, header: bytes, namespace: bytes = b"") -> None:
+        """What follows goes into a new file. namespace: as in Piece."""
+        batch = self.begin()
+        piece = Piece(number, 0, fresh=True, namespace=namespace)
+        piece.buffer += header
+        batch.pieces.append(piece)
+        batch.size += len(header)
+        self.tip = Tip(number, len(header), 0)
+
+    def pending(self, number: int, offset: int, size: int) -> bytes:
+        """Up to `size` bytes that are not durable yet, within one piece."""
+        for batch in (self.syncing, self.batch):
+            for piece in batch.pieces if batch else ():
+                start = offset - piece.offset
+                if piece.number == number and 0 <= start < len(piece.buffer):
+                    return bytes(piece.buffer[start : start + size])
+        raise AssertionError("an entry that is neither durable nor on its way")
+
+    async def drain(self) -> None:
+        """Return when nothing is on its way."""
+        while (batch := self.newest) is not None:
+            settled = asyncio.Event()
+            batch.waiters.append(settled.set)
+            await settled.wait()
+
+    async def close(self) -> None:
+        """Write what is collected, then let go of the file and the thread."""
+        await self.drain()
+        self._executor.shutdown()
+        self.let_go()
+
+    def _flush(self) -> None:
+        batch = self.batch
+        if batch is None or self.syncing is not None:
+            return
+        self.batch, self.syncing = None, batch
+        future = asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
+        future.add_done_callback(self._settle)
+
+    def _settle(self, future: asyncio.Future[None]) -> None:
+        batch, failure = self.syncing, future.exception()
+        assert batch is not None
+        if failure is not None:
+            self._undo(batch, failure)
+            return
+        self.syncing = None
+        tip = self.batch.tip if self.batch else self.tip
+        self.durable = Position(tip.number, tip.offset)
+        self.bytes_written += batch.size
+        self._owner.advanced(batch.landing)
+        self._flush()
+        batch.finish(None)
+
+    def _undo(self, batch: Batch[State], failure: BaseException) -> None:
+        """Take back `batch` and the one collecting behind it, whose offsets rest on it."""
+        doomed = [batch, self.batch] if self.batch else [batch]
+        reason = getattr(failure, "strerror", None) or str(failure)
+        final = None
+        # SyncFailed, or worse: what the file holds now is unknown, and a second sync would lie.
+        if not isinstance(failure, OSError):
+            final = reason = f"the log is read-only until restart: {reason}"
+        self.tip, self.batch, self.syncing = batch.tip, None, None
+        for each in reversed(doomed):
+            self._owner.restore(each.before, final)
+        for each in doomed:
+            each.finish(reason)
+
+    def _flush_new(self) -> None:
+        if self._sync:
+            flush_file(self._descriptor)
+            flush_folder(self._folder)
+
+    def _write(self, batch: Batch[State]) -> None:
+        """In the writer's thread: all pieces on disk, in order, or none."""
+        try:
+            for piece in batch.pieces:
+                if piece.fresh:
+                    self._create(piece)
+                write_all(self._descriptor, piece.buffer, piece.offset)
+                if piece.fresh:
+                    self._flush_new()
+                elif self._sync:
+                    flush_file(self._descriptor)
+        except (OSError, SyncFailed):
+            # After a failed sync as well: a restart would find the bytes in the page cache, where
+            # the kernel calls them clean by now, and take them for durable.
+            fresh = [file_path(self._folder, p.number) for p in batch.pieces if p.fresh]
+            path = file_path(self._folder, batch.tip.number)
+            self._descriptor = take_back(self._descriptor, path, batch.tip.offset, fresh)
+            raise
+
+    def _create(self, piece: Piece) -> None:
+        descriptor = create_file(file_path(self._folder, piece.number))
+        self.let_go()
+        self._descriptor = descriptor
+        if piece.namespace:
+            # Alone with its header such a file is removed at start, if the rename never happened.
+            write_all(descriptor, piece.buffer[:FILE_HEADER_SIZE], 0)
+            self._flush_new()
+            replace_file(namespace_path(self._folder), piece.namespace, sync=self._sync)

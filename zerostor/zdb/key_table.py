@@ -1,0 +1,117 @@
+"""Which slot holds a user's key: an open-addressing table of slots, 6 to 12 bytes a key.
+
+Keys themselves stay in the log. Per slot 32 bits of a keyed hash are kept; who does not know the
+log's salt cannot find keys that share them, so nobody can make lookups slow. The table is cut into
+parts that grow one at a time, so that no write waits for all of them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+
+PARTS = 4096
+_PART_SHIFT = 20
+_CELLS_MIN = 8
+
+
+def fingerprinter(salt: int) -> Callable[[bytes], int]:
+    """Key to 32 bits, by a hash that is secret as long as the salt is."""
+    keyed = blake2b(digest_size=4, key=b"zerostor log keys" + salt.to_bytes(4, "little"))
+
+    def fingerprint(raw: bytes) -> int:
+        hasher = keyed.copy()
+        hasher.update(raw)
+        return int.from_bytes(hasher.digest(), "little")
+
+    return fingerprint
+
+
+class KeyTable:
+    """Fingerprint to slots. `prints` is the column of all fingerprints by slot, owned outside."""
+
+    def __init__(self, prints: array[int]) -> None:
+        self._prints = prints
+        self._parts: list[array[int]] = [array("I") for _ in range(PARTS)]
+        self._counts = array("I", bytes(4 * PARTS))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all cells."""
+        return sum(len(part) for part in self._parts) * 4
+
+    def slots(self, fingerprint: int) -> Iterator[int]:
+        """Slots that were added under `fingerprint`."""
+        cells, prints = self._parts[fingerprint >> _PART_SHIFT], self._prints
+        mask = len(cells) - 1
+        at = fingerprint & mask if cells else 0
+        while cells and (cell := cells[at]):
+            if prints[cell - 1] == fingerprint:
+                yield cell - 1
+            at = (at + 1) & mask
+
+    def add(self, slot: int) -> None:
+        """Enter a slot whose fingerprint stands in the column."""
+        fingerprint = self._prints[slot]
+        part = fingerprint >> _PART_SHIFT
+        self._counts[part] += 1
+        if self._counts[part] * 3 > len(self._parts[part]) * 2:
+            self._grow(part)
+        cells = self._parts[part]
+        mask = len(cells) - 1
+        at = fingerprint & mask
+        while cells[at]:
+            at = (at + 1) & mask
+        cells[at] = slot + 1
+
+    def fill(self, slots: Iterable[int]) -> None:
+        """Enter many slots at once."""
+        add = self.add
+        for slot in slots:
+            add(slot)
+
+    def replace(self, old: int, new: int) -> None:
+        """Put `new`, which has the same fingerprint, where `old` is."""
+        cells, at = self._cell(old)
+        cells[at] = new + 1
+
+    def remove(self, slot: int) -> None:
+        """Take out a slot that was added."""
+        cells, at = self._cell(slot)
+        self._counts[self._prints[slot] >> _PART_SHIFT] -= 1
+        mask, prints = len(cells) - 1, self._prints
+        # Close the gap, or entries behind it would not be found any more.
+        following = at
+        while True:
+            following = (following + 1) & mask
+            cell = cells[following]
+            if not cell:
+                break
+            home = prints[cell - 1] & mask
+            if (following - home) & mask >= (following - at) & mask:
+                cells[at] = cell
+                at = following
+        cells[at] = 0
+
+    def _cell(self, slot: int) -> tuple[array[int], int]:
+        fingerprint = self._prints[slot]
+        cells = self._parts[fingerprint >> _PART_SHIFT]
+        mask = len(cells) - 1
+        at = fingerprint & mask
+        while cells[at] != slot + 1:
+            assert cells[at]
+            at = (at + 1) & mask
+        return cells, at
+
+    def _grow(self, part: int) -> None:
+        old, prints = self._parts[part], self._prints
+        size = max(_CELLS_MIN, 2 * len(old))
+        cells = self._parts[part] = array("I", bytes(4 * size))
+        mask = size - 1
+        for cell in old:
+            if cell:
+                at = prints[cell - 1] & mask
+                while cells[at]:
+                    at = (at + 1) & mask
+                cells[at] = cell

@@ -1,0 +1,114 @@
+"""Index files: written when a log file is closed, loaded at start instead of reading it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from zerostor.core.limits import MIB
+from zerostor.core.log_format import ENTRY, ENTRY_HEADER_SIZE, FileHeader
+from zerostor.core.log_index import (
+    IndexFile,
+    LogFileFacts,
+    decode_index_file,
+    encode_index_file,
+)
+from zerostor.zdb.index import Index, State
+from zerostor.zdb.positions import Position, file_path, index_path
+
+log = logging.getLogger(__name__)
+
+INDEX_FILE_MAX = 512 * MIB
+"""Larger ones are neither written nor read."""
+
+
+class ClosedFile(NamedTuple):
+    """A log file that just got its last entry, and the index as it stood then."""
+
+    header: FileHeader
+    size: int
+    last: int
+    content: IndexFile
+
+
+def snapshot(index: Index, header: FileHeader, size: int, last: int) -> ClosedFile:
+    """Copies of what the last file did. last: offset of its last entry, 0 if it has none."""
+    first, columns = index.first, index.columns
+    changed = index.touched[:0]
+    changed.extend(sorted(set(index.touched)))
+    changes = tuple(
+        type(column)(column.typecode, [column[slot] for slot in changed]) for column in columns[:4]
+    )
+    own = tuple(column[first:] for column in columns)
+    file = IndexFile(index.live, index.live_bytes, own, changed, changes, index.controls[:])
+    return ClosedFile(header, size, last, file)
+
+
+def save(folder: Path, closed: ClosedFile) -> None:
+    """Write iN. Not flushed: a torn one is not believed. Failing costs a slower start only."""
+    path = index_path(folder, closed.header.number)
+    beside = path.with_suffix(".new")
+    try:
+        with file_path(folder, closed.header.number).open("rb") as file:
+            crc = _crc_at(file.fileno(), closed.last)
+        facts = _facts(closed.header, closed.size, closed.last, crc)
+        beside.write_bytes(encode_index_file(facts, closed.content))
+        beside.rename(path)
+    except OSError as failure:
+        log.warning("%s could not be written: %s", path, failure.strerror)
+
+
+def load(folder: Path, header: FileHeader, size: int) -> IndexFile | None:
+    """What iN says of the file with this header and size, None if it is not to be believed."""
+    path = index_path(folder, header.number)
+    try:
+        if path.stat().st_size > INDEX_FILE_MAX:
+            return None
+        raw = path.read_bytes()
+        last = int.from_bytes(raw[36:40], "little")
+        with file_path(folder, header.number).open("rb") as file:
+            crc = _crc_at(file.fileno(), last)
+    except OSError:
+        return None
+    return decode_index_file(raw, _facts(header, size, last, crc))
+
+
+def _crc_at(descriptor: int, last: int) -> int:
+    """The checksum that the last entry carries; 0 if there is none."""
+    raw = os.pread(descriptor, ENTRY_HEADER_SIZE, last) if last else b""
+    return int(ENTRY.unpack(raw)[3]) if len(raw) == ENTRY_HEADER_SIZE else 0
+
+
+def _facts(header: FileHeader, size: int, last: int, crc: int) -> LogFileFacts:
+    return LogFileFacts(header.mode, header.id_bytes, header.number, header.salt,
+                        header.first_slot, size, last, crc)
+
+
+def adopt(index: Index, file: IndexFile, *, with_table: bool) -> None:
+    """Apply what a file did; the index stands where that file began.
+
+    with_table: enter users' keys at once, not in a later `Index.build_table`.
+    """
+    first = len(index)
+    for column, part in zip(index.columns, file.columns, strict=True):
+        column.extend(part)
+    for slot, *state in zip(file.changed, *file.changes, strict=True):
+        existed = index.exists(slot)
+        index.replace_state(slot, State(*state))
+        if with_table and existed and not index.exists(slot):
+            index.table.remove(slot)
+    if with_table:
+        index.table.fill(slot for slot in range(first, len(index)) if index.exists(slot))
+    index.live, index.live_bytes = file.live, file.live_bytes
+
+
+def is_consistent(index: Index, file: IndexFile) -> bool:
+    """Whether all slots that the file speaks of are there."""
+    return not file.changed or max(file.changed) < len(index)
+
+
+def controls_of(header: FileHeader, file: IndexFile) -> list[Position]:
+    """Where the file's control entries are."""
+    return [Position(header.number, offset) for offset in file.controls]
