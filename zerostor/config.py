@@ -161,7 +161,7 @@ def load(
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
-    check_unbuilt(config.ssh, config.nodes, config.store)
+    check_unbuilt(config.ssh, config.nodes)
     return config
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -28,8 +29,10 @@ BURST_BYTES = MIB
 IN_FLIGHT_MAX = 32
 """Bursts of one connection that may be on their way."""
 WRITE_BUFFER = 256 * KIB
+_DROP_UNSENT = struct.pack("ii", 1, 0)
+"""struct linger: closing resets the connection at once."""
 
-Arguments = Sequence[bytes]
+Arguments = Sequence[bytes | memoryview]
 
 
 class Address(NamedTuple):
@@ -86,6 +89,8 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What was sent and given up must not arrive later, behind what came after it.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Fail what waits."""
@@ -143,12 +148,14 @@ class RespClient:
 
     def __init__(
         self, address: Address, greeting: Greeting, *, connections: int, pipeline: bool | None,
-        timeout: float = TIMEOUT, who: str = "metadata server",
+        timeout: float = TIMEOUT, patience: float | None = None,
+        who: str = "metadata server",
         unavailable: Callable[[str], BackendError] = MetadataUnavailable,
     ) -> None:
         """greeting: run on each new connection; may raise ConnectionFailed and any ZerostorError.
 
         connections: most at a time; one is enough with `pipeline`. timeout: seconds, see TIMEOUT.
+        patience: seconds after which what failed is not tried again; `timeout` if not given.
         who: what messages call the server. unavailable: the error raised when it is.
         """
         self._address = address
@@ -156,6 +163,7 @@ class RespClient:
         self._pipeline, self._find_out = pipeline, pipeline is None
         self._greeted = False
         self._timeout = timeout
+        self._patience = timeout if patience is None else patience
         self._who = who
         self._unavailable = unavailable
         self._lanes = [_Lane() for _ in range(connections)]
@@ -203,7 +211,8 @@ class RespClient:
     ) -> Sequence[Reply | Lost]:
         """Run a burst; try again while time is left, if it was not sent or may be sent twice."""
         loop = asyncio.get_running_loop()
-        deadline, pause, reason = loop.time() + self._timeout, BACK_OFF, "no connection"
+        begun, pause, reason = loop.time(), BACK_OFF, "no connection"
+        deadline = begun + self._timeout
         while not self._closed and (left := deadline - loop.time()) > 0:
             lane = self._lanes[0 if self._pipeline else self._next % len(self._lanes)]
             self._next += 1
@@ -221,7 +230,7 @@ class RespClient:
                 reason = str(failure) or type(failure).__name__
             if sent and not retry:
                 return [Lost(reason)] * len(burst)
-            if not left:
+            if not left or loop.time() - begun >= self._patience:
                 break
             await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
             pause = min(pause * 2, BACK_OFF_MAX)

@@ -16,10 +16,10 @@ from zerostor import isal
 from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.codec import Codec
-from zerostor.core.errors import SetupError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
+from zerostor.core.zdb_url import parse_zdb_url
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
@@ -35,8 +35,10 @@ from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.routed import RoutedSpools
+from zerostor.stores import folder_marker, zdb_namespace
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
+from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb_login import Login
 
 READ_CELLS = 96
@@ -116,15 +118,28 @@ def _entropy() -> RandomBytes:
     return random_bytes
 
 
-def _store(settings: StoreSettings) -> DirectoryStore:
-    if settings.folder:
+def _store(settings: StoreSettings) -> DirectoryStore | ZdbStore:
+    place = settings.namespace
+    if place is None:
         return DirectoryStore(settings.name, settings.folder)
-    raise SetupError(f"store {settings.name}: {settings.url} is not a kind of store built yet")
+    return ZdbStore(settings.name, place, settings.password.reveal())
+
+
+def start_store(settings: StoreSettings) -> None:
+    """Make a place the store, on purpose: its folder or namespace, and the marker in it.
+
+    Raises SetupError when it is that of another or not empty, StoreUnavailable.
+    """
+    place = settings.namespace
+    if place is None:
+        folder_marker.initialise(settings.folder, settings.name)
+    else:
+        asyncio.run(
+            zdb_namespace.initialise(settings.name, place, settings.password.reveal()))
 
 
 def _labels(config: Config) -> dict[str, StoreLabels]:
-    return {settings.name: StoreLabels(settings.labels.get("host", settings.name),
-                                       settings.labels.get("site", settings.name))
+    return {settings.name: StoreLabels(settings.host, settings.labels.get("site", settings.name))
             for settings in config.store}
 
 
@@ -160,19 +175,23 @@ def _metadata_server(config: Config) -> tuple[Address, Login]:
     url, password = urlsplit(config.metadata.url), config.metadata.password.reveal()
     if url.scheme == "unix":
         return Address(unix=Path(url.path)), Login(password=password)
-    address = Address(None, url.hostname or "127.0.0.1", url.port or 9900)
-    return address, Login(url.path.strip("/") or "default", password)
+    place = parse_zdb_url(config.metadata.url)
+    return zdb_namespace.address_of(place), Login(place.namespace, password)
 
 
 async def try_stores(config: Config) -> dict[str, str]:
     """By name: why the store does not serve, empty when it does."""
     clock = SystemClock()
-    found = {}
-    for settings in config.store:
+
+    async def reason(settings: StoreSettings) -> str:
         store = GuardedStore(_store(settings), clock)
-        found[settings.name] = "" if await store.check() is StoreState.UP else store.reason
-        await store.close()
-    return found
+        try:
+            return "" if await store.check() is StoreState.UP else store.reason
+        finally:
+            await store.close()
+
+    reasons = await asyncio.gather(*map(reason, config.store))
+    return {settings.name: why for settings, why in zip(config.store, reasons, strict=True)}
 
 
 async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:

@@ -53,15 +53,20 @@ async def log_in(connection: Connection, login: Login) -> ServerFacts:
 
     Raises SetupError with what to do when the server refuses, ConnectionFailed.
     """
-    admin, reason = not login.password, ""
-    if login.password:
-        reply = await _with_secret(connection, [b"AUTH"], login.password)
-        admin, reason = reply == "OK", str(reply)
+    reason = await authenticate(connection, login.password)
     if login.password or login.namespace != DEFAULT_NAMESPACE:
         selected = await _select(connection, login)
         if isinstance(selected, ReplyError):
             raise SetupError(_advice(login, str(selected), reason))
-    return ServerFacts(await _server_lines(connection), admin)
+    return ServerFacts(await _server_lines(connection), not reason)
+
+
+async def authenticate(connection: Connection, password: str) -> str:
+    """Become admin, where `password` is that of the admin or there is none; else why not."""
+    if not password:
+        return ""
+    reply = await _with_secret(connection, [b"AUTH"], password)
+    return "" if reply == "OK" else str(reply)
 
 
 async def ask(connection: Connection, *arguments: bytes) -> Reply:

@@ -30,7 +30,7 @@ def command(ctx: click.Context, as_json: bool, client: Client) -> None:
     \b
     Examples:
       zerostor stores
-      zerostor stores init nas-1     start with an empty folder, on purpose
+      zerostor stores init nas-1     start with an empty folder or namespace, on purpose
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -79,15 +79,19 @@ def _row(store: dict[str, Any]) -> list[object]:
     ]
 
 
-@command.command("init", short_help="Start stores with an empty folder.")
+@command.command("init", short_help="Start stores with an empty place.")
 @click.argument("names", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All folders of the settings.")
+@click.option("--all", "every", is_flag=True, help="All stores of the settings.")
 @settings_options
 def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | None) -> None:
-    """Make the folder of each store NAME, and mark it as that store's.
+    """Make the folder or namespace of each store NAME, and mark it as that store's.
 
-    zerostor writes only into folders so marked: a disk that is not mounted looks like an empty
+    zerostor writes only into places so marked: a disk that is not mounted looks like an empty
     folder, and must not be filled. So a store that lost its disk is started again by hand, here.
+
+    A zdb:// store gets a namespace in user mode, if its password is that of the server's admin or
+    the server has none; else this says what the admin has to do. A 0-db of the original project
+    survives a power cut only if it was started with --sync.
 
     \b
     Examples:
@@ -95,14 +99,14 @@ def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | 
       zerostor stores init --all --config zerostor.toml
     """
     config = read_settings(folder, file)
-    from zerostor.stores.folder_marker import initialise
+    from zerostor.wiring import start_store
 
     if bool(names) == every:
         raise click.UsageError("name the stores, or give --all")
-    folders = {store.name: store.folder for store in config.store if store.folder}
+    stores = {store.name: store for store in config.store}
     for name in names:
-        if name not in folders:
-            raise BadRequest(f"the settings have no folder store named {name!r}")
-    for name in folders if every else names:
-        initialise(folders[name], name)
-        click.echo(f"{name}: {folders[name]} is ready")
+        if name not in stores:
+            raise BadRequest(f"the settings have no store named {name!r}")
+    for name in stores if every else names:
+        start_store(stores[name])
+        click.echo(f"{name}: {stores[name].folder or stores[name].url} is ready")

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.faulty_store import FaultyStore
+from tests.fakes.zdb_servers import real_zdb, stand_in
 from zerostor.clock import SystemClock
 from zerostor.core.errors import ShardCorrupt, ShardMissing, StoreUnavailable
 from zerostor.core.health import StoreState
 from zerostor.core.limits import KIB, MIB
+from zerostor.core.zdb_url import ZdbPlace
 from zerostor.ports import Buffer, ShardStore, WatchedStore
+from zerostor.resp_client import Address
+from zerostor.stores import zdb_namespace
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.folder_marker import initialise
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.memory import MemoryStore
+from zerostor.stores.zdb import ZdbStore
 
 
 def _directory(path: Path) -> DirectoryStore:
@@ -35,11 +41,25 @@ STORES: dict[str, Callable[[Path], ShardStore]] = {
 }
 
 
-@pytest.fixture(params=STORES)
+SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Address]]] = {
+    "zdb": lambda _: stand_in(),
+    "real-zdb": real_zdb,
+}
+"""0-db servers in user mode."""
+
+
+@pytest.fixture(params=[*STORES, *SERVERS])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ShardStore]:
-    made = STORES[request.param](tmp_path / "store")
-    yield made
-    await made.close()
+    async with AsyncExitStack() as stack:
+        if request.param in STORES:
+            made = STORES[request.param](tmp_path / "store")
+        else:
+            where = await stack.enter_async_context(SERVERS[request.param](tmp_path))
+            place = ZdbPlace("", where.host, where.port, "one")
+            await zdb_namespace.initialise("one", place)
+            made = ZdbStore("one", place)
+        stack.push_async_callback(made.close)
+        yield made
 
 
 async def fetch(store: ShardStore, key: str, offset: int = 0, length: int | None = None) -> bytes:

@@ -248,7 +248,7 @@ def test_stores_init_knows_its_stores(tmp_path):
     run("stores", "init", "03", "--data", str(tmp_path))
     assert (tmp_path / "stores" / "03" / ".zerostor-store").exists()
     failed = run("stores", "init", "nas", "--data", str(tmp_path), code=2)
-    assert "no folder store named 'nas'" in failed.stderr
+    assert "no store named 'nas'" in failed.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

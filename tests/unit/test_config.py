@@ -142,7 +142,11 @@ def store_toml(*stores: str, policy: str = "data = 1\nparity = 1") -> str:
             ["name='a'\nurl='dir:///a'\npool='x'", "name='b'\nurl='dir:///b'\npool='x'"],
             "no store is in pool 'main'",
         ),
-        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://b:9900/ns'"], "in folders only"),
+        (["name='a'\nurl='zdb://b/ns'", "name='b'\nurl='zdb://b:9900/ns?mode=user'"], "same place"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://b:9900/ns?mode=seq'"], "in user mode"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://b:9900/a/b'"], "name of a namespace"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://:pw@b/ns'"], "password_file"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb+unix://b?namespace=x'"], "full path"),
     ],
 )
 def test_stores_refused(tmp_path, stores, said):

@@ -60,10 +60,14 @@ def array(items: Sequence[bytes]) -> bytes:
     return b"*%d\r\n%b" % (len(items), b"".join(items))
 
 
-def request(arguments: Iterable[bytes]) -> bytes:
+def request(arguments: Iterable[bytes | memoryview]) -> bytes:
     """An array of bulk strings."""
-    parts = [b"$%d\r\n%b\r\n" % (len(item), item) for item in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    # Joined at once: each item is copied one time, be it a cell of a megabyte.
+    parts: list[bytes | memoryview] = [b""]
+    for item in arguments:
+        parts += (b"$%d\r\n" % len(item), item, b"\r\n")
+    parts[0] = b"*%d\r\n" % (len(parts) // 3)
+    return b"".join(parts)
 
 
 class RequestParser:

@@ -16,6 +16,7 @@ import msgspec
 from zerostor.core.errors import SetupError
 from zerostor.core.limits import SHARDS_MAX
 from zerostor.core.units import Address
+from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 
 Size = NewType("Size", int)
 """Bytes, written with a unit."""
@@ -23,8 +24,8 @@ Size = NewType("Size", int)
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
 REDIS_SCHEMES = ("redis", "rediss", "unix")
-METADATA_SCHEMES = ("zdb", "unix")
-STORE_SCHEMES = ("dir", "zdb")
+METADATA_SCHEMES = ("zdb", "zdb+unix", "unix")
+STORE_SCHEMES = ("dir", "zdb", "zdb+unix")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _USER_PART = re.compile(r"(?<=://)([^/@]*)@")
 
@@ -109,7 +110,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """[[store]]. url: dir:///FOLDER or zdb://HOST:PORT[/NAMESPACE]."""
+    """[[store]]. url: dir:///FOLDER, or a 0-db namespace in user mode as zdb_url has it.
+
+    A real 0-db survives a power cut only if it was started with --sync.
+    """
 
     name: str = ""
     url: str = ""
@@ -122,6 +126,25 @@ class StoreSettings(msgspec.Struct, frozen=True):
     def folder(self) -> str:
         """The folder of a dir:// store, else empty."""
         return self.url.removeprefix("dir://") if self.url.startswith("dir://") else ""
+
+    @property
+    def namespace(self) -> ZdbPlace | None:
+        """The namespace of a zdb:// store, else None. Raises SetupError."""
+        return None if self.url.startswith("dir://") else parse_zdb_url(self.url)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Equal for two stores that would be the same. Raises SetupError."""
+        found = self.namespace
+        if found is None:
+            return (self.url.rstrip("/"),)
+        return (found.server, found.namespace)
+
+    @property
+    def host(self) -> str:
+        """What is lost together with it: its label, else its 0-db server, else itself."""
+        found = self.namespace
+        return self.labels.get("host") or (self.name if found is None else found.server)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -210,6 +233,9 @@ def check_metadata(where: str, metadata: MetadataSettings) -> None:
         raise SetupError("metadata.role is master, but metadata.master names another one")
     if metadata.master:
         check_url(where, metadata.master, METADATA_SCHEMES)
+    for url in (metadata.url, metadata.master):
+        if url.startswith("zdb"):
+            parse_zdb_url(url)
 
 
 def check_worker(worker: WorkerSettings) -> None:
@@ -232,13 +258,13 @@ def check_url(where: str, url: str, schemes: Sequence[str]) -> None:
         _ = urllib.parse.urlsplit(url).port
     except ValueError as error:
         raise SetupError(f"{where}: {url!r}: {error}") from None
-    if scheme in ("unix", "dir") and not rest.startswith("/"):
+    if scheme in ("unix", "zdb+unix", "dir") and not rest.startswith("/"):
         raise SetupError(f"{where}: {url!r} needs a full path, as in {scheme}:///path")
 
 
 def check_stores(stores: Sequence[StoreSettings]) -> None:
     """Raise SetupError for names or places that are missing, malformed or used twice."""
-    places: dict[str, str] = {}
+    places: dict[tuple[str, ...], str] = {}
     names: set[str] = set()
     for position, store in enumerate(stores, 1):
         if not _NAME.fullmatch(store.name):
@@ -249,7 +275,10 @@ def check_stores(stores: Sequence[StoreSettings]) -> None:
         if store.name in names:
             raise SetupError(f"two stores are named {store.name!r}: give each its own name")
         check_url(f"store {store.name!r}", store.url, STORE_SCHEMES)
-        place = store.url.rstrip("/")
+        if store.namespace is not None and store.namespace.mode == "sequential":
+            raise SetupError(f"store {store.name!r}: {store.url}: a store needs a namespace in user"
+                             " mode, for it chooses the keys")
+        place = store.place
         if place in places:
             raise SetupError(
                 f"stores {places[place]!r} and {store.name!r} are the same place, {store.url}:"
@@ -286,16 +315,8 @@ def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) 
     return msgspec.structs.replace(policy, durable=durable)
 
 
-def check_unbuilt(
-    ssh: SshSettings, nodes: NodesSettings, stores: Sequence[StoreSettings]
-) -> None:
+def check_unbuilt(ssh: SshSettings, nodes: NodesSettings) -> None:
     """Raise SetupError where something is switched on that this version does not have."""
-    for store in stores:
-        if not store.folder:
-            raise SetupError(
-                f"store {store.name}: {store.url}: this version has stores in folders only, as in"
-                " dir:///path"
-            )
     for name, enabled in (("ssh", ssh.enabled), ("nodes", nodes.enabled)):
         if enabled:
             raise SetupError(f"{name}.enabled: this version has no {name} process yet; set false")
