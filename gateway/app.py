@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway import page
+from gateway.announcer import announce
 from gateway.connection import Connection
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
-from gateway.routes import jobs, objects, operate, uploads
+from gateway.routes import jobs, objects, operate, spool, uploads
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
 
@@ -32,7 +33,8 @@ _READS = ("GET", "HEAD", "OPTIONS")
 @web.middleware
 async def writes_to_master(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse on a slave whatever would write, before a byte of its body is taken."""
-    if request.method not in _READS:
+    # Workers end what this host accepted before it became one.
+    if request.method not in _READS and not request.path.startswith("/api/spool/"):
         services_of(request).role.require_master()
     return await handler(request)
 
@@ -56,6 +58,8 @@ def build_app(services: Services) -> web.Application:
         web.get("/readyz", operate.readyz),
         web.get("/metrics", operate.metrics),
         web.get("/openapi.json", openapi),
+        web.post("/api/spool/{verb}", spool.act),
+        web.get("/api/spool/body/{job}", spool.body),
         web.get("/{link}", objects.serve),
     ])
     app.cleanup_ctx.append(_background)
@@ -92,6 +96,10 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(services.waiters.run()),
              asyncio.create_task(services.role.run()),
              asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
+    if services.cluster is not None:
+        tasks += [asyncio.create_task(services.cluster.leases.run()),
+                  asyncio.create_task(announce(services.queue, services.spool.id,
+                                               services.cluster.url))]
     for task in tasks:
         task.add_done_callback(_ended)
     yield

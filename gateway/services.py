@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.leases import Leases
 from gateway.role import RoleWatch
 from gateway.waiters import Waiters
+from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
@@ -19,8 +21,20 @@ from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """What a gateway is to workers of other hosts. url: where they reach it."""
+
+    key: ClusterKey
+    leases: Leases
+    url: str
+
+
+@dataclass(frozen=True)
 class Services:
-    """One of each. max_upload: bytes; public_url: what links start with, or empty."""
+    """One of each. max_upload: bytes; public_url: what links start with, or empty.
+
+    cluster: None on a host that is alone.
+    """
 
     stores: StorePool
     store_settings: tuple[StoreSettings, ...]
@@ -38,6 +52,7 @@ class Services:
     random_bytes: RandomBytes
     max_upload: int
     public_url: str
+    cluster: Cluster | None = None
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -19,6 +19,7 @@ from zerostor.core.settings import (
     METADATA_SCHEMES,
     REDIS_SCHEMES,
     SECTIONS,
+    ClusterSettings,
     GatewaySettings,
     MetadataSettings,
     NodesSettings,
@@ -29,6 +30,7 @@ from zerostor.core.settings import (
     SshSettings,
     StoreSettings,
     WorkerSettings,
+    check_cluster,
     check_gateway,
     check_metadata,
     check_stores,
@@ -100,6 +102,7 @@ class Config(msgspec.Struct, frozen=True):
     store: tuple[StoreSettings, ...]
     worker: WorkerSettings
     spool: SpoolSettings
+    cluster: ClusterSettings
     ssh: SshSettings
     nodes: NodesSettings
 
@@ -156,12 +159,14 @@ def load(
         store=stores,
         worker=fill(WorkerSettings, written, "worker"),
         spool=spool,
+        cluster=_cluster(written),
         ssh=fill(SshSettings, written, "ssh"),
         nodes=fill(NodesSettings, written, "nodes"),
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
     check_unbuilt(config.ssh, config.nodes)
+    check_cluster(config.cluster)
     return config
 
 
@@ -235,12 +240,26 @@ def _with_password(settings: _Guarded, written: Written, *path: str) -> _Guarded
         raise SetupError(f"{place} has a password in it; name a file with it in password_file")
     password = settings.password or Secret(inside)
     if settings.password_file and not password:
-        try:
-            with open(settings.password_file, encoding="utf-8") as file:
-                password = Secret(file.read(4096).strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"{written.place(*path, 'password_file')}: {error}") from error
+        password = _secret_in(settings.password_file, written.place(*path, "password_file"))
     return msgspec.structs.replace(settings, url=url, password=password)
+
+
+def _secret_in(file: str, place: str) -> Secret:
+    try:
+        with open(file, encoding="utf-8") as source:
+            return Secret(source.read(4096).strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{place}: {error}") from error
+
+
+def _cluster(written: Written) -> ClusterSettings:
+    settings = fill(ClusterSettings, written, "cluster")
+    if settings.secret_file and not settings.secret:
+        secret = _secret_in(settings.secret_file, written.place("cluster", "secret_file"))
+        if not secret:
+            raise SetupError(f"{settings.secret_file} is empty: a cluster needs a secret")
+        settings = msgspec.structs.replace(settings, secret=secret)
+    return settings
 
 
 def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:

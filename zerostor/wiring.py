@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from zerostor import isal
 from zerostor.clock import SystemClock
 from zerostor.config import Config
+from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
@@ -30,10 +31,21 @@ from zerostor.engine.rebuild import Workshop
 from zerostor.engine.write import Writer
 from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.zdb import ZdbMetadata
-from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Replication, Spool, Spools
+from zerostor.ports import (
+    Clock,
+    GatewayLink,
+    JobQueue,
+    MetadataStore,
+    RandomBytes,
+    Replication,
+    Spool,
+    Spools,
+)
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
+from zerostor.spool.remote import RemoteSpool
+from zerostor.spool.remote_calls import Gateways
 from zerostor.spool.routed import RoutedSpools
 from zerostor.stores import folder_marker, zdb_namespace
 from zerostor.stores.directory import DirectoryStore
@@ -70,8 +82,12 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
-    """Open everything in order, close it in reverse. consumer: a unique name of this process."""
+async def build(config: Config, consumer: str,
+                link: GatewayLink | None = None) -> AsyncIterator[Parts]:
+    """Open everything in order, close it in reverse. consumer: a unique name of this process.
+
+    link: how gateways of other hosts are reached, where there is a secret to ask them with.
+    """
     async with contextlib.AsyncExitStack() as stack:
         clock, random_bytes = SystemClock(), _entropy()
         guarded = [GuardedStore(_store(settings), clock) for settings in config.store]
@@ -88,13 +104,19 @@ async def build(config: Config, consumer: str) -> AsyncIterator[Parts]:
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
         stack.push_async_callback(spool.close)
+        spools = RoutedSpools(spool)
+        if link is not None:
+            key = ClusterKey(config.cluster.secret.reveal())
+            gateways = Gateways(queue, link, key, consumer, clock, random_bytes)
+            spools = RoutedSpools(
+                spool, lambda found: RemoteSpool(found, gateways, config.paths.spool, clock))
         shards = max(policy.shards for policy in policies.values())
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
-        yield Parts(stores, policies, metadata, roles, queue, spool, RoutedSpools(spool),
+        yield Parts(stores, policies, metadata, roles, queue, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader),
                     Ingest(writer, metadata, policies, clock, random_bytes),

@@ -44,6 +44,7 @@ def command(
 async def serve(config: Config) -> None:
     """Serve HTTP until cancelled."""
     from gateway import app
+    from gateway.commands.cluster import cluster_of, links
     from gateway.commands.process import unique_name
     from gateway.role import RoleWatch
     from gateway.services import Services
@@ -53,7 +54,8 @@ async def serve(config: Config) -> None:
 
     own_url = config.gateway.public_url or f"http://{config.gateway.listen.reachable}"
 
-    async with wiring.build(config, unique_name("gateway")) as parts:
+    async with (links(config) as link,
+                wiring.build(config, unique_name("gateway"), link) as parts):
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
@@ -62,5 +64,5 @@ async def serve(config: Config) -> None:
             role=RoleWatch(parts.replication, parts.clock, config.metadata.master, own_url),
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
-            public_url=config.gateway.public_url)
+            public_url=config.gateway.public_url, cluster=cluster_of(config, parts))
         await app.run(services, config.gateway.listen)

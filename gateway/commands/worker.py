@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def command(folder: Path | None, file: Path | None) -> None:
     """Run a process that stores accepted uploads, in the foreground, logging to stderr.
 
-    Start as many as you like on the host that has the spool; the jobs of one that dies are taken
-    over by the others.
+    Start as many as you like; the jobs of one that dies are taken over by the others. On hosts
+    without a gateway they need cluster.secret_file, to fetch what the gateways took.
 
     \b
     Example:
@@ -35,11 +35,12 @@ def command(folder: Path | None, file: Path | None) -> None:
 
 async def work(config: Config) -> None:
     """Work on jobs until cancelled."""
+    from gateway.commands.cluster import links
     from gateway.commands.process import unique_name
     from workers.runner import Runner
     from zerostor import wiring
 
     name = unique_name("worker")
-    async with wiring.build(config, name) as parts:
+    async with links(config) as link, wiring.build(config, name, link) as parts:
         await Runner(name, parts.queue, parts.spools, parts.ingest, parts.clock,
                      config.worker.concurrency).run()

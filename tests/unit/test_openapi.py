@@ -121,7 +121,9 @@ def test_every_route_is_described_and_no_other() -> None:
     assert len(described) == len(OPERATIONS)
     assert described <= routes
     # aiohttp answers HEAD wherever it answers GET; it is worth a word for objects only.
-    assert {pair for pair in routes - described if pair[0] != "head"} == set()
+    # What hosts of a cluster ask each other is no interface for clients.
+    undescribed = {pair for pair in routes - described if pair[0] != "head"}
+    assert all(path.startswith("/api/spool/") for _, path in undescribed), undescribed
 
 
 def test_the_document_is_well_formed() -> None:

@@ -23,6 +23,8 @@ Size = NewType("Size", int)
 
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
+SECRET_MIN = 16
+"""Characters of the secret of a cluster."""
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 METADATA_SCHEMES = ("zdb", "zdb+unix", "unix")
 STORE_SCHEMES = ("dir", "zdb", "zdb+unix")
@@ -160,6 +162,17 @@ class SpoolSettings(msgspec.Struct, frozen=True):
     directory: str = ""
 
 
+class ClusterSettings(msgspec.Struct, frozen=True):
+    """[cluster]. advertise: where other hosts reach this gateway, http://HOST:PORT.
+
+    secret: what all hosts of a cluster share; without one this host is alone.
+    """
+
+    advertise: str = ""
+    secret_file: str = ""
+    secret: Secret = Secret()
+
+
 class SshSettings(msgspec.Struct, frozen=True):
     """[ssh]."""
 
@@ -180,6 +193,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "metadata": MetadataSettings,
     "worker": WorkerSettings,
     "spool": SpoolSettings,
+    "cluster": ClusterSettings,
     "ssh": SshSettings,
     "nodes": NodesSettings,
 }
@@ -246,6 +260,17 @@ def check_worker(worker: WorkerSettings) -> None:
     ):
         if not 1 <= count <= most:
             raise SetupError(f"worker.{key} must be 1 to {most}, not {count}")
+
+
+def check_cluster(cluster: ClusterSettings) -> None:
+    """Raise SetupError for a secret that could be guessed, or an address that is none."""
+    if cluster.secret and len(cluster.secret.reveal()) < SECRET_MIN:
+        raise SetupError(f"the secret of the cluster is shorter than {SECRET_MIN} characters: make"
+                         " one with `openssl rand -hex 32`, the same on every host")
+    if cluster.advertise and not re.fullmatch(r"https?://[^\s/@]+[^\s@]*", cluster.advertise):
+        raise SetupError("cluster.advertise must be an address, as http://10.0.0.5:8080")
+    if cluster.advertise and not cluster.secret:
+        raise SetupError("cluster.advertise is of no use without cluster.secret_file")
 
 
 def check_url(where: str, url: str, schemes: Sequence[str]) -> None:
