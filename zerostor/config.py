@@ -32,6 +32,7 @@ from zerostor.core.settings import (
     WorkerSettings,
     check_cluster,
     check_gateway,
+    check_listen,
     check_metadata,
     check_stores,
     check_unbuilt,
@@ -312,6 +313,7 @@ def _metadata(written: Written, master: str | None) -> MetadataSettings:
     settings = msgspec.structs.replace(
         settings, master=url, password=settings.password or Secret(inside))
     check_metadata(place, settings)
+    check_listen(settings, written.place("metadata", "listen"))
     return settings
 
 

@@ -71,9 +71,10 @@ def settings_options(function: _F) -> _F:
 
 
 
-def _check_address(
+def check_address(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> str | None:
+    """The callback of an option that is an address."""
     try:
         if value is not None:
             parse_address(value)
@@ -85,7 +86,7 @@ def _check_address(
 listen_option = click.option(
     "--listen",
     metavar="HOST:PORT",
-    callback=_check_address,
+    callback=check_address,
     help="Where the gateway listens.  [default: 127.0.0.1:8080]",
 )
 

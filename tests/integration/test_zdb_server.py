@@ -7,9 +7,7 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,102 +17,17 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.fakes.zdb_server import Client, Process, raw_id
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
-from zerostor.core.resp import Reply, ReplyError, ReplyParser, bulk, request
+from zerostor.core.resp import ReplyError, bulk, request
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
 from zerostor.zdb import batches
-from zerostor.zdb.server import HELD_MAX, ServerSettings, ZdbServer
+from zerostor.zdb.connection import HELD_MAX
+from zerostor.zdb.server import ZdbServer
+from zerostor.zdb.server_settings import ServerSettings
 
-SCRIPT = """
-import asyncio, logging, resource, sys
-from pathlib import Path
-from zerostor.core.errors import SetupError
-from zerostor.zdb import batches
-from zerostor.zdb.server import ServerSettings, serve
-directory, unix, limit = sys.argv[1:4]
-if int(limit):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-logging.basicConfig()
-settings = ServerSettings(Path(directory), unix=Path(unix), host="127.0.0.1", port=0)
-try:
-    asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))
-except SetupError as problem:
-    sys.exit(str(problem))
-"""
-ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
-
-
-class Process:
-    """A server that can be killed and started again on the same folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.unix = folder / "zdb.sock"
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self, *, limit: int = 0, prefix: tuple[str, ...] = ()) -> None:
-        command = [*prefix, sys.executable, "-c", SCRIPT, str(self.folder / "log"), str(self.unix)]
-        self._process = subprocess.Popen(
-            [*command, str(limit)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=(self.folder / "stderr").open("a"),
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def kill(self, sig: int = signal.SIGKILL) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(sig)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process.wait(20)
-            self._process = None
-
-    def connect(self, *, tcp: bool = False) -> Client:
-        return Client(("127.0.0.1", self.port) if tcp else self.unix)
-
-
-class Client:
-    """A blocking raw client."""
-
-    def __init__(self, where: Path | tuple[str, int]) -> None:
-        self.socket = socket.socket(socket.AF_INET if isinstance(where, tuple) else socket.AF_UNIX)
-        self.socket.settimeout(20)
-        self.socket.connect(where if isinstance(where, tuple) else str(where))
-        self._parser = ReplyParser()
-        self._ready: list[Reply] = []
-
-    def send(self, *arguments: bytes) -> None:
-        self.socket.sendall(request(arguments))
-
-    def receive(self) -> Reply:
-        while not self._ready:
-            chunk = self.socket.recv(2**18)
-            if not chunk:
-                raise EOFError
-            self._ready += self._parser.feed(chunk)
-        return self._ready.pop(0)
-
-    def ask(self, *arguments: bytes) -> Reply:
-        self.send(*arguments)
-        return self.receive()
-
-    def fails(self, *arguments: bytes) -> str:
-        reply = self.ask(*arguments)
-        assert isinstance(reply, ReplyError)
-        return str(reply)
-
-
-def raw_id(key: int) -> bytes:
-    return key.to_bytes(8, "little")
 
 
 @pytest.fixture
@@ -164,8 +77,17 @@ def test_replies_are_those_of_0_db(client: Client) -> None:
     assert ask(b"SELECT", b"default") == "OK"
     assert fails(b"SELECT", b"other") == "Namespace not found"
     assert fails(b"NSINFO", b"other") == "Namespace not found"
-    for name in (b"HELLO", b"CLIENT", b"CONFIG", b"STOP", b"", b"*"):
+    for name in (b"HELLO", b"CLIENT", b"CONFIG", b"QUIT", b"ECHO", b"COMMAND", b"", b"GETX"):
         assert fails(name, b"x") == "Command not supported"
+    assert fails(b"*") == "This is not a valid command"
+    assert fails(b"STOP") == "Unauthorized"
+    assert fails(b"KSCAN", b"x") == "Command disabled in release code, not yet available"
+    assert ask(b"HOOKS") == []
+    assert ask(b"INDEX", b"DIRTY") == []
+    assert ask(b"INDEX", b"dirty", b"reset") == "OK"
+    assert fails(b"INDEX") == "Missing arguments"
+    assert fails(b"INDEX", b"X") == "Unknown INDEX subcommand"
+    assert fails(b"INDEX", b"DIRTY", b"X") == "Unknown INDEX DIRTY subcommand"
     now = ask(b"TIME")
     assert isinstance(now, list)
     assert [isinstance(part, bytes) and part.isdigit() for part in now] == [True, True]
@@ -331,11 +253,9 @@ def test_redis_py_works(process: Process, client: Client) -> None:
 
 def test_a_second_server_on_the_folder_says_so_in_one_line(process: Process) -> None:
     process.start()
-    command = [sys.executable, "-c", SCRIPT, str(process.folder / "log"), "/nonexistent/x", "0"]
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
-    assert second.returncode == 1
-    assert "in use by another metadata server" in second.stderr
-    assert second.stderr.count("\n") == 1
+    said = process.refuses()
+    assert "in use by another metadata server" in said
+    assert said.count("\n") == 1
     assert process.connect().ask(b"PING") == "PONG"
 
 

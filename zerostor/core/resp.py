@@ -78,8 +78,8 @@ class RequestParser:
 
     def __init__(self) -> None:
         self.error: str | None = None
-        self._chunks: list[bytes] = []
-        self._held = 0
+        # One buffer, not a list of what came: chunks of a byte each would weigh forty times that.
+        self._rest = bytearray()
         self._need = 0
         self._arguments: list[bytes] = []
         self._missing = 0
@@ -89,17 +89,21 @@ class RequestParser:
         """The requests that `chunk` completes, each a list of 1 to 1024 arguments."""
         if self.error is not None:
             return []
-        self._chunks.append(chunk)
-        self._held += len(chunk)
-        if self._held < self._need:
-            return []
-        buffer = chunk if len(self._chunks) == 1 else b"".join(self._chunks)
+        if self._rest:
+            self._rest += chunk
+            if len(self._rest) < self._need:
+                return []
+            chunk = bytes(self._rest)
         requests: list[list[bytes]] = []
-        position = self._parse(buffer, requests)
-        self._chunks = [buffer[position:]] if position < len(buffer) else []
-        self._held = len(buffer) - position
+        position = self._parse(chunk, requests)
+        self._rest = bytearray(memoryview(chunk)[position:])
         self._need -= position
         return requests
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes held of a request that has not arrived whole."""
+        return len(self._rest) + (self._taken if self._missing else 0)
 
     def _parse(self, buffer: bytes, requests: list[list[bytes]]) -> int:
         """Consume whole items; return where that ended. `_need`: bytes the next one takes."""

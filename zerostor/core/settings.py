@@ -6,6 +6,7 @@ The classes are the schema: `zerostor.config` reads TOML and environment by walk
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.limits import SHARDS_MAX
-from zerostor.core.units import Address
+from zerostor.core.units import Address, parse_address
 from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 
 Size = NewType("Size", int)
@@ -83,11 +84,14 @@ class MetadataSettings(msgspec.Struct, frozen=True):
 
     master: the metadata server that this one follows, in the same forms; empty for a master. role:
     master or slave, for who likes to see it written; it follows from `master`.
+    listen: HOST:PORT where the embedded server is reached from other hosts, which need the
+    password; empty for its unix socket only.
     """
 
     url: str = EMBEDDED
     role: str = ""
     master: str = ""
+    listen: str = ""
     password_file: str = ""
     password: Secret = Secret()
 
@@ -227,6 +231,28 @@ def join_password(url: str, password: Secret) -> str:
 
 def _quoted(password: Secret) -> str:
     return urllib.parse.quote(password.reveal(), safe="")
+
+
+def is_loopback(host: str) -> bool:
+    """True if only programs on this machine can connect there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_listen(metadata: MetadataSettings, place: str) -> None:
+    """Raise SetupError for a `metadata.listen`, written at `place`, that must not be."""
+    if not metadata.listen:
+        return
+    if not metadata.embedded:
+        raise SetupError(f"{place} is for the embedded server, but metadata.url names another")
+    address = parse_address(metadata.listen)
+    if not metadata.password and not is_loopback(address.host):
+        raise SetupError(
+            f"{place}: whoever can connect to {address} could read and change all metadata; set"
+            " metadata.password_file, or listen on 127.0.0.1"
+        )
 
 
 def check_gateway(gateway: GatewaySettings) -> None:

@@ -1,0 +1,309 @@
+"""Who may do what on the 0-db server, WAIT, and what it bounds when many clients misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.zdb_server import Client, Process
+from zerostor.core.errors import SetupError
+from zerostor.core.resp import request
+from zerostor.zdb import connection, server
+from zerostor.zdb.server import ZdbServer
+from zerostor.zdb.server_settings import ServerSettings
+
+DENIED = "Permission denied"
+COMMANDS = (
+    b"SET GET MGET DEL EXISTS CHECK LENGTH KEYTIME KEYCUR SCAN SCANX RSCAN HISTORY DBSIZE NSNEW"
+    b" NSDEL NSLIST NSSET NSINFO NSJUMP SELECT RELOAD FLUSH WAIT INDEX DATA HOOKS STOP"
+)
+INFO_FIELDS = (
+    "server_name server_revision engine_revision instance_id boot_time uptime clients_lifetime"
+    " sequential_key_size data_version index_version commands_executed commands_failed"
+    " commands_unauthorized index_disk_read_failed index_disk_write_failed"
+    " data_disk_read_failed data_disk_write_failed index_disk_read_bytes index_disk_read_mb"
+    " index_disk_write_bytes index_disk_write_mb data_disk_read_bytes data_disk_read_mb"
+    " data_disk_write_bytes data_disk_write_mb network_rx_bytes network_rx_mb network_tx_bytes"
+    " network_tx_mb"
+)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    running = Process(tmp_path)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def client(process: Process) -> Client:
+    process.start()
+    return process.connect()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Process]:
+    running = Process(tmp_path, admin_password="boss")
+    running.start()
+    yield running
+    running.kill()
+
+
+def test_only_admins_change_namespaces(guarded: Process) -> None:
+    client = guarded.connect()
+    for words in (
+        (b"NSNEW", b"a"), (b"NSDEL", b"a"), (b"NSSET", b"a", b"worm", b"1"), (b"NSJUMP",),
+        (b"RELOAD", b"default"), (b"HOOKS",), (b"INDEX", b"DIRTY"), (b"DATA", b"RAW", b"0", b"28"),
+        (b"NSNEW",), (b"SET", b"", b"v", b"1"), (b"DEL", bytes(8), b"1"),
+    ):
+        assert client.fails(*words) == DENIED
+    assert client.ask(b"SET", b"", b"value") == bytes(8)
+    assert client.facts(b"INFO")["commands_unauthorized"] == "11"
+    for wrong in (b"bos", b"boss!", b"x" * 128):
+        assert client.fails(b"AUTH", wrong) == "Access denied"
+    assert client.fails(b"AUTH", b"x" * 129) == "Password too long"
+    assert client.fails(b"AUTH", b"") == "Invalid argument"
+    assert client.fails(b"AUTH") == "Unexpected arguments"
+    assert client.fails(b"AUTH", b"a", b"b", b"c") == "Unexpected arguments"
+    assert client.fails(b"AUTH", b"ELSE", b"boss") == "Only SECURE extra method supported"
+    assert client.ask(b"AUTH", b"boss") == "OK"
+    assert client.ask(b"NSNEW", b"a") == "OK"
+    assert client.ask(b"SET", b"", b"v", b"77") == b"\1" + bytes(7)
+    assert client.ask(b"KEYTIME", b"\1" + bytes(7)) == 77
+    assert guarded.connect().fails(b"NSNEW", b"b") == DENIED
+
+
+def test_auth_by_challenge(guarded: Process) -> None:
+    client = guarded.connect(tcp=True)
+    nothing = "No CHALLENGE requested, secure authentication not available"
+    assert client.fails(b"AUTH", b"SECURE", b"0" * 40) == nothing
+    nonces = [client.ask(b"AUTH", b"secure", b"challenge") for _ in range(2)]
+    assert all(isinstance(nonce, str) for nonce in nonces)
+    assert nonces[0] != nonces[1]
+
+    def answer(nonce: object) -> bytes:
+        return hashlib.sha1(f"{nonce}:boss".encode()).hexdigest().encode()
+
+    assert client.fails(b"AUTH", b"SECURE", answer(nonces[0])) == "Access denied"
+    assert client.fails(b"AUTH", b"SECURE", answer(nonces[1])) == nothing
+    assert client.fails(b"NSNEW", b"a") == DENIED
+    assert client.ask(b"AUTH", b"SECURE", answer(client.ask(b"AUTH", b"SECURE", b"CHALLENGE")))
+    assert client.ask(b"NSNEW", b"a") == "OK"
+
+
+def test_without_a_password_everyone_is_an_admin(client: Client) -> None:
+    assert client.fails(b"AUTH", b"x") == "Authentication disabled"
+    assert isinstance(client.ask(b"AUTH", b"SECURE", b"CHALLENGE"), str)
+    assert client.fails(b"AUTH", b"SECURE", b"0" * 40) == "Authentication disabled"
+    assert client.ask(b"NSNEW", b"a") == "OK"
+
+
+def test_a_protected_default_namespace(tmp_path: Path) -> None:
+    process = Process(tmp_path, admin_password="boss", protect=True)
+    process.start()
+    try:
+        client = process.connect()
+        read_only = "Namespace is in read-only mode"
+        assert client.fails(b"SET", b"", b"x") == read_only
+        client.ask(b"AUTH", b"boss")
+        assert client.fails(b"SET", b"", b"x") == read_only
+        assert client.fails(b"SELECT", b"default", b"wrong") == "Access denied"
+        assert client.ask(b"SELECT", b"default", b"boss") == "OK"
+        assert client.ask(b"SET", b"", b"x") == bytes(8)
+        assert client.ask(b"SELECT", b"default") == "OK"
+        assert client.fails(b"SET", b"", b"x") == read_only
+        assert client.ask(b"GET", bytes(8)) == b"x"
+    finally:
+        process.kill()
+
+
+def test_a_closed_server_tells_strangers_nothing(tmp_path: Path) -> None:
+    process = Process(tmp_path, admin_password="boss", closed=True, trusted=True)
+    process.start()
+    try:
+        trusted, stranger = process.connect(), process.connect(tcp=True)
+        assert trusted.ask(b"SET", b"", b"record", b"5") == bytes(8)
+        for name in COMMANDS.split():
+            for words in ((name,), (name, bytes(8)), (name, b"default")):
+                assert stranger.fails(*words) == DENIED
+        assert stranger.ask(b"PING") == "PONG"
+        assert isinstance(stranger.ask(b"TIME"), list)
+        assert stranger.facts(b"INFO")["sequential_key_size"] == "8"
+        assert stranger.fails(b"AUTH", b"wrong") == "Access denied"
+        assert stranger.fails(b"GET", bytes(8)) == DENIED
+        large = process.connect(tcp=True)
+        large.socket.sendall(b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$8000000\r\n" + bytes(200_000))
+        assert str(large.receive()) == DENIED
+        assert stranger.ask(b"AUTH", b"boss") == "OK"
+        assert stranger.ask(b"GET", bytes(8)) == b"record"
+    finally:
+        process.kill()
+
+
+async def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
+    for settings, text in (
+        (ServerSettings(tmp_path, unix=tmp_path / "s", protect=True), "needs an admin password"),
+        (ServerSettings(tmp_path, unix=tmp_path / "s", admin_password=b""), "1 to 128 bytes"),
+        (ServerSettings(tmp_path, unix=tmp_path / "s", id_bytes=5), "4 or 8 bytes"),
+        (ServerSettings(tmp_path, unix=tmp_path / "s", segment_size=5), "datasize"),
+    ):
+        with pytest.raises(SetupError, match=text):
+            ZdbServer(settings)
+
+
+def test_wait_is_answered_when_another_runs_the_command(process: Process, client: Client) -> None:
+    waiter = process.connect()
+    waiter.send(b"WAIT", b"set", b"60000")
+    waiter.send(b"PING")
+    assert waiter.receive() == "PONG"
+    client.ask(b"SETX", b"", b"x")
+    waiter.send(b"SET", b"", b"its own does not count")
+    assert isinstance(waiter.receive(), bytes)
+    waiter.send(b"PING")
+    assert waiter.receive() == "PONG"
+    client.fails(b"SET", b"wrong", b"even a failed one")
+    assert waiter.receive() == "SET"
+    client.ask(b"SET", b"", b"only once")
+    assert waiter.ask(b"PING") == "PONG"
+
+
+def test_wait_for_anything_and_only_in_the_same_namespace(
+    process: Process, client: Client
+) -> None:
+    client.ask(b"NSNEW", b"other")
+    here, there = process.connect(), process.connect()
+    there.ask(b"SELECT", b"other")
+    for waiter in (here, there):
+        waiter.send(b"WAIT", b"*", b"60000")
+        waiter.send(b"PING")
+        assert waiter.receive() == "PONG"
+    client.ask(b"DBSIZE")
+    assert here.receive() == "DBSIZE"
+    assert there.ask(b"PING") == "PONG"
+
+
+def test_what_wait_refuses_and_how_it_ends(process: Process, client: Client) -> None:
+    assert client.fails(b"WAIT") == "Invalid arguments"
+    assert client.fails(b"WAIT", b"SET", b"200", b"x") == "Invalid arguments"
+    assert client.fails(b"WAIT", b"NOTHING") == "Unknown command to watch"
+    for wrong in (b"99", b"1800001", b"x", b"", b"9" * 30, b"-5"):
+        assert client.fails(b"WAIT", b"SET", wrong) == "Invalid timeout"
+    assert client.fails(b"WAIT", b"SET", b"100") == "Timeout"
+    # The second takes the place of the first: one answer.
+    client.send(b"WAIT", b"GET", b"60000")
+    client.send(b"WAIT", b"SET", b"100")
+    assert str(client.receive()) == "Timeout"
+    process.connect().ask(b"GET", bytes(8))
+    assert client.ask(b"PING") == "PONG"
+    for _ in range(50):
+        gone = process.connect()
+        gone.send(b"WAIT", b"PING", b"60000")
+        gone.socket.close()
+    assert client.ask(b"PING") == "PONG"
+
+
+def test_replies_that_wait_for_the_disk_do_not_hold_up_a_wait(
+    process: Process, client: Client
+) -> None:
+    client.socket.sendall(
+        request([b"WAIT", b"PING", b"60000"]) + request([b"SET", b"", b"x"]) * 200
+    )
+    process.connect().ask(b"PING")
+    replies = [client.receive() for _ in range(201)]
+    assert "PING" in replies
+    assert sum(isinstance(reply, bytes) for reply in replies) == 200
+
+
+def test_connections_beyond_the_bound_are_told_so(process: Process, client: Client) -> None:
+    kept = [process.connect(tcp=True) for _ in range(128)]
+    assert [each.ask(b"PING") for each in kept] == ["PONG"] * 128
+
+
+async def test_one_connection_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+    running = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
+    await running.start()
+    streams = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(2)]
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    assert await reader.read() == b"-Too many connections\r\n"
+    writer.close()
+    streams[0][1].close()
+    await streams[0][1].wait_closed()
+    await asyncio.sleep(0.05)
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.write(request([b"PING"]))
+    assert await reader.readline() == b"+PONG\r\n"
+    for _, each in (*streams, (reader, writer)):
+        each.close()
+    await running.close()
+
+
+async def test_all_clients_together_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-sent requests and replies nobody takes: who adds too much of them is cut off."""
+    monkeypatch.setattr(connection, "BACKLOG_MAX", 1_000_000)
+    running = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
+    await running.start()
+    half = b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$8000000\r\n" + bytes(400_000)
+    streams = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(3)]
+    for _, writer in streams[:2]:
+        writer.write(half)
+        await writer.drain()
+    while running.backlog.arriving < 800_000:
+        await asyncio.sleep(0.01)
+    streams[2][1].write(half)
+    assert b"Too much is being received" in await streams[2][0].readline()
+    for _, writer in streams:
+        writer.close()
+    while running.connections:
+        await asyncio.sleep(0.01)
+    assert running.backlog.arriving == 0
+
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.write(request([b"SET", b"", bytes(900_000)]) + request([b"GET", bytes(8)]))
+    greedy = []
+    await reader.readexactly(len(b"$8\r\n12345678\r\n"))
+    for _ in range(3):
+        taker = socket.socket(socket.AF_UNIX)
+        taker.connect(str(tmp_path / "s"))
+        taker.setblocking(False)
+        taker.sendall(request([b"GET", bytes(8)]) * 3)
+        greedy.append(taker)
+        await asyncio.sleep(0.1)
+    assert len(running.connections) < 4
+    for taker in greedy:
+        taker.close()
+    writer.close()
+    while running.connections:
+        await asyncio.sleep(0.01)
+    assert running.backlog.leaving == 0
+    await running.close()
+
+
+def test_a_client_that_says_goodbye_first_is_still_answered(
+    process: Process, client: Client
+) -> None:
+    client.socket.sendall(request([b"SET", b"", b"v"]) * 100 + request([b"DBSIZE"]))
+    client.socket.shutdown(socket.SHUT_WR)
+    assert [client.receive() for _ in range(101)][100] == 100
+    with pytest.raises(EOFError):
+        client.receive()
+
+
+def test_info_has_the_fields_of_0_db_and_counts(process: Process, client: Client) -> None:
+    client.ask(b"SET", b"", b"v" * 1000)
+    client.fails(b"NONSENSE")
+    facts = client.facts(b"INFO")
+    for name in INFO_FIELDS.split():
+        assert name in facts
+    assert facts["commands_failed"] == "1"
+    assert int(facts["commands_executed"]) == 2
+    assert int(facts["network_rx_bytes"]) > 1000
+    assert int(facts["data_disk_write_bytes"]) > 1000
+    assert process.connect().facts(b"INFO")["clients_lifetime"] == "2"
