@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway import page
 from gateway.announcer import announce
-from gateway.connection import Connection
+from gateway.connection import Connection, Room
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
@@ -74,10 +74,12 @@ async def run(services: Services, listen: Address) -> None:
     runner = web.AppRunner(build_app(services), shutdown_timeout=5.0)
     await runner.setup()
 
+    room = Room()
+
     def connection() -> Connection:
         assert runner.server is not None
-        return Connection(runner.server, loop=loop, auto_decompress=False,
-                          access_log=None,  # type: ignore[arg-type]  # as its runners do
+        return Connection(runner.server, room=room, loop=loop, auto_decompress=False,
+                          access_log=None,  # as its runners do
                           keepalive_timeout=KEEPALIVE, read_bufsize=READ_BUFFER)
 
     listener = None

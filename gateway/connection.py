@@ -1,10 +1,12 @@
-"""One client of the HTTP process, below all routes: what aiohttp refuses, and who stalls."""
+"""One client of the HTTP process, below all routes: what aiohttp refuses, who stalls, how many."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,19 +20,68 @@ STALLED = 60.0
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 _TOLD_MAX = 200
 """Characters of what a parser says, since it quotes what was sent."""
+CONNECTIONS_MAX = 4096
+"""Open at a time; half as many as there may be descriptors where those are few."""
+LINGER = 1.0
+"""Seconds that one who was refused has to read it: closed at once, its request would undo the 503.
+"""
+LINGERING_MAX = 64
+
+
+class Room:
+    """How many connections are open, and how many more may be."""
+
+    def __init__(self, most: int = CONNECTIONS_MAX) -> None:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.most = most if descriptors == resource.RLIM_INFINITY else min(most, descriptors // 2)
+        self.open = 0
+        self.lingering = 0
 
 
 class Connection(web.RequestHandler):
-    """As aiohttp's, which stays open for ever to a client that stops reading."""
+    """As aiohttp's, which stays open for ever to a client that stops reading, and to any number.
+    """
 
-    __slots__ = ()
+    __slots__ = ("_refused", "_room")
+
+    def __init__(self, server: web.Server, *, room: Room, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._room = room
+        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel break off who stalls: a download holds buffers that others wait for."""
+        if self._room.open >= self._room.most:
+            self._refuse(transport)
+            return
+        self._room.open += 1
         super().connection_made(transport)
         if _USER_TIMEOUT is not None:
             peer = transport.get_extra_info("socket")
             peer.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(STALLED * 1000))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another."""
+        if self._refused:
+            self._room.lingering -= 1
+            return
+        self._room.open -= 1
+        super().connection_lost(exc)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Take what is sent, apart from those who were refused."""
+        if not self._refused:
+            super().data_received(chunk)
+
+    def _refuse(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._refused = True
+        self._room.lingering += 1
+        if self._room.lingering > LINGERING_MAX:
+            transport.abort()
+            return
+        transport.write(_full(self._room.most))
+        asyncio.get_running_loop().call_later(LINGER, transport.close)
 
     def handle_error(self, request: web.BaseRequest, status: int = 500,
                      exc: BaseException | None = None,
@@ -49,3 +100,12 @@ class Connection(web.RequestHandler):
             answer = problem(status, "internal", "the gateway failed on this; see its log")
         answer.force_close()
         return answer
+
+
+def _full(most: int) -> bytes:
+    answer = problem(503, "busy", f"{most} connections are open here; try again in a moment")
+    assert isinstance(answer.body, bytes)
+    head = (f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {answer.content_type}\r\n"
+            f"Content-Length: {len(answer.body)}\r\nRetry-After: {answer.headers['Retry-After']}"
+            "\r\nConnection: close\r\n\r\n")
+    return head.encode() + answer.body

@@ -261,6 +261,9 @@ class Spools(Protocol):
         Raises SpoolAway for that of another host where this process has no way to ask it.
         """
 
+    async def others(self) -> list[WorkSpool]:
+        """Those of other gateways that were announced, as far as they can be asked."""
+
 
 class Spool(WorkSpool, Protocol):
     """Where accepted uploads wait. It is the truth; the queue is only its index."""

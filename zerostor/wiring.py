@@ -109,7 +109,8 @@ async def build(config: Config, consumer: str,
             key = ClusterKey(config.cluster.secret.reveal())
             gateways = Gateways(queue, link, key, consumer, clock, random_bytes)
             spools = RoutedSpools(
-                spool, lambda found: RemoteSpool(found, gateways, config.paths.spool, clock))
+                spool, lambda found: RemoteSpool(found, gateways, config.paths.spool, clock),
+                gateways.known)
         shards = max(policy.shards for policy in policies.values())
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)

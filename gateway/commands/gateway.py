@@ -60,7 +60,7 @@ async def serve(config: Config) -> None:
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
             reader=parts.reader, checker=parts.checker,
-            waiters=Waiters(parts.queue, parts.spool), clock=parts.clock,
+            waiters=Waiters(parts.queue, parts.spool, parts.spools), clock=parts.clock,
             role=RoleWatch(parts.replication, parts.clock, config.metadata.master, own_url),
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -15,6 +16,9 @@ from collections.abc import Coroutine
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _LARGE_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 
+DESCRIPTORS = 16_384
+"""Open files that a process asks for, where it has fewer."""
+
 
 def run_process(main: Coroutine[None, None, None]) -> None:
     """Run `main` until it returns or SIGTERM or SIGINT cancels it; a second signal kills."""
@@ -22,6 +26,7 @@ def run_process(main: Coroutine[None, None, None]) -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     _keep_freed_memory()
+    _allow_descriptors()
     with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(_until_signal(main))
 
@@ -41,6 +46,15 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _allow_descriptors() -> None:
+    """Use what the system allows; shells start with 1,024, and a worker holds that many uploads."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from gateway import leases
+from gateway.reconciler import reconcile_once
+from gateway.waiters import Waiters
 from tests.fakes.remote_spool import SECRET, SpoolServer
 from tests.fakes.spool_folder import LINK, accept, job_of, refused, take
 from zerostor.core.cluster_token import TOKEN_SECONDS, ClusterKey
@@ -23,13 +25,14 @@ from zerostor.core.errors import (
     UnknownJob,
     ZerostorError,
 )
-from zerostor.core.jobs import JobState, SpoolNote, Upload
+from zerostor.core.jobs import JobState, JobUpdate, SpoolNote, Upload
 from zerostor.core.limits import MIB
 from zerostor.core.spool_protocol import INLINE_MAX, Ask, decode_ask
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_entry import RemoteEntry
+from zerostor.spool.routed import RoutedSpools
 
 PATIENCE = 20.0
 SIZES = (0, 1, INLINE_MAX, INLINE_MAX + 1, 2 * MIB, 5 * MIB + 3)
@@ -286,6 +289,47 @@ async def test_a_gateway_that_does_not_know_the_secret_is_not_believed(
     monkeypatch.setattr(ClusterKey, "seal", lambda *_: "ab" * 32)
     with pytest.raises(SpoolAway, match="does not know the secret"):
         await worker.open([job])
+
+
+async def test_a_status_is_asked_of_the_gateway_that_knows_it(
+        server: SpoolServer, worker: RemoteSpool, tmp_path: Path) -> None:
+    """Redis lost everything; another gateway finds what the spool knows, or says who is away."""
+    stored, waiting = [await accept(server.spool, number) for number in range(2)]
+    entry = await take(server.spool, stored)
+    await server.spool.finish([(entry, LINK)])
+    own = DirectorySpool(tmp_path / "own", reserve=0)
+    spools = RoutedSpools(own, lambda _: worker, worker._gateways.known)
+    waiters = Waiters(server.queue, own, spools)
+    known = await waiters.wait(stored, 0)
+    assert known is not None
+    assert (known.state, known.detail) == (JobState.DONE, LINK)
+    assert await waiters.status(waiting) == JobUpdate(waiting, JobState.ACTIVE)
+    assert await waiters.status(job_of(99)) is None
+    asked = len(server.requests)
+    await server.queue.add([job_of(98)])
+    assert await waiters.status(job_of(98)) is not None
+    assert len(server.requests) == asked, "what Redis knows is asked of nobody"
+    await server.stop()
+    with pytest.raises(SpoolAway, match=server.url):
+        await waiters.status(job_of(99))
+    await server.start()
+    await own.close()
+
+
+async def test_what_ended_without_its_entry_is_queued_again(server: SpoolServer) -> None:
+    """Also while the queue is full of the jobs of other gateways."""
+    stuck, done = await accept(server.spool, 1), JobUpdate(job_of(1), JobState.DONE, LINK)
+    await server.queue.add([job_of(number) for number in range(100, 120)], spool="ab" * 16)
+    others = await server.queue.claim(100, 1)
+    await server.queue.add([stuck], spool=server.spool.id)
+    claim, = await server.queue.claim(1, 1)
+    await server.queue.finish([(claim, done)])
+    before = await reconcile_once(server.queue, server.spool, set(), everything=True)
+    assert await server.queue.claim(1, 0) == [], "it may be about to go"
+    await reconcile_once(server.queue, server.spool, before, everything=True)
+    again, = await server.queue.claim(1, 1)
+    assert (again.job, again.spool) == (stuck, server.spool.id)
+    assert len(others) == 20
 
 
 def test_a_token_is_good_for_one_request_and_minutes() -> None:

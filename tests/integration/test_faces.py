@@ -123,11 +123,53 @@ async def test_a_client_that_stops_reading_is_broken_off(monkeypatch):
     await runner.setup()
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: connection.Connection(runner.server, loop=loop), "127.0.0.1", 0)
+        lambda: connection.Connection(runner.server, room=connection.Room(), loop=loop),
+        "127.0.0.1", 0)
     with socket.create_connection(listener.sockets[0].getsockname()) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(30):
             assert isinstance(await ended, ConnectionError)
+    listener.close()
+    await runner.cleanup()
+
+
+async def test_one_connection_too_many_is_told_so(tmp_path):
+    async def answer(_):
+        return web.Response(text="fine")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    loop, room = asyncio.get_running_loop(), connection.Room(3)
+    listener = await loop.create_server(
+        lambda: connection.Connection(runner.server, room=room, loop=loop), "127.0.0.1", 0)
+    place = listener.sockets[0].getsockname()
+
+    async def ask():
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return await reader.readuntil(b"\r\n\r\n"), reader, writer
+
+    async with asyncio.timeout(30):
+        kept = [await ask() for _ in range(3)]
+        assert all(head.startswith(b"HTTP/1.1 200") for head, *_ in kept)
+        for _ in range(2):
+            head, reader, writer = await ask()
+            assert head.startswith(b"HTTP/1.1 503")
+            assert b"Retry-After" in head
+            told = json.loads(await reader.read())  # to its end: it is closed
+            assert (told["status"], told["type"]) == (503, "urn:zerostor:busy")
+            writer.close()
+        kept[0][2].close()
+        while room.open == 3:
+            await asyncio.sleep(0.01)
+        head, _, last = await ask()
+        assert head.startswith(b"HTTP/1.1 200"), "there is room again"
+        for writer in (kept[1][2], kept[2][2], last):
+            writer.close()
+        while (room.open, room.lingering) != (0, 0):
+            await asyncio.sleep(0.01)
     listener.close()
     await runner.cleanup()
 

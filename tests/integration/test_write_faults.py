@@ -28,6 +28,7 @@ from zerostor.engine.ingest import DEFAULT_POLICY
 from zerostor.engine.pool import Policy
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.receipts import Receipts
+from zerostor.spool.routed import RoutedSpools
 from zerostor.stores import shard_folder
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.folder_marker import initialise
@@ -273,7 +274,7 @@ async def test_an_entry_that_somebody_removed_keeps_no_others_in_the_spool(works
 
 
 async def test_a_spool_that_cannot_be_asked_does_not_end_all_waiting(works: Works) -> None:
-    waiters = Waiters(works.queue, works.grid.spool)
+    waiters = Waiters(works.queue, works.grid.spool, RoutedSpools(works.grid.spool))
     delivering = asyncio.ensure_future(waiters.run())
     lost = waiters.expect("ab" * 16)
     unreadable = works.folder / "spool" / "receipts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
@@ -44,10 +45,9 @@ class Gateways:
         """Address by spool id; what was last known while Redis is away."""
         if self._clock.monotonic() >= self._ask_at:
             self._ask_at = self._clock.monotonic() + ADDRESS_SECONDS
-            try:
-                self._known = await self._queue.spools()
-            except QueueUnavailable:
-                return self._known
+            with contextlib.suppress(QueueUnavailable):
+                # A Redis that lost everything hears of them again within seconds.
+                self._known = await self._queue.spools() or self._known
         return self._known
 
     async def address(self, spool: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from zerostor.core.errors import SpoolAway
 from zerostor.ports import WorkSpool
@@ -11,12 +11,16 @@ KNOWN_MAX = 1024
 
 
 class RoutedSpools:
-    """Adapter of ports.Spools. remote: makes what speaks to another gateway, if anything can."""
+    """Adapter of ports.Spools. remote: makes what speaks to another gateway, if anything can.
 
-    def __init__(self, local: WorkSpool,
-                 remote: Callable[[str], WorkSpool] | None = None) -> None:
+    known: the ids of the spools that were announced.
+    """
+
+    def __init__(self, local: WorkSpool, remote: Callable[[str], WorkSpool] | None = None,
+                 known: Callable[[], Awaitable[Iterable[str]]] | None = None) -> None:
         self._local = local
         self._remote = remote
+        self._announced = known
         self._known: dict[str, WorkSpool] = {}
 
     def at(self, spool: str) -> WorkSpool:
@@ -31,3 +35,9 @@ class RoutedSpools:
                 del self._known[next(iter(self._known))]
             self._known[spool] = self._remote(spool)
         return self._known[spool]
+
+    async def others(self) -> list[WorkSpool]:
+        """As in ports.Spools."""
+        if self._announced is None:
+            return []
+        return [self.at(spool) for spool in await self._announced() if spool != self._local.id]
