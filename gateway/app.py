@@ -102,6 +102,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         tasks += [asyncio.create_task(services.cluster.leases.run()),
                   asyncio.create_task(announce(services.queue, services.spool.id,
                                                services.cluster.url))]
+    if services.archivist is not None:
+        tasks.append(asyncio.create_task(services.archivist.run()))
     for task in tasks:
         task.add_done_callback(_ended)
     yield

@@ -23,6 +23,7 @@ COMMANDS = {
     "config": "gateway.commands.config",
     "promote": "gateway.commands.promote",
     "compare": "gateway.commands.compare",
+    "recover": "gateway.commands.recover",
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
     "zdb": "gateway.commands.zdb",

@@ -12,6 +12,7 @@ from gateway.role import RoleWatch
 from gateway.waiters import Waiters
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.settings import StoreSettings
+from zerostor.engine.archivist import Archivist
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.pool import Policy, StorePool
@@ -33,7 +34,7 @@ class Cluster:
 class Services:
     """One of each. max_upload: bytes; public_url: what links start with, or empty.
 
-    cluster: None on a host that is alone.
+    cluster: None on a host that is alone. archivist: None where the log is kept by nobody.
     """
 
     stores: StorePool
@@ -53,6 +54,7 @@ class Services:
     max_upload: int
     public_url: str
     cluster: Cluster | None = None
+    archivist: Archivist | None = None
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

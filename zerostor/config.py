@@ -77,6 +77,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.stores / ".started"
 
     @property
+    def identity(self) -> Path:
+        """The key that signs for this zerostor."""
+        return self.root / "identity.key"
+
+    @property
+    def containers(self) -> Path:
+        """Our own copy of the index of what holds the metadata log."""
+        return self.root / "containers"
+
+    @property
     def redis_socket(self) -> Path:
         """Where the embedded Redis listens."""
         return self.run / "redis.sock"

@@ -40,6 +40,13 @@ class Capacity(NamedTuple):
     free: int | None
 
 
+class ShardEnd(NamedTuple):
+    """How a shard ends. size: bytes of all of it; tail: the last of them."""
+
+    size: int
+    tail: bytes
+
+
 class ShardWriter(Protocol):
     """A shard being written in order; not visible under its key before `extend` or `commit`."""
 
@@ -121,6 +128,11 @@ class WatchedStore(ShardStore, Protocol):
     def read_now(self, key: str, offset: int, into: memoryview) -> bool:
         """Fill `into` if that needs no waiting, else False; never raises a BackendError."""
 
+    async def ends(self, keys: Sequence[str], length: int) -> list[ShardEnd | ZerostorError]:
+        """Of each shard its last `length` bytes, or all of a shorter one, in as few calls of the
+        store as it can; in place of one that cannot be read, why.
+        """
+
     def hedge_after(self, length: int) -> float:
         """Seconds after which a read of `length` bytes is slow: time to ask another store too."""
 
@@ -199,17 +211,14 @@ class SpoolWriter(Protocol):
         """Let go; an entry that was not sealed is dropped and leaves nothing. Never raises."""
 
 
-class SpoolEntry(Protocol):
-    """An upload as a worker sees it; once sealed, one worker of this host at a time holds it."""
+class Body(Protocol):
+    """Bytes on their way into an object."""
 
     job: str
-    spool: WorkSpool
-    """Where it was taken from, and is to be finished."""
     upload: Upload | None
     """The description, None while the body is still arriving."""
     expected: int | None
-    """Size the client announced, if it did."""
-    note: SpoolNote
+    """Size that was announced, if it was."""
 
     def read(self, into: memoryview, offset: int) -> int:
         """Bytes of the body from `offset`, as many as are there; blocking, for a worker thread."""
@@ -219,6 +228,14 @@ class SpoolEntry(Protocol):
 
         Raises UnknownJob when the upload was abandoned, Busy when another worker took it.
         """
+
+
+class SpoolEntry(Body, Protocol):
+    """An upload as a worker sees it; once sealed, one worker of this host at a time holds it."""
+
+    spool: WorkSpool
+    """Where it was taken from, and is to be finished."""
+    note: SpoolNote
 
 
 class WorkSpool(Protocol):
@@ -367,6 +384,9 @@ class JobQueue(Protocol):
 
     async def spools(self) -> dict[str, str]:
         """Spools that were announced, with the latest address of each."""
+
+    async def hold(self, role: str, seconds: float) -> bool:
+        """Take or keep a role that one process at a time has; True: it is ours for `seconds`."""
 
     async def workers(self) -> list[str]:
         """Workers alive now."""

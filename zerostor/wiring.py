@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,21 +15,28 @@ from urllib.parse import urlsplit
 
 from zerostor import isal
 from zerostor.clock import SystemClock
-from zerostor.config import Config
+from zerostor.config import DEFAULT_STORES, Config, Paths
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.core.zdb_url import parse_zdb_url
+from zerostor.engine.archivist import Archivist
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
-from zerostor.engine.ingest import Ingest
+from zerostor.engine.containers import IndexCopies
+from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
 from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
+from zerostor.engine.recover import Recovery, Summary
+from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
+from zerostor.identity import load_identity
+from zerostor.index_file import IndexFile
+from zerostor.metadata.log import ZdbLog
 from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import (
@@ -51,6 +59,7 @@ from zerostor.stores import folder_marker, zdb_namespace
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.zdb import ZdbStore
+from zerostor.zdb.restored_log import DirectoryRestoredLog
 from zerostor.zdb_login import Login
 
 READ_CELLS = 96
@@ -76,6 +85,7 @@ class Parts:
     catalog: Catalog
     reader: Reader
     checker: Checker
+    writer: Writer
     ingest: Ingest
     clock: Clock
     random_bytes: RandomBytes
@@ -119,9 +129,74 @@ async def build(config: Config, consumer: str,
         stack.callback(checks.cancel)
         yield Parts(stores, policies, metadata, roles, queue, spool, spools,
                     Catalog(metadata), reader,
-                    Checker(stores, reader),
+                    Checker(stores, reader), writer,
                     Ingest(writer, metadata, policies, clock, random_bytes),
                     clock, random_bytes)
+
+
+@contextlib.asynccontextmanager
+async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
+    """What keeps the metadata log in the pool. The first time a key is made to sign with."""
+    log = ZdbLog(*_metadata_server(config))
+    try:
+        yield Archivist(
+            log, parts.metadata, parts.stores, parts.writer, parts.policies[DEFAULT_POLICY],
+            IndexCopies(parts.stores, IndexFile(config.paths.containers)),
+            load_identity(config.paths.identity), parts.queue, parts.clock, parts.random_bytes,
+            config.metadata.archive_every)
+    finally:
+        await log.close()
+
+
+@contextlib.asynccontextmanager
+async def stores_alone(
+    settings: Sequence[StoreSettings]
+) -> AsyncIterator[tuple[StorePool, Reader]]:
+    """Stores and what reads from them, without all the rest, for a recovery."""
+    async with contextlib.AsyncExitStack() as stack:
+        clock = SystemClock()
+        guarded = [GuardedStore(_store(one), clock) for one in settings]
+        for store in guarded:
+            stack.push_async_callback(store.close)
+        await asyncio.gather(*(store.check() for store in guarded))
+        checks = asyncio.ensure_future(_check_stores(guarded, clock))
+        stack.callback(checks.cancel)
+        pool = StorePool(guarded, {}, random.SystemRandom())
+        yield pool, Reader(pool, BufferPool(CELL_SIZE, READ_CELLS),
+                           Workshop(CELL_SIZE, DEFAULT_STORES, REBUILDS), _codecs())
+
+
+async def recover(
+    settings: Sequence[StoreSettings], target: Path, paths: Paths | None, trusted: bytes | None,
+    progress: Progress, *, verify: bool, settle: Callable[[Summary], None] = lambda _: None
+) -> Summary:
+    """Make the metadata of these stores again in `target`; without `paths` only to see.
+
+    settle: called before the log is put in its place. Raises SetupError, MetadataUnavailable.
+    """
+    clock = SystemClock()
+    log = DirectoryRestoredLog(target, clock.now)
+    try:
+        async with stores_alone(settings) as (stores, reader):
+            with tempfile.TemporaryFile(dir=target.parent) as scratch:
+                place = IndexFile(paths.containers if paths else target.parent)
+                recovery = Recovery(stores, reader, log, IndexCopies(stores, place), scratch,
+                                    clock, progress)
+                summary = await recovery.run(trusted, verify=verify)
+                if paths is not None:
+                    settle(summary)
+                    await recovery.conclude(load_identity(paths.identity))
+                return summary
+    finally:
+        await log.discard()
+
+
+def store_name(settings: StoreSettings) -> str:
+    """The name that the marker in a place gives it. Raises SetupError, StoreUnavailable."""
+    place = settings.namespace
+    if place is None:
+        return folder_marker.name_in(settings.folder)
+    return asyncio.run(zdb_namespace.name_in(place, settings.password.reveal()))
 
 
 def _entropy() -> RandomBytes:

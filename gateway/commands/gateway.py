@@ -55,7 +55,8 @@ async def serve(config: Config) -> None:
     own_url = config.gateway.public_url or f"http://{config.gateway.listen.reachable}"
 
     async with (links(config) as link,
-                wiring.build(config, unique_name("gateway"), link) as parts):
+                wiring.build(config, unique_name("gateway"), link) as parts,
+                wiring.archivist(config, parts) as archivist):
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
@@ -64,5 +65,6 @@ async def serve(config: Config) -> None:
             role=RoleWatch(parts.replication, parts.clock, config.metadata.master, own_url),
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
-            public_url=config.gateway.public_url, cluster=cluster_of(config, parts))
+            public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
+            archivist=archivist)
         await app.run(services, config.gateway.listen)

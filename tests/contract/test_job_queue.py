@@ -437,6 +437,18 @@ async def test_workers_are_alive_for_as_long_as_they_said(bench: Bench) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_a_role_is_held_by_one_at_a_time(bench: Bench) -> None:
+    one, two = bench.peer(), bench.peer()
+    assert await one.hold("archive", 60.0)
+    assert not await two.hold("archive", 60.0)
+    assert await two.hold("other", 60.0)
+    assert await one.hold("archive", 0.3)
+    async with asyncio.timeout(SOON):
+        while not await two.hold("archive", 60.0):
+            await asyncio.sleep(0.05)
+    assert not await one.hold("archive", 60.0)
+
+
 async def test_strange_names_and_texts_come_back_whole(bench: Bench) -> None:
     queue = bench.peer()
     jobs = ["a b", "{x}\r\n", "\N{SNOWMAN}", "*", "0" * 64]

@@ -21,6 +21,8 @@ from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 
 Size = NewType("Size", int)
 """Bytes, written with a unit."""
+Seconds = NewType("Seconds", float)
+"""Written with a unit, as 5m."""
 
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
@@ -85,13 +87,15 @@ class MetadataSettings(msgspec.Struct, frozen=True):
     master: the metadata server that this one follows, in the same forms; empty for a master. role:
     master or slave, for who likes to see it written; it follows from `master`.
     listen: HOST:PORT where the embedded server is reached from other hosts, which need the
-    password; empty for its unix socket only.
+    password; empty for its unix socket only. archive_every: time between copies of the newest
+    records in the pool; 0 for none.
     """
 
     url: str = EMBEDDED
     role: str = ""
     master: str = ""
     listen: str = ""
+    archive_every: Seconds = Seconds(300.0)
     password_file: str = ""
     password: Secret = Secret()
 
@@ -271,6 +275,8 @@ def check_metadata(where: str, metadata: MetadataSettings) -> None:
         raise SetupError('metadata.role is slave: say of which master, as in master = "zdb://HOST"')
     if metadata.role == "master" and metadata.master:
         raise SetupError("metadata.role is master, but metadata.master names another one")
+    if 0 < metadata.archive_every < 1:
+        raise SetupError("metadata.archive_every must be at least 1s, or 0 for never")
     if metadata.master:
         check_url(where, metadata.master, METADATA_SCHEMES)
     for url in (metadata.url, metadata.master):

@@ -31,12 +31,13 @@ from zerostor.core.errors import ShardCorrupt
 from zerostor.core.layout import Layout
 from zerostor.core.limits import CHECKSUM_SIZE, MIB, OFFSET_MAX, SHARD_KEY_SIZE
 from zerostor.core.msgpack import UNDECODABLE
+from zerostor.core.record import StripeSet
 
 VERSION = 1
 _START = struct.Struct("<4sI")
-_START_MAGIC = b"zsh1"
+START_MAGIC = b"zsh1"
 _END = struct.Struct("<8sHHI4s")
-_END_MAGIC = b"ZSH1"
+END_MAGIC = b"ZSH1"
 START_SIZE, END_SIZE = _START.size, _END.size
 assert (START_SIZE, END_SIZE) == (8, 20)
 TRAILER_MAX = 4 * MIB
@@ -94,8 +95,16 @@ def shard_key(key: bytes, index: int) -> str:
 def encode_trailer(trailer: Trailer, index: int) -> bytes:
     """What follows the cells of shard `index`."""
     body = _encoder.encode(trailer)
-    return b"".join((_START.pack(_START_MAGIC, len(body)), body,
-                     _END.pack(_digest(body, index), index, VERSION, len(body), _END_MAGIC)))
+    return b"".join((_START.pack(START_MAGIC, len(body)), body,
+                     _END.pack(_digest(body, index), index, VERSION, len(body), END_MAGIC)))
+
+
+def pack_trailer_size(stripes: StripeSet, pack: int, members: int) -> int:
+    """Bytes of the trailer behind each cell of a pack: equal in all its shards."""
+    checksums = bytes(stripes.layout.stripe_count * CHECKSUM_SIZE)
+    trailer = Trailer(stripes.key, stripes.base, stripes.data, stripes.parity, stripes.size,
+                      stripes.cell_size, checksums, None, pack, members)
+    return len(encode_trailer(trailer, 0))
 
 
 def trailer_size(start: bytes) -> int:
@@ -103,7 +112,7 @@ def trailer_size(start: bytes) -> int:
     if len(start) != START_SIZE:
         raise ShardCorrupt("too short for a shard trailer")
     magic, length = _START.unpack(start)
-    return _checked(magic == _START_MAGIC, int(length))
+    return _checked(magic == START_MAGIC, int(length))
 
 
 def trailer_size_before(end: bytes) -> int:
@@ -111,7 +120,7 @@ def trailer_size_before(end: bytes) -> int:
     if len(end) != END_SIZE:
         raise ShardCorrupt("too short for a shard trailer")
     *_, length, magic = _END.unpack(end)
-    return _checked(magic == _END_MAGIC, int(length))
+    return _checked(magic == END_MAGIC, int(length))
 
 
 def decode_trailer(stored: bytes) -> tuple[Trailer, int]:

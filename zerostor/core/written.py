@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import SECTIONS, Policy, Secret, Size, nearest
-from zerostor.core.units import Address, parse_address, parse_size
+from zerostor.core.settings import SECTIONS, Policy, Seconds, Secret, Size, nearest
+from zerostor.core.units import Address, parse_address, parse_seconds, parse_size
 
 PREFIX = "ZEROSTOR_"
 NOT_SETTINGS = ("SERVER", "DATA", "CONFIG")
@@ -139,6 +139,12 @@ def _read_size(value: object) -> int:
     return parse_size(value)
 
 
+def _read_seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise SetupError("must be a time, as in 5m")
+    return parse_seconds(value)
+
+
 def _read_labels(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise SetupError('must be names with text, as in { host = "nas", site = "home" }')
@@ -150,6 +156,7 @@ READERS: dict[object, Callable[[object], object]] = {
     int: _read_count,
     bool: _read_switch,
     Size: _read_size,
+    Seconds: _read_seconds,
     Address: lambda value: parse_address(_read_text(value)),
     Secret: lambda value: Secret(_read_text(value)),
     dict[str, str]: _read_labels,

@@ -15,6 +15,7 @@ object is tried first as a whole, against its content hash, which reads just its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -72,7 +73,16 @@ class Reader:
                     return
             finally:
                 whole.close()
-        run = _Run(self, located.stripes, located.offset + start, located.offset + end)
+        inside = self.encoded(located.stripes, located.offset + start, located.offset + end)
+        async with contextlib.aclosing(inside) as views:
+            async for view in views:
+                yield view
+
+    async def encoded(
+        self, stripes: StripeSet, start: int, end: int
+    ) -> AsyncGenerator[memoryview, None]:
+        """As `stream`, of what is encoded in `stripes`: an object, or a pack and its table."""
+        run = _Run(self, stripes, start, end)
         try:
             async for view in run.views():
                 yield view

@@ -26,7 +26,7 @@ from zerostor.core.shard import Member, encode_members
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.shard_set import ShardSet
-from zerostor.ports import RandomBytes, SpoolEntry
+from zerostor.ports import Body, RandomBytes
 
 Describe: TypeAlias = Callable[[], Member]
 """Makes the trailer's member of an object, called once its entry is sealed."""
@@ -48,7 +48,7 @@ class Writer:
         self._stores.place(policy)
 
     async def write_object(
-        self, entry: SpoolEntry, policy: Policy, describe: Describe, progress: Progress
+        self, entry: Body, policy: Policy, describe: Describe, progress: Progress
     ) -> StripeSet:
         """Store the body of `entry`, following it while it arrives.
 
@@ -63,7 +63,7 @@ class Writer:
             raise
 
     async def write_pack(
-        self, members: Sequence[tuple[SpoolEntry, Member]], policy: Policy, pack_id: int
+        self, members: Sequence[tuple[Body, Member]], policy: Policy, pack_id: int
     ) -> tuple[StripeSet, int, list[Member]]:
         """Store several sealed small bodies as one stripe set.
 
@@ -112,7 +112,7 @@ class Writer:
             await volume.abort()
 
     async def _write_stripes(
-        self, entry: SpoolEntry, policy: Policy, shards: ShardSet, describe: Describe,
+        self, entry: Body, policy: Policy, shards: ShardSet, describe: Describe,
         progress: Progress
     ) -> StripeSet:
         hasher, size, writing, last = ContentHasher(), 0, None, False
@@ -158,14 +158,14 @@ class Writer:
         (self._buffers.discard if cancelled else self._buffers.release)(buffer)
 
 
-def _check_whole(entry: SpoolEntry, size: int, content: bytes) -> None:
+def _check_whole(entry: Body, size: int, content: bytes) -> None:
     upload = entry.upload
     assert upload is not None
     if (size, content) != (upload.size, upload.content):
         raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
 
 
-async def _next_stripe(entry: SpoolEntry, policy: Policy, hasher: ContentHasher, buffer: memoryview,
+async def _next_stripe(entry: Body, policy: Policy, hasher: ContentHasher, buffer: memoryview,
                        offset: int) -> tuple[Stripe, bytes]:
     """Read what comes at `offset`, then hash and encode it side by side, in threads."""
     size = await asyncio.to_thread(entry.read, buffer[: policy.stripe_size], offset)
@@ -188,7 +188,7 @@ def _encode(policy: Policy, buffer: memoryview, stripe: Stripe) -> bytes:
     return b"".join(cell_checksum(buffer[at : at + cell]) for at in range(0, end, cell))
 
 
-def _fill_pack(buffer: memoryview, members: Sequence[tuple[SpoolEntry, Member]],
+def _fill_pack(buffer: memoryview, members: Sequence[tuple[Body, Member]],
                policy: Policy) -> tuple[Stripe, bytes, int, list[Member]]:
     """Lay the bodies and the member table into `buffer` and encode it; runs in a thread."""
     at, placed = 0, []
@@ -210,7 +210,7 @@ def _fill_pack(buffer: memoryview, members: Sequence[tuple[SpoolEntry, Member]],
     return stripe, _encode(policy, buffer, stripe), at, placed
 
 
-def _expected_shard_size(entry: SpoolEntry, policy: Policy) -> int | None:
+def _expected_shard_size(entry: Body, policy: Policy) -> int | None:
     size = entry.upload.size if entry.upload is not None else entry.expected
     if size is None:
         return None

@@ -82,6 +82,7 @@ class _State:
         self.results: deque[str] = deque()
         self.alive: dict[str, float] = {}
         self.spools: dict[str, str] = {}
+        self.roles: dict[str, tuple[object, float]] = {}
 
     def now(self) -> float:
         return self.clock.monotonic()
@@ -303,6 +304,15 @@ class MemoryJobQueue:
         """As in ports.JobQueue."""
         state = self._serving()
         return [name for name, end in state.alive.items() if end > state.now()]
+
+    async def hold(self, role: str, seconds: float) -> bool:
+        """As in ports.JobQueue."""
+        state = self._serving()
+        holder, end = state.roles.get(role, (self, 0.0))
+        if holder is not self and end > state.now():
+            return False
+        state.roles[role] = self, state.now() + seconds
+        return True
 
     async def announce(self, spool: str, url: str) -> None:
         """As in ports.JobQueue."""

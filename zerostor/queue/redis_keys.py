@@ -13,6 +13,7 @@ PREFIX:job:JOB        string "WHERE DELIVERIES SPOOL JSON", expires. WHERE: the 
 PREFIX:results        list of jobs in the order they ended, so that the oldest can be dropped
 PREFIX:alive          sorted set worker -> end of its heartbeat, server epoch milliseconds
 PREFIX:spools         sorted set "SPOOL URL" -> when it was last announced, epoch milliseconds
+PREFIX:role:ROLE      who has it, expires
 PREFIX:ping           written by `ping`
 """
 
@@ -41,7 +42,12 @@ class QueueKeys:
         self.alive = f"{root}:alive"
         self.spools = f"{root}:spools"
         self.ping = f"{root}:ping"
+        self.role_prefix = f"{root}:role:"
         self.job_prefix = f"{root}:job:"
+
+    def role(self, role: str) -> str:
+        """The key that names who has a role."""
+        return f"{self.role_prefix}{role}"
 
     def job(self, job: str) -> str:
         """The key of what is known of one job."""

@@ -170,6 +170,16 @@ class RedisJobQueue:
         """As in ports.JobQueue."""
         await self._change([Change("heartbeat", worker, delay=int(seconds * 1000))])
 
+    async def hold(self, role: str, seconds: float) -> bool:
+        """As in ports.JobQueue."""
+        key, milliseconds = self._keys.role(role), int(seconds * 1000)
+        _, holder = await self._ask(
+            ("SET", key, self._consumer, "NX", "PX", milliseconds), ("GET", key))
+        if holder is None or holder.decode(errors="replace") != self._consumer:
+            return False
+        await self._ask(("PEXPIRE", key, milliseconds))
+        return True
+
     async def announce(self, spool: str, url: str) -> None:
         """As in ports.JobQueue."""
         await self._change([Change("announce", f"{spool} {url}")])

@@ -8,10 +8,10 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from zerostor.core.errors import BackendError, Busy, StoreUnavailable
+from zerostor.core.errors import BackendError, Busy, StoreUnavailable, ZerostorError
 from zerostor.core.limits import KIB, MIB
 from zerostor.kernel_calls import start_writeback
-from zerostor.ports import Buffer, Capacity
+from zerostor.ports import Buffer, Capacity, ShardEnd
 from zerostor.stores.disk_threads import DiskThreads
 from zerostor.stores.open_file import OpenFile
 from zerostor.stores.shard_folder import Part, ShardFolder
@@ -130,6 +130,10 @@ class DirectoryStore:
         files[key] = file
         if len(files) > OPEN_FILES:
             del files[next(iter(files))]
+
+    async def ends(self, keys: Sequence[str], length: int) -> list[ShardEnd | ZerostorError]:
+        """One hop to a thread for all of them; the files are not kept open."""
+        return await self._threads.run(self._folder.ends, [check_key(key) for key in keys], length)
 
     async def size(self, key: str) -> int:
         """Bytes of the file."""

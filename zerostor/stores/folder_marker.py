@@ -54,6 +54,18 @@ def initialise(path: str, name: str) -> Marker:
         raise SetupError(f"{path} cannot become the folder of store {name}: {error}") from error
 
 
+def name_in(path: str) -> str:
+    """The name of the store whose folder `path` is. Raises SetupError."""
+    try:
+        return read_marker(OpenFile(path, FOLDER))[0].name
+    except FileNotFoundError:
+        there = os.path.isdir(path)
+        reason = "there is no marker in it: is its disk mounted?" if there else "it is not there"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise SetupError(f"{path} is not the folder of a store: {reason}")
+
+
 def _write_marker(path: str, folder: OpenFile, marker: Marker) -> Marker:
     with contextlib.suppress(FileExistsError):
         os.mkdir(PARTS, dir_fd=folder.fd)

@@ -16,10 +16,11 @@ from zerostor.core.errors import (
     StoreReadOnly,
     StoreTimeout,
     StoreUnavailable,
+    ZerostorError,
 )
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE, KIB
-from zerostor.ports import Buffer, Capacity, Clock, ShardStore, ShardWriter
+from zerostor.ports import Buffer, Capacity, Clock, ShardEnd, ShardStore, ShardWriter
 from zerostor.stores.health import Lane, Latency
 
 CHECK_TIMEOUT = 5.0
@@ -69,6 +70,10 @@ class GuardedStore:
         self._read_now: Callable[[str, int, memoryview], bool] | None = getattr(
             inner, "read_now", None
         )
+        # And so do those that can look at many shards in one go.
+        self._ends: Callable[
+            [Sequence[str], int], Awaitable[list[ShardEnd | ZerostorError]]
+        ] | None = getattr(inner, "ends", None)
 
     def __repr__(self) -> str:
         return f"GuardedStore({self.inner!r}, {self.state})"
@@ -191,6 +196,21 @@ class GuardedStore:
             except StoreUnavailable:
                 continue
         return await self.inner.read(key, offset, into)
+
+    async def ends(self, keys: Sequence[str], length: int) -> list[ShardEnd | ZerostorError]:
+        """One guarded read for all if the store can do that, else each by itself."""
+        if self._ends is not None:
+            return await self.call(self._reads, self._ends, keys, length)
+        return [await self._end(key, length) for key in keys]
+
+    async def _end(self, key: str, length: int) -> ShardEnd | ZerostorError:
+        try:
+            size = await self.size(key)
+            tail = bytearray(min(size, length))
+            await self.read(key, size - len(tail), memoryview(tail))
+        except (ShardMissing, ShardCorrupt) as error:
+            return error
+        return ShardEnd(size, bytes(tail))
 
     async def size(self, key: str) -> int:
         """Guarded as a read."""

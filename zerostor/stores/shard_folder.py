@@ -27,9 +27,10 @@ from zerostor.core.errors import (
     ShardMissing,
     StoreFull,
     StoreUnavailable,
+    ZerostorError,
 )
 from zerostor.kernel_calls import reserve
-from zerostor.ports import Buffer, Capacity
+from zerostor.ports import Buffer, Capacity, ShardEnd
 from zerostor.stores.disk_errors import translate
 from zerostor.stores.folder_marker import MARKER, PARTS, read_marker
 from zerostor.stores.open_file import CREATE, FOLDER, READ, OpenFile
@@ -349,6 +350,20 @@ class ShardFolder:
         """Bytes of a shard. Raises ShardMissing."""
         file = self.reopen(key, file)
         return os.fstat(file.fd).st_size
+
+    def ends(self, keys: Sequence[str], length: int) -> list[ShardEnd | ZerostorError]:
+        """As the store's; raises StoreUnavailable when it is the whole folder."""
+        return [self._end(key, length) for key in keys]
+
+    def _end(self, key: str, length: int) -> ShardEnd | ZerostorError:
+        try:
+            file = self._open(key)
+            size = os.fstat(file.fd).st_size
+            return ShardEnd(size, os.pread(file.fd, length, max(0, size - length)))
+        except OSError as error:
+            return self.explain(error)
+        except (ShardMissing, ShardCorrupt) as error:
+            return error
 
     def listing(self) -> Iterator[list[str]]:
         """Keys, at most LISTED_AT_ONCE at a time."""

@@ -196,6 +196,25 @@ async def initialise(name: str, place: ZdbPlace, password: str = "") -> Marker:
     return found[0]
 
 
+async def name_in(place: ZdbPlace, password: str = "") -> str:
+    """The name of the store whose namespace it is. Raises SetupError, StoreUnavailable."""
+    where = f"namespace {place.namespace} of {place.server}"
+
+    async def greet(connection: Connection) -> bool:
+        await log_in(connection, Login(place.namespace, password))
+        return False
+
+    client = RespClient(address_of(place), greet, connections=1, pipeline=False,
+                        patience=PATIENCE, who=where, unavailable=StoreUnavailable)
+    try:
+        (stored,) = await client.call([(b"GET", MARKER_KEY)], retry=True)
+    finally:
+        await client.close()
+    if not isinstance(stored, bytes):
+        raise SetupError(f"{where} is not that of a store: there is no marker in it")
+    return decode_marker(stored, where).name
+
+
 async def _mark(connection: Connection, name: str, place: ZdbPlace, password: str) -> Marker:
     where = f"namespace {place.namespace} of {place.server}"
     raw = place.namespace.encode()

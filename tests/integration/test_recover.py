@@ -1,0 +1,171 @@
+"""`zerostor recover`: the metadata is gone, the stores are all there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.running_up import ROOT, Up, content_of, digest
+from zerostor.core.link import parse_link
+
+SIZES = [0, 1, 777, 5000, 100_000, 2_000_000, 2_200_000, 17_000_000]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started = Up(tmp_path / "data")
+    yield started
+    started.close()
+
+
+def recover(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "gateway", "recover", *map(str, arguments)],
+                          cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def found(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert answer.returncode in (0, 1), answer.stderr
+    result: dict[str, Any] = json.loads(answer.stdout)
+    return result
+
+
+def fill(up: Up, sizes: list[int] = SIZES) -> dict[str, bytes]:
+    """Objects of all sizes; by link."""
+    bodies = {size: content_of(size) for size in sizes}
+    return {up.store(body, "bin"): body for body in bodies.values()}
+
+
+def all_come_back(up: Up, bodies: dict[str, bytes]) -> None:
+    for link, body in bodies.items():
+        answer = up.get(link)
+        assert answer.status == 200, (link, answer.body[:200])
+        assert digest(answer.body) == digest(body)
+
+
+def stores_of(up: Up) -> list[Path]:
+    return sorted(path for path in (up.folder / "stores").iterdir() if path.is_dir())
+
+
+def test_metadata_deleted_and_made_again(up: Up) -> None:
+    """The words of the README: the metadata is gone, one command, everything works again."""
+    up.start()
+    bodies = fill(up)
+    up.kill_all()
+    shutil.rmtree(up.folder / "metadata")
+    result = found(recover("--data", up.folder, "--json"))
+    assert result["complete"] and result["objects_from_log"] + result["objects_from_shards"] == len(
+        bodies)
+    up.start()
+    all_come_back(up, bodies)
+    highest = max(parse_link(link.lstrip("/"))[0].metadata_id for link in bodies)
+    fresh = up.store(b"younger than the recovery")
+    assert parse_link(fresh.lstrip("/"))[0].metadata_id >= result["next_id"] > highest
+    assert up.get(fresh).body == b"younger than the recovery"
+    assert oct((up.folder / "identity.key").stat().st_mode & 0o777) == "0o600"
+
+
+def test_an_empty_machine_and_sixteen_stores(up: Up, tmp_path: Path) -> None:
+    """Four stores are gone for good; the settings that are written run, and take new ones."""
+    up.start()
+    bodies = fill(up, [0, 900, 70_000, 2_500_000])
+    up.stop()
+    moved = tmp_path / "disks"
+    moved.mkdir()
+    for path in random.Random(3).sample(stores_of(up), 16):
+        path.rename(moved / f"disk-{path.name}")
+    shutil.rmtree(up.folder)
+    data = tmp_path / "new"
+    answer = recover("--data", data, "--stores", *sorted(moved.iterdir()))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "4 objects" in answer.stdout
+    again = Up(data)
+    again.settings = data / "zerostor.toml"
+    try:
+        again.start(wait=False)
+        again.until(lambda: all(again.get(link).status == 200 for link in bodies), "all is served")
+        all_come_back(again, bodies)
+        absent = [name for name, store in again.stores().items() if store["state"] != "up"]
+        assert len(absent) == 4
+        made = subprocess.run([sys.executable, "-m", "gateway", "stores", "init", *absent,
+                               "--data", str(data)], cwd=ROOT, capture_output=True, check=False)
+        assert made.returncode == 0, made.stderr
+        again.ready()
+        link = again.store(content_of(3_000_000, 1))
+        assert again.get(link).body == content_of(3_000_000, 1)
+    finally:
+        again.close()
+
+
+def test_what_is_missing_is_said_and_is_exit_code_1(up: Up, tmp_path: Path) -> None:
+    up.start()
+    link = up.store(content_of(3_000_000))
+    small = up.store(b"small")
+    for path in up.shards(link)[:5]:
+        path.unlink()
+    up.kill_all()
+    before = sorted(str(path) for path in up.folder.rglob("*"))
+    answer = recover("--dry-run", "--json", "--stores", *stores_of(up), "--data", tmp_path / "no")
+    assert answer.returncode == 1
+    result = found(answer)
+    missing, = result["missing"]["first"]
+    assert missing == f"{link.lstrip('/')}: 15 good shards of 16 needed, too few shards"
+    assert result["objects_from_log"] + result["objects_from_shards"] == 1
+    assert small
+    assert sorted(str(path) for path in up.folder.rglob("*")) == before
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_folder_that_has_metadata_is_refused(up: Up) -> None:
+    up.start()
+    link = up.store(b"stays as it is")
+    refused = recover("--data", up.folder, "--stores", *stores_of(up))
+    assert refused.returncode == 1
+    assert "in use by another" in refused.stderr
+    up.kill_all()
+    refused = recover("--data", up.folder, "--stores", *stores_of(up))
+    assert refused.returncode == 1
+    assert "holds metadata already" in refused.stderr
+    up.start()
+    assert up.get(link).body == b"stays as it is"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--stores", "/nonexistent"], "none of these places is a store"),
+    (["--trust", "abc", "--dry-run"], "64 hex digits"),
+    (["somewhere"], "behind --stores"),
+])
+def test_wrong_use_is_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    answer = recover("--data", tmp_path / "data", *arguments)
+    assert answer.returncode == 2
+    assert said in answer.stderr
+
+
+def test_killed_at_any_time_it_leaves_nothing_half(up: Up, tmp_path: Path) -> None:
+    up.start()
+    bodies = fill(up, [10, 3_000_000])
+    up.stop()
+    shutil.rmtree(up.folder / "metadata")
+    for delay in (0.2, 0.35, 0.5, 0.7):
+        process = subprocess.Popen([sys.executable, "-m", "gateway", "recover", "--data",
+                                    str(up.folder)], cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        metadata = up.folder / "metadata"
+        if metadata.exists() and os.listdir(metadata):
+            break
+    else:
+        assert recover("--data", up.folder).returncode == 0
+    up.start()
+    all_come_back(up, bodies)

@@ -1,0 +1,160 @@
+"""Who has which metadata id, when the stores are asked: claims of stripe sets, and who wins.
+
+A job that ran twice left two stripe sets with one id; metadata that was begun anew over old stores
+gave its ids out again. The best claim on an id gets it: the one with most good shards, then the
+newest. An object in a pack counts only while its own pack has the pack's id, so parts of two
+attempts are never mixed. The records lie in a scratch file, so that millions take little memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from zerostor.core.record import ObjectRecord, PackRecord, decode_record, encode_record
+from zerostor.core.remake import link_of
+
+ID_GAP_MAX = 1 << 24
+"""Ids are given out in order. What claims one further than this above all others is not believed:
+it would use up the rest of the ids."""
+
+
+class Lost(NamedTuple):
+    """A claim that lost its id to another content. link: of what cannot be had by it any more."""
+
+    metadata_id: int
+    link: str
+
+
+class Claims:
+    """The claims of all stripe sets. scratch: an empty file of the caller's."""
+
+    def __init__(self, scratch: BinaryIO) -> None:
+        self._scratch = scratch
+        self._end = 0
+        # A column for each field of a claim, then for each of a unit: 20 and 26 bytes a row.
+        self._ids = array("I")
+        self._units = array("I")
+        self._places = array("Q")
+        self._sizes = array("I")
+        self._packs = array("q")
+        self._good = array("H")
+        self._created = array("Q")
+        self._ties = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add_object(self, metadata_id: int, record: ObjectRecord, good: int) -> None:
+        """An object with stripes of its own, `good` shards of which were found."""
+        assert record.stripes is not None
+        self._begin_unit(-1, good, record.created_ms, record.stripes.key, record.stripes.base)
+        self._add(metadata_id, record)
+
+    def add_pack(
+        self, pack_id: int, pack: PackRecord, objects: list[tuple[int, ObjectRecord]], good: int
+    ) -> None:
+        """A pack with the objects in it."""
+        stripes = pack.stripes
+        self._begin_unit(pack_id, good, pack.created_ms, stripes.key, stripes.base)
+        self._add(pack_id, pack)
+        for metadata_id, record in objects:
+            self._add(metadata_id, record)
+
+    def settle(self, taken: Callable[[int], bool], highest: int) -> Settled:
+        """Decide. taken: whether an id has an owner already, who keeps it; highest: of those."""
+        order = sorted((claim for claim in range(len(self._ids)) if not taken(self._ids[claim])),
+                       key=self._rank)
+        order = self._believable(order, highest)
+        packs: dict[int, int] = {}
+        for claim in order:  # the last of an id is its best
+            packs[self._ids[claim]] = self._units[claim]
+        alive = bytearray(len(self._packs))
+        for unit, pack_id in enumerate(self._packs):
+            alive[unit] = pack_id < 0 or packs.get(pack_id) == unit
+        del packs
+        winners: list[int] = []
+        losers: list[int] = []
+        for claim in order:
+            if not alive[self._units[claim]]:
+                losers.append(claim)
+            elif winners and self._ids[winners[-1]] == self._ids[claim]:
+                losers.append(winners[-1])
+                winners[-1] = claim
+            else:
+                winners.append(claim)
+        return Settled(self, winners, losers, len(self._ids) - len(order))
+
+    def record(self, claim: int) -> tuple[int, bytes]:
+        """The id and encoded record of one claim."""
+        self._scratch.seek(self._places[claim])
+        return self._ids[claim], self._scratch.read(self._sizes[claim])
+
+    def metadata_id(self, claim: int) -> int:
+        """The id of one claim."""
+        return self._ids[claim]
+
+    def _rank(self, claim: int) -> tuple[int, int, int, int]:
+        unit = self._units[claim]
+        return self._ids[claim], self._good[unit], self._created[unit], self._ties[unit]
+
+    def _believable(self, order: list[int], last: int) -> list[int]:
+        """Without those far above all others."""
+        for position, claim in enumerate(order):
+            if self._ids[claim] > last + ID_GAP_MAX:
+                return order[:position]
+            last = self._ids[claim]
+        return order
+
+    def _begin_unit(self, pack_id: int, good: int, created: int, key: bytes, base: int) -> None:
+        self._packs.append(pack_id)
+        self._good.append(good)
+        self._created.append(created)
+        self._ties.append(int.from_bytes(key[:8], "little") ^ base)
+
+    def _add(self, metadata_id: int, record: ObjectRecord | PackRecord) -> None:
+        encoded = encode_record(record)
+        self._scratch.write(encoded)
+        self._ids.append(metadata_id)
+        self._units.append(len(self._packs) - 1)
+        self._places.append(self._end)
+        self._sizes.append(len(encoded))
+        self._end += len(encoded)
+
+
+class Settled:
+    """Which claims have their ids. unbelievable: how many had an id that makes no sense."""
+
+    def __init__(self, claims: Claims, winners: list[int], losers: list[int],
+                 unbelievable: int) -> None:
+        self._claims = claims
+        self._winners = winners
+        self._losers = losers
+        self.unbelievable = unbelievable
+
+    def __len__(self) -> int:
+        return len(self._winners)
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """(id, encoded record) of those that won, by id."""
+        return map(self._claims.record, self._winners)
+
+    def ids(self) -> Iterator[int]:
+        """Their ids, in order."""
+        return map(self._claims.metadata_id, self._winners)
+
+    def lost(self) -> Iterator[Lost]:
+        """Objects whose id went to another content."""
+        contents: dict[int, bytes] = {}
+        wanted = {self._claims.metadata_id(claim) for claim in self._losers}
+        for claim in self._winners:
+            if self._claims.metadata_id(claim) in wanted:
+                metadata_id, encoded = self._claims.record(claim)
+                record = decode_record(encoded)
+                contents[metadata_id] = getattr(record, "content", b"")
+        for claim in self._losers:
+            metadata_id, encoded = self._claims.record(claim)
+            record = decode_record(encoded)
+            if isinstance(record, ObjectRecord) and record.content != contents.get(metadata_id):
+                yield Lost(metadata_id, link_of(metadata_id, record))

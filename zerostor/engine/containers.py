@@ -1,0 +1,110 @@
+"""The container index on its stores: which copy is believed, and how each store gets its copies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+
+from zerostor.core.container_index import (
+    CONTEXT,
+    INDEX_KEYS,
+    INDEX_MAX,
+    ContainerIndex,
+    Copy,
+    decode_copy,
+    unsigned,
+)
+from zerostor.core.errors import BackendError, RecordCorrupt, ShardCorrupt, ShardMissing
+from zerostor.core.health import StoreState
+from zerostor.engine.pool import StorePool
+from zerostor.log_ports import IndexPlace, Signer
+from zerostor.ports import WatchedStore
+
+_log = logging.getLogger(__name__)
+
+
+class IndexCopies:
+    """All copies: one on this host, two on each store."""
+
+    def __init__(self, stores: StorePool, place: IndexPlace) -> None:
+        self._stores = stores
+        self._place = place
+        self._delivered: dict[str, int] = {}
+
+    async def own(self) -> Copy | None:
+        """The copy of this host, if it has a good one."""
+        with contextlib.suppress(RecordCorrupt):
+            stored = await self._place.read()
+            return decode_copy(stored) if stored else None
+        return None
+
+    async def on_stores(self) -> list[tuple[str, bytes]]:
+        """(store, bytes) of every copy that can be had, unchecked."""
+        stores = self._stores.stores.items()
+        found = await asyncio.gather(*(self._of(name, store) for name, store in stores))
+        return [copy for copies in found for copy in copies]
+
+    async def keep(self, stored: bytes) -> None:
+        """Keep a copy on this host."""
+        await self._place.write(stored)
+
+    async def deliver(self, copy: Copy) -> int:
+        """Give `copy` to every store that is up and has not got it yet; how many have it.
+
+        The first time each store gets it under both names, so that no copy of another signer, and
+        none that is damaged, stays behind.
+        """
+        stores = [store for store in self._stores.stores.values()
+                  if store.write_state is not StoreState.DOWN]
+        await asyncio.gather(*(self._give(store, copy) for store in stores))
+        return sum(sequence == copy.index.sequence for sequence in self._delivered.values())
+
+    async def _give(self, store: WatchedStore, copy: Copy) -> None:
+        sequence = copy.index.sequence
+        had = self._delivered.get(store.name)
+        if had == sequence:
+            return
+        keys = [INDEX_KEYS[sequence % 2]]
+        if had != sequence - 1:
+            keys.append(INDEX_KEYS[(sequence + 1) % 2])
+        try:
+            for key in keys:
+                await store.put(key, [copy.stored])
+        except BackendError as error:
+            _log.info("store %s gets its copy of the container index later: %s", store.name, error)
+        else:
+            self._delivered[store.name] = sequence
+
+    async def _of(self, name: str, store: WatchedStore) -> list[tuple[str, bytes]]:
+        return [(name, copy) async for copy in _copies(store)]
+
+
+async def _copies(store: WatchedStore) -> AsyncIterator[bytes]:
+    for key in INDEX_KEYS:
+        try:
+            stored = bytearray(min(await store.size(key), INDEX_MAX + 1))
+            await store.read(key, 0, memoryview(stored))
+        except ShardMissing:
+            continue
+        except (BackendError, ShardCorrupt) as error:
+            _log.info("a copy of the container index on store %s cannot be read: %s",
+                      store.name, error)
+            continue
+        yield bytes(stored)
+
+
+def sign(index: ContainerIndex, signer: Signer) -> Copy:
+    """The index as a copy of ours."""
+    head = unsigned(index, signer.public_key)
+    return Copy(index, signer.public_key, head + signer.sign(CONTEXT + head))
+
+
+def good_copies(copies: Iterable[tuple[str, bytes]]) -> list[tuple[str, Copy]]:
+    """Those that verify, whoever signed."""
+    found = []
+    for name, stored in copies:
+        with contextlib.suppress(RecordCorrupt):
+            found.append((name, decode_copy(stored)))
+    return found

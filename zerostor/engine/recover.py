@@ -1,0 +1,321 @@
+"""The metadata made again from the stores alone.
+
+First the log as it was, byte by byte, from the objects that the container index lists; then, from
+the trailers of shards, the records that are younger than that; then an epoch of its own. Ids stay
+what they were, and the next one lies beyond every id that was seen anywhere, with room for those
+that were reserved and are seen nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from zerostor.core.checksum import ContentHasher
+from zerostor.core.container_index import Container, ContainerIndex, Refused, choose
+from zerostor.core.errors import BackendError, DataError, RecordCorrupt, ShardCorrupt
+from zerostor.core.limits import METADATA_ID_MAX
+from zerostor.core.record import (
+    NoteRecord,
+    ObjectRecord,
+    PackRecord,
+    Record,
+    decode_record,
+    encode_record,
+)
+from zerostor.core.remake import link_of
+from zerostor.core.shard import pack_trailer_size
+from zerostor.engine.catalog import Located
+from zerostor.engine.claims import ID_GAP_MAX, Settled
+from zerostor.engine.containers import IndexCopies, sign
+from zerostor.engine.known import Known, Names
+from zerostor.engine.log_parts import ARCHIVE_JOB, is_ours
+from zerostor.engine.pool import StorePool
+from zerostor.engine.read import Reader
+from zerostor.engine.salvage import Findings, Incomplete, Progress, Salvage
+from zerostor.log_ports import RestoredLog, Signer
+from zerostor.ports import Clock
+
+IDS_APART = 65536
+"""Ids left out behind the last one seen: more than all workers have reserved at one time."""
+VERIFY_AT_ONCE = 8
+
+
+@dataclass
+class Summary:
+    """What came of it. index: the container index that was believed, None without one.
+
+    containers: parts of the log; broken: those that could not be had. in_log, salvaged: objects and
+    packs, by where their records came from. missing: objects that cannot be read, by link or by
+    what else is known. lost: links whose id went to another object. stores: names that records
+    give, and how often. policies: how often each had which (data, parity); that of packs, which do
+    not say theirs, is "".
+    """
+
+    index: ContainerIndex | None = None
+    signer: bytes = b""
+    refused: list[Refused] = field(default_factory=list)
+    containers: int = 0
+    broken: Names = field(default_factory=Names)
+    in_log: Counter[str] = field(default_factory=Counter)
+    salvaged: Counter[str] = field(default_factory=Counter)
+    missing: Names = field(default_factory=Names)
+    lost: Names = field(default_factory=Names)
+    unbelievable: int = 0
+    damaged_ids: int = 0
+    next_id: int = 0
+    epoch: int = 0
+    verified: int = 0
+    findings: Findings = field(default_factory=Findings)
+    stores: Counter[str] = field(default_factory=Counter)
+    policies: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return not (self.broken.count or self.missing.count or self.lost.count or self.damaged_ids)
+
+
+class Recovery:
+    """One run, over stores and into a log that is empty. scratch: an empty file."""
+
+    def __init__(self, stores: StorePool, reader: Reader, log: RestoredLog, copies: IndexCopies,
+                 scratch: BinaryIO, clock: Clock, progress: Progress) -> None:
+        self.summary = Summary()
+        self._stores = stores
+        self._reader = reader
+        self._log = log
+        self._copies = copies
+        self._scratch = scratch
+        self._clock = clock
+        self._progress = progress
+        self._highest = -1
+
+    async def run(self, trusted: bytes | None, *, verify: bool) -> Summary:
+        """Fill the log; `conclude` ends it. Raises SetupError when several signed and none is
+        trusted.
+        """
+        await self._restore(trusted)
+        known = await self._take_stock()
+        settled = await self._salvage(known)
+        self._count_missing(known, settled)
+        if verify:
+            await self._verify()
+        self.summary.next_id = min(self._highest + 1 + IDS_APART, METADATA_ID_MAX)
+        return self.summary
+
+    async def conclude(self, signer: Signer) -> None:
+        """Put the log in its place, and give the stores an index that it goes on from."""
+        index = self.summary.index
+        last = max(0, self.summary.next_id - 1)
+        await self._log.put(last, encode_record(NoteRecord(ARCHIVE_JOB)))
+        self.summary.epoch = max(self._log.epoch, index.epoch if index is not None else 0) + 1
+        log_id = self._log.log_id
+        await self._log.finish(self.summary.epoch, "recovered from the stores")
+        rows = index.rows if index is not None and index.log_id == log_id else ()
+        retired = index.retired if index is not None and rows else ()
+        copy = sign(ContainerIndex(index.sequence + 1 if index is not None else 1, log_id,
+                                   self.summary.epoch, int(self._clock.now() * 1000), rows,
+                                   retired), signer)
+        await self._copies.keep(copy.stored)
+        await self._copies.deliver(copy)
+
+    # The log as it was.
+
+    async def _restore(self, trusted: bytes | None) -> None:
+        summary = self.summary
+        best, summary.refused = choose(await self._copies.on_stores(), trusted)
+        if best is not None:
+            summary.index, summary.signer = best.index, best.key
+            broken: set[int] = set()
+            for done, row in enumerate(best.index.rows, 1):
+                if row.file in broken or not await self._restore_part(row):
+                    broken.add(row.file)
+                summary.containers += 1
+                self._progress("fetching the log", done, len(best.index.rows))
+        await self._log.open()
+
+    async def _restore_part(self, row: Container) -> bool:
+        """Write one part of a log file; False, with what there was of it cut off, if it is bad."""
+        hasher, at = ContentHasher(), row.start
+        try:
+            record = row.object_record
+            assert record.stripes is not None
+            stream = self._reader.encoded(record.stripes, 0, record.size)
+            async for view in stream:
+                chunk = bytes(view)
+                await asyncio.to_thread(self._log.write, row.file, at, chunk)
+                await asyncio.to_thread(hasher.update, chunk)
+                at += len(chunk)
+            if hasher.digest() != record.content:
+                raise ShardCorrupt("its content is not what was signed")
+        except (DataError, BackendError) as error:
+            self.summary.broken.add(f"log file {row.file}, bytes {row.start} to {row.end}: {error}")
+            if at > row.start:
+                await asyncio.to_thread(self._log.cut, row.file, row.start)
+            return False
+        return True
+
+    async def _take_stock(self) -> Known:
+        """Go through the records of the log, and put those of its own parts right."""
+        known, index = Known(), self.summary.index
+        listed = {} if index is None else {
+            row.metadata_id: row for row in (*index.rows, *index.retired)}
+        stale = []
+        for metadata_id, record in self._records(count=True):
+            if is_ours(record) and isinstance(record, ObjectRecord) and metadata_id not in listed:
+                stale.append(metadata_id)
+                continue
+            self._add_known(known, metadata_id, record)
+            self._note_settings(record)
+            if isinstance(record, PackRecord):
+                self.summary.in_log["packs"] += 1
+            elif isinstance(record, ObjectRecord) and not is_ours(record):
+                self.summary.in_log["objects"] += 1
+        self._highest = max(self._log.next_id - 1, *listed) if listed else self._log.next_id - 1
+        for metadata_id in stale:
+            # Its replacement is listed; the deletion came after the last part of the log.
+            await self._log.delete(metadata_id)
+        for metadata_id, row in listed.items():
+            self._add_known(known, metadata_id, row.object_record)
+            self._note_settings(row.object_record)
+            if self._log.get(metadata_id) != row.record:
+                await self._log.put(metadata_id, row.record)
+        return known
+
+    def _add_known(self, known: Known, metadata_id: int, record: Record) -> None:
+        if isinstance(record, ObjectRecord) and record.stripes is not None:
+            known.add_object(record.stripes.key, record.stripes.data)
+        elif isinstance(record, PackRecord):
+            stripes = record.stripes
+            end = (stripes.base + stripes.layout.shard_size
+                   + pack_trailer_size(stripes, metadata_id, record.members))
+            known.add_pack(stripes.key, end, stripes.data)
+
+    def _note_settings(self, record: Record) -> None:
+        """What settings must name so that this record can be read, and more be written like it."""
+        stripes = getattr(record, "stripes", None)
+        if stripes is not None:
+            self.summary.stores.update(name for name in stripes.stores if name)
+            shape = (stripes.data, stripes.parity)
+            name = record.policy if isinstance(record, ObjectRecord) else ""
+            self.summary.policies.setdefault(name, Counter())[shape] += 1
+        elif isinstance(record, ObjectRecord):
+            self.summary.policies.setdefault(record.policy, Counter())
+
+    def _records(self, *, count: bool = False) -> Iterator[tuple[int, Record]]:
+        for metadata_id, stored in self._log.records():
+            try:
+                yield metadata_id, decode_record(stored)
+            except RecordCorrupt:
+                self.summary.damaged_ids += count
+
+    # What is younger.
+
+    async def _salvage(self, known: Known) -> Settled:
+        salvage = Salvage(self._stores, self._reader, self._scratch, known=known,
+                          progress=self._progress)
+        await salvage.run()
+        self.summary.findings = salvage.findings
+        settled = salvage.claims.settle(self._taken, self._highest)
+        self.summary.unbelievable = settled.unbelievable
+        for lost in settled.lost():
+            self.summary.lost.add(lost.link)
+        done = 0
+        for metadata_id, stored in settled.records():
+            self._highest = max(self._highest, metadata_id)
+            record = decode_record(stored)
+            if is_ours(record):
+                continue
+            await self._log.put(metadata_id, stored)
+            self._note_settings(record)
+            kind = "packs" if isinstance(record, PackRecord) else "objects"
+            self.summary.salvaged[kind] += 1
+            done += 1
+            if not done % 1000:
+                self._progress("writing records", done, len(settled))
+        self.summary.damaged_ids += self._log.damaged
+        return settled
+
+    def _taken(self, metadata_id: int) -> bool:
+        """Whether the log says what is under an id: a record, or that it was deleted."""
+        stored = self._log.get(metadata_id)
+        if stored is None:
+            return self._log.deleted(metadata_id)
+        try:
+            return not isinstance(decode_record(stored), NoteRecord)
+        except RecordCorrupt:
+            return False
+
+    def _count_missing(self, known: Known, settled: Settled) -> None:
+        """Stripe sets that too little is left of, unless something else has their id."""
+        found = set(settled.ids()) if self.summary.findings.incomplete else set()
+        for row in self.summary.findings.incomplete:
+            number = row.metadata_id
+            if number is not None and (number in found or self._taken(number)):
+                continue
+            if number is not None and number <= self._highest + ID_GAP_MAX:
+                self._highest = max(self._highest, number)
+            self.summary.missing.add(_incomplete_text(row))
+        if not known.any_missing():
+            return
+        packs = set()
+        for metadata_id, record in self._records():
+            if isinstance(record, PackRecord) and known.missing(record.stripes.key):
+                packs.add(metadata_id)
+        for metadata_id, record in self._records():
+            if isinstance(record, ObjectRecord) and (
+                record.pack in packs if record.stripes is None
+                else known.missing(record.stripes.key)
+            ) and not is_ours(record):
+                self.summary.missing.add(f"{link_of(metadata_id, record)}: too few shards are left")
+
+    # Every byte.
+
+    async def _verify(self) -> None:
+        """Read all objects and hold them against their hashes."""
+        running: set[asyncio.Task[None]] = set()
+        for metadata_id, record in self._records():
+            if not isinstance(record, ObjectRecord) or is_ours(record):
+                continue
+            if len(running) >= VERIFY_AT_ONCE:
+                done, running = await asyncio.wait(running,
+                                                   return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            running.add(asyncio.ensure_future(self._verify_one(metadata_id, record)))
+        await asyncio.gather(*running)
+
+    async def _verify_one(self, metadata_id: int, record: ObjectRecord) -> None:
+        hasher, link = ContentHasher(), link_of(metadata_id, record)
+        try:
+            located = self._locate(record)
+            async for view in self._reader.stream(located, 0, record.size):
+                await asyncio.to_thread(hasher.update, view)
+            if hasher.digest() != record.content:
+                raise ShardCorrupt("the content is not that of its hash")
+        except (DataError, BackendError) as error:
+            if not any(name.startswith(link) for name in self.summary.missing.first):
+                self.summary.missing.add(f"{link}: {error}")
+        self.summary.verified += 1
+        self._progress("reading objects", self.summary.verified, None)
+
+    def _locate(self, record: ObjectRecord) -> Located:
+        if record.stripes is not None:
+            return Located(record, record.stripes, 0)
+        assert record.pack is not None
+        pack = decode_record(self._log.get(record.pack) or b"")
+        if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
+            raise RecordCorrupt("its record names a pack that does not hold it")
+        return Located(record, pack.stripes, record.offset)
+
+
+def _incomplete_text(row: Incomplete) -> str:
+    what = row.link or ("an object" if row.metadata_id is None
+                        else f"objects of the pack with id {row.metadata_id}")
+    return f"{what}: {row.good} good shards of {row.needed} needed, {row.reason}"
+
+

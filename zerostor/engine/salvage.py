@@ -1,0 +1,274 @@
+"""From stores alone to the records of all that is on them, by the trailers of the shards.
+
+All names are listed and grouped by shard key, which takes some hundred bytes for each; then the
+ends of shards are read, many of a store in one go, and where packs lie in a row the shards are
+walked to their beginning. Nothing is written to any store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
+
+from zerostor.core.container_index import INDEX_KEYS
+from zerostor.core.errors import BackendError, ObjectUnreadable, ShardCorrupt, ZerostorError
+from zerostor.core.remake import Agreed, Found, agree, link_of, object_record, pack_records
+from zerostor.core.shard import shard_key
+from zerostor.core.shard_walk import END_READ, ShardWalk
+from zerostor.engine.claims import Claims
+from zerostor.engine.known import NAMED_MAX, Known, Names
+from zerostor.engine.pool import StorePool
+from zerostor.engine.read import Reader
+
+_log = logging.getLogger(__name__)
+
+GROUPS_AT_ONCE = 256
+"""Stripe sets whose shards' ends are in memory together."""
+TABLES_AT_ONCE = 16
+"""Member tables being read."""
+
+_KEY = re.compile(r"([0-9a-f]{32})-(\d{2,3})", re.ASCII)
+_T = TypeVar("_T")
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is done, and of how much, None if unknown."""
+
+
+@dataclass
+class Findings:
+    """What the stores held. shards: of a form we know; strangers: other names; unlisted: stores
+    that could not be listed or failed while they were, with the reason; damaged: shards without a
+    good trailer, or with bytes that none explains; unread: shards whose store did not answer;
+    odd: shards that contradict most others of their stripe set; incomplete: stripe sets with too
+    few good shards.
+    """
+
+    shards: int = 0
+    keys: int = 0
+    strangers: Names = field(default_factory=Names)
+    unlisted: dict[str, str] = field(default_factory=dict)
+    damaged: Names = field(default_factory=Names)
+    unread: Names = field(default_factory=Names)
+    odd: Names = field(default_factory=Names)
+    incomplete: list[Incomplete] = field(default_factory=list)
+    incomplete_count: int = 0
+
+
+class Incomplete(NamedTuple):
+    """A stripe set that cannot be had. metadata_id: of the object or pack; link: of an object."""
+
+    metadata_id: int | None
+    link: str
+    good: int
+    needed: int
+    reason: str
+
+
+class _Shard(NamedTuple):
+    number: int
+    store: str
+    walk: ShardWalk
+
+
+class Salvage:
+    """One search through all stores of a pool."""
+
+    def __init__(self, stores: StorePool, reader: Reader, scratch: BinaryIO, *,
+                 known: Known | None = None, progress: Progress = lambda *_: None) -> None:
+        self.claims = Claims(scratch)
+        self.findings = Findings()
+        self._stores = stores
+        self._names = sorted(stores.stores)
+        self._reader = reader
+        self._known = known or Known()
+        self._progress = progress
+        self._groups: dict[bytes, bytearray] = {}
+
+    async def run(self) -> None:
+        """Fill `claims` and `findings`."""
+        await asyncio.gather(*(self._list(place) for place in range(len(self._names))))
+        self.findings.keys = len(self._groups)
+        done = 0
+        async for group in self._walked():
+            await self._remake(group)
+            done += len(group)
+            self._progress("reading trailers", done, len(self._groups))
+        self._groups.clear()
+
+    async def _list(self, place: int) -> None:
+        """Take in the names on one store."""
+        name = self._names[place]
+        try:
+            async for key in self._stores.stores[name].keys():
+                self._take_name(name, place, key)
+        except BackendError as error:
+            self.findings.unlisted[name] = str(error)
+
+    def _take_name(self, name: str, place: int, key: str) -> None:
+        match = _KEY.fullmatch(key)
+        index = int(match[2]) if match else 256
+        if match is None or index > 255 or len(match[2]) != max(2, len(str(index))):
+            if key not in INDEX_KEYS:
+                self.findings.strangers.add(f"{name}: {key}")
+            return
+        self.findings.shards += 1
+        if not self.findings.shards % 10_000:
+            self._progress("listing shards", self.findings.shards, None)
+        raw = bytes.fromhex(match[1])
+        if not self._known.see(raw):
+            self._groups.setdefault(raw, bytearray()).extend(
+                (index, place & 255, place >> 8))
+
+    async def _walked(self) -> AsyncIterator[dict[bytes, list[_Shard]]]:
+        """All groups, some at a time, with their ends read; the next ones are read meanwhile."""
+        coming: asyncio.Task[dict[bytes, list[_Shard]]] | None = None
+        try:
+            for some in _batches(self._groups.items(), GROUPS_AT_ONCE):
+                following = asyncio.ensure_future(self._ends(some))
+                if coming is not None:
+                    yield await coming
+                coming = following
+            if coming is not None:
+                yield await coming
+        finally:
+            if coming is not None:
+                coming.cancel()
+
+    async def _ends(self, some: Iterable[tuple[bytes, bytearray]]) -> dict[bytes, list[_Shard]]:
+        groups: dict[bytes, list[_Shard]] = {}
+        wanted: dict[str, list[tuple[bytes, int]]] = {}
+        for key, places in some:
+            groups[key] = []
+            for index, low, high in zip(places[::3], places[1::3], places[2::3], strict=True):
+                wanted.setdefault(self._names[low | high << 8], []).append((key, index))
+        await asyncio.gather(*(self._ends_on(name, shards, groups)
+                               for name, shards in wanted.items()))
+        return groups
+
+    async def _ends_on(self, name: str, shards: list[tuple[bytes, int]],
+                       groups: dict[bytes, list[_Shard]]) -> None:
+        keys = [shard_key(key, index) for key, index in shards]
+        try:
+            ends = await self._stores.stores[name].ends(keys, END_READ)
+        except BackendError as error:
+            for shown in keys:
+                self.findings.unread.add(f"{name}: {shown}: {error}")
+            return
+        for (key, index), shown, end in zip(shards, keys, ends, strict=True):
+            if isinstance(end, ZerostorError):
+                kind = self.findings.damaged if isinstance(end, ShardCorrupt) else \
+                    self.findings.unread
+                kind.add(f"{name}: {shown}: {end}")
+                continue
+            walk = ShardWalk(key, index, end.size, self._known.floor(key))
+            if walk.wanted is not None and len(end.tail) == walk.wanted.end - walk.wanted.start:
+                walk.feed(end.tail)
+            groups[key].append(_Shard(index, name, walk))
+
+    async def _remake(self, group: dict[bytes, list[_Shard]]) -> None:
+        packs: list[Agreed] = []
+        for shards in group.values():
+            # One volume at a time: its trailers may be many.
+            if any(shard.walk.wanted is not None for shard in shards):
+                await asyncio.gather(*map(self._finish, shards))
+            for agreed in self._units(shards):
+                if agreed.trailer.object is not None:
+                    self._claim_object(agreed)
+                else:
+                    packs.append(agreed)
+            if len(packs) >= TABLES_AT_ONCE:
+                await self._claim_packs(packs)
+                packs.clear()
+        await self._claim_packs(packs)
+
+    async def _finish(self, shard: _Shard) -> None:
+        """Walk a shard to its beginning."""
+        store, walk = self._stores.stores[shard.store], shard.walk
+        shown = shard_key(walk.key, shard.number)
+        try:
+            while walk.wanted is not None:
+                start, end = walk.wanted
+                window = bytearray(end - start)
+                await store.read(shown, start, memoryview(window))
+                walk.feed(bytes(window))
+        except (BackendError, ShardCorrupt) as error:
+            self.findings.unread.add(f"{shard.store}: {shown}: {error}")
+
+    def _units(self, shards: list[_Shard]) -> Iterator[Agreed]:
+        """What the shards of one key say of each unit, and note what is wrong with them."""
+        units: dict[int, list[Found]] = {}
+        for index, store, walk in shards:
+            for trailer in walk.units:
+                units.setdefault(trailer.base, []).append(Found(index, store, trailer))
+            if walk.strays or not walk.size:
+                self.findings.damaged.add(f"{store}: {shard_key(walk.key, index)}:"
+                                          f" {walk.strays} of {walk.size} bytes make no sense")
+        for base, found in sorted(units.items()):
+            agreed = agree(found)
+            if agreed.others:
+                self.findings.odd.add(f"{agreed.others} shards of {agreed.trailer.key.hex()}"
+                                      f" at {base}")
+            if agreed.complete:
+                yield agreed
+            else:
+                self._incomplete(agreed, "too few shards")
+
+    def _incomplete(self, agreed: Agreed, reason: str) -> None:
+        trailer, link = agreed.trailer, ""
+        metadata_id = trailer.pack
+        if trailer.object is not None:
+            metadata_id = trailer.object.metadata_id
+            try:
+                link = link_of(metadata_id, object_record(trailer.object, agreed.stripes))
+            except ShardCorrupt:
+                metadata_id = None
+        self.findings.incomplete_count += 1
+        if len(self.findings.incomplete) < NAMED_MAX:
+            self.findings.incomplete.append(
+                Incomplete(metadata_id, link, agreed.good, trailer.data, reason))
+
+    def _claim_object(self, agreed: Agreed) -> None:
+        member = agreed.trailer.object
+        assert member is not None
+        try:
+            record = object_record(member, agreed.stripes)
+        except ShardCorrupt as error:
+            self._incomplete(agreed, str(error))
+        else:
+            self.claims.add_object(member.metadata_id, record, agreed.good)
+
+    async def _claim_packs(self, packs: list[Agreed]) -> None:
+        for some in _batches(packs, TABLES_AT_ONCE):
+            for agreed, table in zip(some, await asyncio.gather(*map(self._table, some)),
+                                     strict=True):
+                try:
+                    if isinstance(table, ObjectUnreadable):
+                        raise table
+                    pack, objects = pack_records(agreed, table)
+                except (ShardCorrupt, ObjectUnreadable) as error:
+                    self._incomplete(agreed, str(error))
+                else:
+                    assert agreed.trailer.pack is not None
+                    self.claims.add_pack(agreed.trailer.pack, pack, objects, agreed.good)
+
+    async def _table(self, agreed: Agreed) -> bytes | ObjectUnreadable:
+        """The member table of a pack, its cells verified."""
+        trailer = agreed.trailer
+        table = bytearray()
+        try:
+            views = self._reader.encoded(agreed.stripes, trailer.members, trailer.size)
+            async for view in views:
+                table += view
+        except ObjectUnreadable as error:
+            return error
+        return bytes(table)
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some

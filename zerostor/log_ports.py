@@ -1,0 +1,111 @@
+"""The seams of what keeps the metadata log in the pool, beside those of `ports`.
+
+Adapters: `metadata/log` (MetadataLog), `identity` (Signer), `index_file` (IndexPlace),
+`zdb/restored_log` (RestoredLog).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+
+class LogPart(NamedTuple):
+    """A file of the metadata log. size: bytes that are durable; closed: it takes no more."""
+
+    file: int
+    size: int
+    closed: bool
+
+
+class LogState(NamedTuple):
+    """log_id: 16 bytes that tell the log from every other. leads: its server takes writes."""
+
+    log_id: bytes
+    epoch: int
+    leads: bool
+    files: tuple[LogPart, ...]
+
+
+class MetadataLog(Protocol):
+    """The bytes of the log that a metadata server keeps its records in."""
+
+    async def state(self) -> LogState:
+        """What there is now. Raises MetadataUnavailable; SetupError for a server without a log."""
+
+    async def read(self, file: int, offset: int, size: int) -> bytes:
+        """Bytes of a file from `offset`, at most `size`, b"" where there are none."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class Signer(Protocol):
+    """Who signs for this zerostor."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes of Ed25519."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, 64 bytes."""
+
+
+class IndexPlace(Protocol):
+    """Where this host keeps its own copy of the container index."""
+
+    async def read(self) -> bytes:
+        """What was written last, b"" if nothing."""
+
+    async def write(self, stored: bytes) -> None:
+        """Replace it, durably, whole or not at all."""
+
+
+class RestoredLog(Protocol):
+    """A metadata log that is being made again, aside: it counts only once it was finished."""
+
+    def write(self, file: int, offset: int, chunk: bytes) -> None:
+        """Bytes of a log file, as they were. Before `open`; in any thread. Raises BackendError."""
+
+    def cut(self, file: int, size: int) -> None:
+        """Let go of what was written of a file beyond `size` bytes, 0 for all of it."""
+
+    async def open(self) -> None:
+        """Read what was written; from here on it takes records. Raises SetupError."""
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """(id, value) of all that can be read, in order."""
+
+    @property
+    def damaged(self) -> int:
+        """Ids whose values were lost to damage."""
+
+    @property
+    def next_id(self) -> int:
+        """The next one that would be given out."""
+
+    @property
+    def epoch(self) -> int:
+        """Of the last server that wrote."""
+
+    @property
+    def log_id(self) -> bytes:
+        """16 bytes that tell this log from every other."""
+
+    def get(self, metadata_id: int) -> bytes | None:
+        """The value, None if there is none or it is damaged."""
+
+    def deleted(self, metadata_id: int) -> bool:
+        """Whether the id had a value that was deleted on purpose."""
+
+    async def put(self, metadata_id: int, value: bytes) -> None:
+        """Set exactly this id; ids go on above it."""
+
+    async def delete(self, metadata_id: int) -> None:
+        """Forget what is under it."""
+
+    async def finish(self, epoch: int, text: str) -> None:
+        """Begin an epoch, make everything durable, and put the log in its place.
+
+        Raises MetadataUnavailable, SetupError.
+        """
