@@ -24,6 +24,7 @@ from zerostor.ports import Clock, GatewayLink, JobQueue, RandomBytes
 
 ADDRESS_SECONDS = 2.0
 """How long an announced address is believed before Redis is asked again."""
+ADDRESSES_KEEP = 24 * 3600.0
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -38,17 +39,23 @@ class Gateways:
         self._worker = worker
         self._clock = clock
         self._random_bytes = random_bytes
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, float]] = {}
         self._ask_at = float("-inf")
 
     async def known(self) -> Mapping[str, str]:
-        """Address by spool id; what was last known while Redis is away."""
-        if self._clock.monotonic() >= self._ask_at:
-            self._ask_at = self._clock.monotonic() + ADDRESS_SECONDS
+        """Address by spool id, of all that were announced within ADDRESSES_KEEP.
+
+        Redis may be away, or have lost everything: it is asked, and then it is remembered.
+        """
+        now = self._clock.monotonic()
+        if now >= self._ask_at:
+            self._ask_at = now + ADDRESS_SECONDS
             with contextlib.suppress(QueueUnavailable):
-                # A Redis that lost everything hears of them again within seconds.
-                self._known = await self._queue.spools() or self._known
-        return self._known
+                for spool, url in (await self._queue.spools()).items():
+                    self._known[spool] = (url, now)
+            self._known = {spool: (url, seen) for spool, (url, seen) in self._known.items()
+                           if seen > now - ADDRESSES_KEEP}
+        return {spool: url for spool, (url, _) in self._known.items()}
 
     async def address(self, spool: str) -> str:
         """Where the gateway with `spool` was last. Raises SpoolAway."""

