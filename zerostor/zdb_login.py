@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from zerostor.core.errors import SetupError
 from zerostor.core.resp import Reply, ReplyError
-from zerostor.resp_client import Connection
+from zerostor.resp_client import Arguments
 
 DEFAULT_NAMESPACE = "default"
 _NONCE = re.compile(rb"[0-9a-f]{16}")
 _REFUSED = ("Access denied", "Password too long")
+
+
+class Connection(Protocol):
+    """What can be asked; resp_client.Connection is one."""
+
+    async def exchange(self, requests: Sequence[Arguments]) -> list[Reply]:
+        """One reply per request. Raises an error of the connection's own kind."""
 
 
 class Login(NamedTuple):
@@ -51,7 +58,7 @@ class ServerFacts(NamedTuple):
 async def log_in(connection: Connection, login: Login) -> ServerFacts:
     """Authenticate, select the namespace, ask what the server is.
 
-    Raises SetupError with what to do when the server refuses, ConnectionFailed.
+    Raises SetupError with what to do when the server refuses, and what `exchange` raises.
     """
     reason = await authenticate(connection, login.password)
     if login.password or login.namespace != DEFAULT_NAMESPACE:

@@ -57,6 +57,7 @@ def command(folder: Path | None, rounds: int, quick: bool, only: str, as_json: b
 async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list[Row],
                    as_json: bool) -> None:
     from gateway.bench.machine import free_address, running, up_command
+    from gateway.bench.metadata import MetadataSuite
     from gateway.bench.suite import Suite
     from gateway.bench.works import Bench
 
@@ -74,7 +75,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
             for number in range(count):
                 shutil.rmtree(place / "data" / "stores" / f"{5 * number:02d}")
 
-        async for row in Suite(bench, rounds, scale, only, unplug=unplug).rows():
+        metadata = MetadataSuite(place, rounds, scale)
+        async for row in Suite(bench, metadata, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:
                 click.echo(json.dumps(_plain(row)))

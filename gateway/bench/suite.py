@@ -10,6 +10,7 @@ from urllib.request import urlopen
 from gateway.bench import codec_rates
 from gateway.bench.client import Timing
 from gateway.bench.machine import disk_bytes
+from gateway.bench.metadata import MetadataSuite
 from gateway.bench.works import GB, MB, Bench, Row
 
 LARGE = 100_000_000
@@ -19,10 +20,11 @@ SMALL_1M, SMALL_10K = 1024 * 1024, 10 * 1024
 class Suite:
     """Runs the works. rounds: repetitions of each large work; scale: 1.0 for the full run."""
 
-    def __init__(self, bench: Bench, rounds: int, scale: float, only: str, *,
-                 unplug: Callable[[int], None]) -> None:
+    def __init__(self, bench: Bench, metadata: MetadataSuite, rounds: int, scale: float,
+                 only: str, *, unplug: Callable[[int], None]) -> None:
         """only: part of the name of a step, "" for all. unplug: takes stores away for good."""
         self._bench = bench
+        self._metadata = metadata
         self._rounds = rounds
         self._scale = scale
         self._only = only
@@ -42,6 +44,7 @@ class Suite:
             "clients": self.eight_clients,
             "bulk": self.stored_size,
             "degraded-download": self.degraded,
+            **self._metadata.steps(),
         }
         for name, step in steps.items():
             if self._only in name:

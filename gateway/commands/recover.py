@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
@@ -54,6 +53,8 @@ def command(more: tuple[str, ...], places: tuple[str, ...], folder: Path | None,
     config = read_settings(folder, file)
     stores = _named((*places, *more), config) if places else list(config.store)
     began = time.monotonic()
+    import asyncio
+
     summary = asyncio.run(_recover(config, stores, _key(trust), bool(places), verify, dry_run))
     if as_json:
         print_json(_as_dict(summary))

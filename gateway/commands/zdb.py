@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.options import check_address, read_settings, settings_options
+from gateway.commands.options import check_address, read_settings, settings_options, slave_option
 from zerostor.core.errors import BadRequest, SetupError
 from zerostor.core.units import parse_address, parse_size
 
@@ -71,10 +71,11 @@ class DataSize(click.ParamType[int]):
     "--id-bytes", type=click.Choice(["4", "8"]), default="8", show_default=True,
     help="Width of counted keys: 8 as 0-db 2.x, 4 as 1.x.",
 )
+@slave_option
 @click.pass_context
 def command(
     ctx: click.Context, /, folder: Path | None, file: Path | None, listen: str | None,
-    unix: Path | None, **alone: Any,
+    unix: Path | None, master: str | None, **alone: Any,
 ) -> None:
     """Run a server that speaks 0-db's protocol, in the foreground.
 
@@ -89,16 +90,19 @@ def command(
       zerostor zdb --data /srv/zdb --listen :9900 --admin /etc/zdb.password
       zerostor zdb --data /srv/shards --unix /run/shards.sock --mode user
       redis-cli -p 9900 SET greeting hello
+      zerostor zdb --data /srv/copy --slave-of zdb://10.0.0.5:9900
     """
     from gateway.commands.folder import make_folders
     from gateway.commands.process import run_process
     from zerostor.zdb.server import serve
 
     if listen is not None or unix is not None:
+        if master is not None:
+            raise BadRequest("--slave-of is for the metadata server of `up`, without --listen")
         settings = _alone(folder, listen, unix, **alone)
     else:
         _check_embedded(ctx)
-        config = read_settings(folder, file)
+        config = read_settings(folder, file, master=master)
         make_folders(config.paths)
         settings = embedded(config)
     run_process(serve(settings))
@@ -118,12 +122,14 @@ def embedded(config: Config) -> ServerSettings:
     password = config.metadata.password.reveal().encode() or None
     settings = ServerSettings(
         config.paths.metadata, unix=config.paths.zdb_socket, admin_password=password,
-        closed=True, trusted=True,
+        closed=True, trusted=True, master=config.metadata.master,
+        announced=f"unix://{config.paths.zdb_socket}",
     )
     if not config.metadata.listen:
         return settings
     address = parse_address(config.metadata.listen)
-    return settings._replace(host=address.host, port=address.port)
+    return settings._replace(
+        host=address.host, port=address.port, announced=f"zdb://{address}")
 
 
 def _alone(

@@ -13,6 +13,7 @@ from zerostor.core.errors import LogCorrupt, MetadataUnavailable
 from zerostor.core.resp import error
 from zerostor.zdb import (
     entry_commands,
+    log_commands,
     namespace_commands,
     system_commands,
     wait_commands,
@@ -26,6 +27,7 @@ TABLE: Final[Mapping[bytes, Command]] = {
     command.name: command
     for module in (
         wait_commands, system_commands, entry_commands, walk_commands, namespace_commands,
+        log_commands,
     )
     for command in module.COMMANDS
 }
@@ -40,34 +42,37 @@ _REMOVED = Parting(
 
 def execute(session: Session, arguments: Sequence[bytes]) -> Answer:
     """Run one request, then tell those who wait for its command."""
-    namespace = session.namespace
+    namespace, counters = session.namespace, session.shared.counters
     if namespace.removed:
         return _REMOVED
     command = TABLE.get(arguments[0]) or TABLE.get(arguments[0].upper())
     if command is None:
-        session.shared.counters.failed += 1
+        counters.failed += 1
         return _UNSUPPORTED
-    if not (session.told or command.always) or (command.admin and not session.admin):
-        session.shared.counters.unauthorized += 1
-        answer: Answer = DENIED
-    elif not command.least < len(arguments) <= command.most + 1:
-        answer = error(command.misuse)
-    elif command.filled and b"" in arguments:
-        answer = _EMPTY
-    else:
-        try:
-            answer = command.handler(session, arguments)
-        except (Refusal, LogCorrupt, MetadataUnavailable) as reason:
-            answer = _refused(reason)
-    if namespace.watches and session.told:
+    counters.executed += 1
+    if not (session.told or command.always):
+        counters.unauthorized += 1
+        return DENIED
+    answer = _run(session, command, arguments)
+    if namespace.watches:
         wait_commands.tell(namespace, session, command.name)
     return answer
 
 
-def _refused(reason: Refusal | LogCorrupt | MetadataUnavailable) -> bytes:
-    if isinstance(reason, Refusal):
-        return error(str(reason))
-    if isinstance(reason, LogCorrupt):
-        log.error("%s", reason)
+def _run(session: Session, command: Command, arguments: Sequence[bytes]) -> Answer:
+    if command.admin and not session.admin:
+        session.shared.counters.unauthorized += 1
+        return DENIED
+    if not command.least < len(arguments) <= command.most + 1:
+        return error(command.misuse)
+    if command.filled and b"" in arguments:
+        return _EMPTY
+    try:
+        return command.handler(session, arguments)
+    except Refusal as refusal:
+        return error(str(refusal))
+    except LogCorrupt as corrupt:
+        log.error("%s", corrupt)
         return _INTERNAL
-    return error(f"Cannot write data right now: {reason}")
+    except MetadataUnavailable as reason:
+        return error(f"Cannot write data right now: {reason}")

@@ -13,7 +13,9 @@ from zerostor.core.errors import SetupError
 from zerostor.core.limits import MIB
 from zerostor.zdb.connection import Backlog, Connection
 from zerostor.zdb.disk import lock_folder
+from zerostor.zdb.link import parse_peer
 from zerostor.zdb.namespaces import Namespaces
+from zerostor.zdb.replication import Replication
 from zerostor.zdb.segments import LogStore
 from zerostor.zdb.server_settings import ServerSettings
 from zerostor.zdb.session import Access, Counters, Shared
@@ -39,7 +41,8 @@ class ZdbServer:
         self._listeners: list[asyncio.Server] = []
         self._lock = lock_folder(settings.directory)
         try:
-            self.namespaces = Namespaces(settings, now)
+            self.replication = _replication(settings, now)
+            self.namespaces = Namespaces(settings, now, self.replication.follows)
         except OSError as failure:
             os.close(self._lock)
             raise SetupError(f"cannot use {settings.directory}: {failure.strerror}") from None
@@ -49,7 +52,9 @@ class ZdbServer:
         access = Access(
             settings.admin_password, settings.closed, settings.trusted, settings.protect
         )
-        self.shared = Shared(now, self.namespaces, access, Counters(), self._facts)
+        self.shared = Shared(
+            now, self.namespaces, access, Counters(), self._facts, self.replication
+        )
 
     @property
     def store(self) -> LogStore:
@@ -70,6 +75,7 @@ class ZdbServer:
 
     async def start(self) -> None:
         """Listen. Raises SetupError."""
+        await self.replication.start(self.store)
         loop, settings = asyncio.get_running_loop(), self.settings
         where = str(settings.unix)
         try:
@@ -96,6 +102,7 @@ class ZdbServer:
         self.closing = True
         for listener in self._listeners:
             listener.close()
+        await self.replication.close()
         await self.namespaces.close()
         for connection in list(self.connections):
             connection.close()
@@ -120,8 +127,7 @@ class ZdbServer:
                 "index_version": 4,
             },
             "stats": {
-                "commands_executed": counters.requests - counters.failed,
-                "commands_failed": counters.failed,
+                "commands_executed": counters.executed, "commands_failed": counters.failed,
                 "commands_unauthorized": counters.unauthorized, **self._disk_facts(),
                 **_amount("network_rx", counters.received), **_amount("network_tx", counters.sent),
             },
@@ -138,6 +144,14 @@ class ZdbServer:
             **_amount("data_disk_read", sum(each.bytes_read for each in found)),
             **_amount("data_disk_write", sum(each.bytes_written for each in found)),
         }
+
+
+def _replication(settings: ServerSettings, now: Callable[[], float]) -> Replication:
+    password = (settings.admin_password or b"").decode()
+    master = parse_peer(settings.master, password) if settings.master else None
+    return Replication(
+        settings.directory, master=master, listens=settings.announced, password=password, now=now
+    )
 
 
 def _amount(name: str, size: int) -> dict[str, str | int]:

@@ -25,6 +25,9 @@ class ServerSettings(NamedTuple):
     admin_password: None makes everyone an admin. closed: over TCP only PING, TIME, AUTH and INFO
     are answered before AUTH. trusted: the unix socket needs no AUTH. protect: `default` is
     read-only until it is selected with the admin password.
+
+    master: URL of the server whose log of `default` is followed. announced: this server's own URL,
+    told to masters and slaves.
     """
 
     directory: Path
@@ -39,6 +42,8 @@ class ServerSettings(NamedTuple):
     closed: bool = False
     trusted: bool = False
     protect: bool = False
+    master: str = ""
+    announced: str = ""
 
     def check(self) -> None:
         """Raise SetupError for what cannot work."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from zerostor.core.errors import ZerostorError
 from zerostor.core.resp import error
 from zerostor.zdb.namespaces import Namespace, Namespaces
+from zerostor.zdb.replication import Replication
 from zerostor.zdb.segments import Batch, LogStore
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,10 @@ class Peer(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """Since the start; what INFO tells. requests: all, those that failed included."""
+    """Since the start; what INFO tells."""
 
     clients: int = 0
-    requests: int = 0
+    executed: int = 0
     failed: int = 0
     unauthorized: int = 0
     received: int = 0
@@ -101,6 +102,7 @@ class Shared(NamedTuple):
     access: Access
     counters: Counters
     facts: Callable[[], Mapping[str, Mapping[str, str | int]]]
+    replication: Replication
 
 
 class Session:

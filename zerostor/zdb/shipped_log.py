@@ -172,14 +172,15 @@ class ShippedLog(OpenedLog):
     async def cut(self, position: Position) -> None:
         """Move everything behind `position` to files aside and recover what is left.
 
-        position: between two entries, not beyond `durable`; before the first entry, all of the log
-        goes. The files aside-* are never read again. Killed in the middle, the log is longer than
-        asked for, but whole. For a follower. Raises MetadataUnavailable, LogRefused, SetupError.
+        position: between two entries, not beyond `durable`, or the first damage; before the first
+        entry, all of the log goes. The files aside-* are never read again. Killed in the middle,
+        the log is longer than asked for, but whole. For a follower. Raises MetadataUnavailable,
+        LogRefused, SetupError.
         """
         reason = self._settings.follow
         if not reason or self.refused != reason:
             raise MetadataUnavailable(self.refused or "a log that takes writes is not cut")
-        if position > self.durable:
+        if position > self.durable and position != self.first_damage:
             raise LogRefused(f"there is nothing at d{position.number} byte {position.offset}")
         self.refused = "the log is being cut"
         try:

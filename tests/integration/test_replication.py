@@ -1,0 +1,426 @@
+"""Master and slave as processes: byte-identical logs whatever happens to links, disks and both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
+from tests.fakes.zdb_server import Client, Process, raw_id
+from zerostor.core.resp import ReplyError
+
+PATIENCE = 15.0
+
+
+class Server:
+    """A metadata server, and what a test asks of it."""
+
+    def __init__(self, folder: Path, name: str, master: str = "", **settings: object) -> None:
+        place = folder / name
+        place.mkdir()
+        self.process = Process(place, master=master, announced=f"unix://{place / 'zdb.sock'}",
+                               **settings)
+        self.url = f"unix://{self.process.unix}"
+
+    def start(self, **how: Any) -> Server:
+        self.process.start(**how)
+        return self
+
+    def follow(self, master: Server | str) -> None:
+        """From the next start on."""
+        self.process.settings["master"] = master if isinstance(master, str) else master.url
+
+    def connect(self) -> Client:
+        return self.process.connect()
+
+    def ask(self, *arguments: bytes) -> Any:
+        client = self.connect()
+        try:
+            return client.ask(*arguments)
+        finally:
+            client.socket.close()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self.ask(b"LOG", b"STATE")))
+
+    @property
+    def end(self) -> tuple[int, int]:
+        state = self.state
+        return state["file"], state["offset"]
+
+    def files(self) -> dict[str, bytes]:
+        folder = self.process.folder / "log" / "default"
+        return {path.name: path.read_bytes() for path in folder.glob("d*")}
+
+    def aside(self) -> list[Path]:
+        return sorted((self.process.folder / "log" / "default").glob("aside-*"))
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers; all are killed at the end."""
+    made: list[Server] = []
+
+    def make(name: str, master: Server | str | None = None, **settings: object) -> Server:
+        url = master.url if isinstance(master, Server) else master or ""
+        made.append(Server(tmp_path, name, url, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.process.kill()
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = true()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+def level(master: Server, *slaves: Server) -> None:
+    """Wait until all have the same log, and hold them to it byte for byte."""
+    for slave in slaves:
+        until(lambda slave=slave: slave.end == master.end, f"{slave.url} has all of it")
+        assert slave.files() == master.files()
+
+
+def work(client: Client, rng: random.Random, count: int, ids: list[bytes]) -> None:
+    """Inserts, updates and deletions."""
+    for _ in range(count):
+        kind = rng.random()
+        value = rng.randbytes(rng.choice((0, 1, 40, 700, 9000)))
+        if kind < 0.6 or not ids:
+            ids.append(client.ask(b"SET", b"", value))  # type: ignore[arg-type]
+        elif kind < 0.9:
+            client.ask(b"SET", rng.choice(ids), value)
+        else:
+            client.ask(b"DEL", ids.pop(rng.randrange(len(ids))))
+
+
+def same_answers(master: Server, slave: Server, ids: list[bytes]) -> None:
+    one, other = master.connect(), slave.connect()
+    for key in ids:
+        for command in (b"GET", b"KEYTIME", b"LENGTH"):
+            assert one.ask(command, key) == other.ask(command, key)
+    assert one.ask(b"DBSIZE") == other.ask(b"DBSIZE")
+
+
+def test_a_slave_has_what_its_master_has(servers: Callable[..., Server]) -> None:
+    master = servers("master", segment_size=65536).start()
+    rng, ids = random.Random(1), []
+    work(master.connect(), rng, 300, ids)
+    first = servers("first", master, segment_size=65536).start()
+    work(master.connect(), rng, 300, ids)
+    second = servers("second", master).start()
+    work(master.connect(), rng, 300, ids)
+    level(master, first, second)
+    assert len(master.files()) > 3, "several files"
+    same_answers(master, first, ids)
+    until(lambda: len(master.state["slaves"]) == 2, "the master knows both")
+    until(lambda: not any(slave["behind_bytes"] for slave in master.state["slaves"]), "level")
+    state = first.state
+    assert state["role"] == "slave" and state["connected"] and state["master"] == master.url
+    assert (state["behind_bytes"], state["behind_entries"], state["behind_seconds"]) == (0, 0, 0.0)
+    assert first.connect().fails(b"SET", b"", b"no").startswith("Cannot write data right now: this")
+    compared = json.loads(first.ask(b"LOG", b"COMPARE"))
+    assert compared["differs"] == "" and compared["files"] == len(master.files())
+    assert compared["records"] == master.ask(b"DBSIZE")
+
+
+def test_a_slave_reads_with_its_master_dead_and_says_how_far_behind_it_is(
+        servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    ids: list[bytes] = []
+    work(master.connect(), random.Random(2), 100, ids)
+    level(master, slave)
+    value = master.ask(b"GET", ids[0])
+    master.process.kill()
+    assert slave.ask(b"GET", ids[0]) == value
+    state = until(lambda: None if slave.state["connected"] else slave.state, "it notices")
+    assert state["problem"]
+    assert until(lambda: slave.state["behind_seconds"] > 0.2, "it counts the time")
+    slave.process.restart()
+    assert slave.ask(b"GET", ids[0]) == value, "it starts without a master too"
+    master.start()
+    work(master.connect(), random.Random(3), 100, ids)
+    level(master, slave)
+
+
+@pytest.mark.parametrize("spoil", [None, flip, repeat, swap, drop])
+async def test_rough_links(
+        servers: Callable[..., Server], tmp_path: Path, spoil: Spoil | None) -> None:
+    master = servers("master", segment_size=65536).start()
+    link = RoughLink(master.process.unix, seed=4)
+    link.cut, link.spoil, link.chance = 60_000, spoil, 0.3
+    await link.start(tmp_path / "link.sock")
+    slave = servers("slave", f"unix://{tmp_path / 'link.sock'}").start()
+    rng, ids = random.Random(5), []
+    for _ in range(8):
+        await asyncio.to_thread(work, master.connect(), rng, 100, ids)
+        await asyncio.sleep(0.05)
+    link.cut, link.chance = 0, 0.0
+    link.hang_up()
+    await asyncio.to_thread(level, master, slave)
+    assert link.connections > 3, "it was cut"
+    await link.close()
+
+
+def test_kills_on_both_ends_under_load(servers: Callable[..., Server]) -> None:
+    master = servers("master", segment_size=65536).start()
+    slave = servers("slave", master).start()
+    rng, acknowledged, over = random.Random(6), {}, threading.Event()
+
+    def load() -> None:
+        counter = 0
+        while not over.is_set():
+            try:
+                client = master.connect()
+                while not over.is_set():
+                    counter += 1
+                    value = b"%d" % counter * rng.choice((1, 50, 500))
+                    key = client.ask(b"SET", b"", value)
+                    if not isinstance(key, ReplyError):
+                        acknowledged[key] = value
+            except (OSError, EOFError):
+                time.sleep(0.01)
+
+    writer = threading.Thread(target=load)
+    writer.start()
+    for turn in range(8):
+        time.sleep(0.25)
+        (master if turn % 2 else slave).process.restart()
+    time.sleep(0.3)
+    over.set()
+    writer.join()
+    level(master, slave)
+    client = slave.connect()
+    assert len(acknowledged) > 100
+    assert all(client.ask(b"GET", key) == value for key, value in acknowledged.items())
+
+
+def test_a_full_disk_at_the_slave(servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    ids: list[bytes] = []
+    slave = servers("slave", master).start(limit=300_000)
+    work(master.connect(), random.Random(7), 600, ids)
+    assert master.end[1] > 400_000
+    until(lambda: slave.state["problem"] or slave.state["behind_bytes"] > 0, "it cannot go on")
+    time.sleep(0.3)
+    assert slave.end[1] <= 300_000
+    assert slave.ask(b"GET", raw_id(0)) == master.ask(b"GET", raw_id(0)), "it reads what it has"
+    slave.process.restart()
+    level(master, slave)
+
+
+def test_promotion_while_the_master_lives_loses_nothing(servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    until(lambda: slave.state["connected"], "it follows")
+    acknowledged: dict[bytes, bytes] = {}
+
+    def load(number: int) -> None:
+        client = master.connect()
+        for counter in range(100_000):
+            value = b"%d-%d" % (number, counter)
+            key = client.ask(b"SET", b"", value)
+            if isinstance(key, ReplyError):
+                assert "was promoted" in str(key)
+                return
+            acknowledged[key] = value  # type: ignore[index]
+
+    writers = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    time.sleep(0.5)
+    promoted = json.loads(slave.ask(b"LOG", b"PROMOTE"))
+    for writer in writers:
+        writer.join()
+    assert promoted["role"] == "master" and promoted["epoch"] == 1
+    client = slave.connect()
+    assert len(acknowledged) > 100
+    assert all(client.ask(b"GET", key) == value for key, value in acknowledged.items())
+    fresh = client.ask(b"SET", b"", b"new")
+    assert fresh not in acknowledged
+    assert slave.connect().fails(b"LOG", b"PROMOTE") == "this is the master already"
+
+
+def test_the_old_master_comes_back(servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    slave, other = servers("slave", master).start(), servers("other", master).start()
+    rng, ids = random.Random(8), []
+    work(master.connect(), rng, 100, ids)
+    level(master, slave, other)
+    slave.process.kill()
+    other.process.kill()
+    only_there = master.ask(b"SET", b"", b"never copied")
+    master.process.kill()
+    slave.start()
+    assert json.loads(slave.ask(b"LOG", b"PROMOTE"))["epoch"] == 1
+    work(slave.connect(), rng, 50, ids)
+    # It asks the slaves it knew before it takes a write.
+    master.start()
+    assert "was promoted (epoch 1)" in master.connect().fails(b"SET", b"", b"split")
+    assert master.state["master"] == slave.url
+    assert master.ask(b"GET", only_there) == b"never copied", "it still reads"
+    master.process.kill()
+    master.follow(slave)
+    master.start()
+    other.follow(slave)
+    other.start()
+    level(slave, master, other)
+    assert [b"never copied" in path.read_bytes() for path in master.aside()] == [True]
+    # Settings that still say what was true before the promotion change nothing.
+    slave.process.restart()
+    assert slave.state["role"] == "master"
+    work(slave.connect(), rng, 20, ids)
+    level(slave, master, other)
+
+
+def test_the_old_master_is_told_when_it_comes_back(servers: Callable[..., Server]) -> None:
+    """Also when it does not know any slave: it was put back from a copy, say."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    master.process.kill()
+    json.loads(slave.ask(b"LOG", b"PROMOTE"))
+    (master.process.folder / "log" / "replication").unlink()
+    master.start()
+    until(lambda: master.state["refuses"], "it is told")
+    assert "was promoted" in master.connect().fails(b"SET", b"", b"late")
+    master.process.restart()
+    assert "was promoted" in master.connect().fails(b"SET", b"", b"and it does not forget")
+
+
+def test_promoted_back_and_forth(servers: Callable[..., Server]) -> None:
+    one = servers("one").start()
+    two = servers("two", one).start()
+    rng, ids = random.Random(9), []
+    for turn in range(4):
+        leader, follower = (one, two) if turn % 2 == 0 else (two, one)
+        work(leader.connect(), rng, 50, ids)
+        level(leader, follower)
+        leader.process.kill()
+        assert json.loads(follower.ask(b"LOG", b"PROMOTE"))["epoch"] == turn + 1
+        leader.follow(follower)
+        leader.start()
+        until(lambda leader=leader: leader.state["role"] == "slave", "it follows its successor")
+        level(follower, leader)
+
+
+def test_another_log_is_never_mixed_in(servers: Callable[..., Server]) -> None:
+    master, stranger = servers("master").start(), servers("stranger").start()
+    slave = servers("slave", master).start()
+    ids: list[bytes] = []
+    work(master.connect(), random.Random(10), 50, ids)
+    work(stranger.connect(), random.Random(11), 80, [])
+    level(master, slave)
+    before = slave.files()
+    slave.process.kill()
+    slave.follow(stranger)
+    slave.start()
+    until(lambda: "another log" in slave.state["problem"], "it refuses")
+    assert slave.files() == before
+
+
+def test_a_master_put_back_from_an_old_copy_takes_nothing_away(
+        servers: Callable[..., Server], tmp_path: Path) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    rng, ids = random.Random(12), []
+    work(master.connect(), rng, 50, ids)
+    master.process.kill()
+    shutil.copytree(master.process.folder / "log", tmp_path / "copy")
+    master.start()
+    work(master.connect(), rng, 50, ids)
+    level(master, slave)
+    before = slave.files()
+    master.process.kill()
+    shutil.rmtree(master.process.folder / "log")
+    (tmp_path / "copy").rename(master.process.folder / "log")
+    master.start()
+    until(lambda: "same epoch" in slave.state["problem"], "it refuses")
+    work(master.connect(), rng, 50, [])
+    assert slave.files() == before and not slave.aside()
+    found = json.loads(slave.ask(b"LOG", b"COMPARE"))
+    assert found["differs"]
+    assert slave.state["differs"]
+
+
+def test_damage_at_the_slave_is_fetched_again(servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    ids: list[bytes] = []
+    work(master.connect(), random.Random(13), 200, ids)
+    level(master, slave)
+    slave.process.kill()
+    path = slave.process.folder / "log" / "default" / "d0"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    slave.start()
+    level(master, slave)
+    same_answers(master, slave, ids)
+    assert slave.aside(), "the damaged part is kept"
+
+
+def test_only_admins_see_the_log(servers: Callable[..., Server]) -> None:
+    master = servers("master", admin_password="secret word").start()
+    ids: list[bytes] = []
+    client = master.connect()
+    assert client.ask(b"AUTH", b"secret word") == "OK"
+    work(client, random.Random(14), 50, ids)
+    for part in (b"STATE", b"ID", b"FILES", b"PROMOTE", b"COMPARE"):
+        assert master.connect().fails(b"LOG", part) == "Permission denied"
+    assert master.connect().fails(b"LOG", b"READ", b"0", b"0", b"100") == "Permission denied"
+    wrong = servers("wrong", master, admin_password="another").start()
+    until(lambda: "password" in _state_as(wrong, b"another")["problem"], "it says why")
+    right = servers("right", master, admin_password="secret word").start()
+    until(lambda: _state_as(right, b"secret word")["next_id"] == 0
+          or right.files() == master.files(), "it follows")
+    until(lambda: right.files() == master.files(), "it has all of it")
+
+
+def _state_as(server: Server, password: bytes) -> dict[str, Any]:
+    client = server.connect()
+    assert client.ask(b"AUTH", password) == "OK"
+    return dict(json.loads(client.ask(b"LOG", b"STATE")))  # type: ignore[arg-type]
+
+
+def test_commands_on_the_log_take_any_nonsense(servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    client = master.connect()
+    client.ask(b"SET", b"", b"value")
+    for arguments, error in (
+        ((b"NONSENSE",), "Unknown LOG subcommand"),
+        ((b"READ",), "Unexpected arguments"),
+        ((b"READ", b"-1", b"0", b"1"), "Invalid number"),
+        ((b"READ", b"9" * 30, b"0", b"1"), "Invalid number"),
+        ((b"ACK", b"0", b"0"), "This connection follows nothing"),
+        ((b"SUPERSEDED", b"0", b""), "this log is of epoch 0"),
+        ((b"PROMOTE",), "this is the master already"),
+        ((b"COMPARE",), "this is no slave: compare at the slave"),
+    ):
+        assert client.fails(b"LOG", *arguments) == error
+    assert client.ask(b"LOG", b"READ", b"7", b"0", b"100") == b""
+    assert client.ask(b"LOG", b"READ", b"0", b"999999", b"100") == b""
+    assert client.ask(b"LOG", b"DIGEST", b"0", b"99999999") is None
+    assert client.ask(b"LOG", b"READ", b"0", b"0", b"4") == b"ZLG1"
+    client.ask(b"LOG", b"FOLLOW", b"x" * 40, b"", b"0", b"0")
+    client.send(b"LOG", b"ACK", b"99", b"99")
+    assert master.ask(b"GET", raw_id(0)) == b"value"

@@ -1,0 +1,255 @@
+"""The slave's side of replication: keeps a log equal to its master's, byte for byte.
+
+Each session compares first: the last file of this log must be what the master has there. Then the
+master sends what it has beyond that. What is wrong with a link ends the session, and another one
+begins where the log ends. A tail that a newer master never had is put aside, never dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.replication import Comparison, ReplicationState
+from zerostor.core.resp import Reply, ReplyError
+from zerostor.zdb.comparison import compare, shared_part
+from zerostor.zdb.feed import distance
+from zerostor.zdb.foreign import Foreign, compare_foreign
+from zerostor.zdb.link import Link, LinkFailed, Peer, linked
+from zerostor.zdb.positions import Position
+from zerostor.zdb.segments import LogStore
+from zerostor.zdb.shipping import LogRefused
+
+log = logging.getLogger(__name__)
+
+BACK_OFF = 0.1
+BACK_OFF_MAX = 2.0
+"""Seconds between attempts to reach the master."""
+SILENCE = 10.0
+"""Seconds without a word after which the master is taken for gone; it speaks every second."""
+CONGESTION_PAUSE = 0.01
+COMPARE_SECONDS = 600.0
+"""Between comparisons of the whole log with the master's."""
+
+
+class Diverged(MetadataUnavailable):
+    """This log and the master's do not go together; a person must decide."""
+
+
+class Follower:
+    """Follows `master`; run `run` as a task. The attributes say how far it is.
+
+    problem: why it does not follow now, empty while it does. gateway: URL of the master's.
+    compared: when the whole log was last compared, seconds since the epoch; differs: how.
+    """
+
+    def __init__(self, store: LogStore, master: Peer, *, server: str, listens: str, foreign: bool,
+                 turned: Callable[[], None], now: Callable[[], float]) -> None:
+        """server: our id, listens: where others reach us; both are told to the master.
+
+        foreign: the master is a 0-db that is not ours, as `turned` was called to tell at another
+        start; then the log is opened as one that takes writes.
+        """
+        self.store = store
+        self.master = master
+        self.connected = False
+        self.problem = "not connected yet"
+        self.gateway = ""
+        self.compared = 0.0
+        self.differs = ""
+        self.foreign = foreign
+        self._turned = turned
+        self._server = server
+        self._listens = listens
+        self._now = now
+        self._had_all = 0.0
+        self._tip: Position | None = None
+        self._their_next_id = 0
+        self._unsent, self._received = 0, Position(0, 0)
+
+    @property
+    def behind_seconds(self) -> float:
+        """Since this log had all that the master was known to have; 0 while it has."""
+        if self.connected and not self.foreign and self._has_all():
+            return 0.0
+        return max(0.0, self._now() - self._had_all) if self._had_all else 0.0
+
+    @property
+    def behind_bytes(self) -> int:
+        """What the master had more when it was heard last."""
+        return self._unsent + distance(self.store, self.store.durable, self._received)
+
+    @property
+    def behind_entries(self) -> int:
+        """Ids that the master had given out beyond ours when it was heard last."""
+        return max(0, self._their_next_id - self.store.next_id)
+
+    def _has_all(self) -> bool:
+        return self._tip is not None and self.store.durable >= self._tip
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        pause = BACK_OFF
+        while True:
+            try:
+                async with linked(self.master) as link:
+                    if link.facts.ours:
+                        await self._begin(link)
+                        pause = BACK_OFF
+                        await self._follow(link)
+                    else:
+                        await self._copy_foreign(link)
+            except (MetadataUnavailable, LogRefused) as error:
+                self._say(str(error))
+            self.connected = False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, BACK_OFF_MAX)
+
+    async def compare(self) -> Comparison:
+        """Hold the log against the master's now. Raises LinkFailed."""
+        async with linked(self.master) as link:
+            found = await (compare_foreign if self.foreign else compare)(self.store, link)
+        self.compared, self.differs = self._now(), found.differs
+        if found.differs:
+            log.error("this log is not that of %s: %s", self.master, found.differs)
+        return found
+
+    async def compare_regularly(self) -> None:
+        """Compare every COMPARE_SECONDS until cancelled."""
+        while True:
+            await asyncio.sleep(COMPARE_SECONDS)
+            with contextlib.suppress(LinkFailed):
+                await self.compare()
+
+    def _say(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("metadata of %s: %s", self.master, problem)
+        self.problem = problem
+
+    async def _copy_foreign(self, link: Link) -> None:
+        """Follow a 0-db that is not ours. Raises LinkFailed, Diverged."""
+        store, reason = self.store, f"this is a slave of {self.master}"
+        if not self.foreign:
+            if store.log_id:
+                raise Diverged("it is no zerostor zdb, and this log is a copy of one: give this"
+                               " slave an empty metadata folder to begin anew")
+            await store.lead()
+            self.foreign = True
+            self._turned()
+        store.refused = store.refused or reason
+
+        def told() -> None:
+            self.connected, self.problem, self._had_all = True, "", self._now()
+            self._their_next_id = store.next_id
+
+        await Foreign(store, link, reason, told).run()
+
+    async def _begin(self, link: Link) -> None:
+        """Agree with the master on where to go on. Raises Diverged, LinkFailed."""
+        store, theirs = self.store, await state_of(link)
+        self.gateway = theirs.gateway or self.gateway
+        if theirs.epoch < store.epoch:
+            await link.call(b"LOG", b"SUPERSEDED", b"%d" % store.epoch, b"")
+            raise Diverged(f"it is of epoch {theirs.epoch} and this log of {store.epoch}: another"
+                           " server was promoted; follow that one, or promote this one")
+        log_id = await link.ask(b"LOG", b"ID")
+        if store.log_id and log_id != store.log_id:
+            raise Diverged("it has another log; a slave follows one log for life: give this one an"
+                           " empty metadata folder to begin anew")
+        if store.first_damage is not None:
+            log.error("this log is damaged; all from there on is fetched again")
+            await store.cut(store.first_damage)
+        if store.log_id:
+            await self._agree(link, theirs)
+        # A log that has nothing yet does not know the number of the first file.
+        start = Position(max(0, store.received.number), store.received.offset)
+        await link.ask(b"LOG", b"FOLLOW", self._server.encode(), self._announced(link),
+                       b"%d" % start.number, b"%d" % start.offset)
+        self.connected, self._tip, self.problem = True, None, ""
+        self._unsent, self._received = 0, start
+        log.info("following %s from file %d, byte %d", self.master, *start)
+
+    def _announced(self, link: Link) -> bytes:
+        """Where others reach this server: of "any address" the one that this link has."""
+        host = link.local_host
+        for wildcard in ("//0.0.0.0:", "//[::]:"):
+            if wildcard in self._listens and host:
+                return self._listens.replace(wildcard, f"//{host}:").encode()
+        return self._listens.encode()
+
+    async def _agree(self, link: Link, theirs: ReplicationState) -> None:
+        """Put aside what the master does not have. Raises Diverged if it should have it."""
+        store = self.store
+        shared = await shared_part(store, link)
+        if shared >= store.durable:
+            return
+        if theirs.epoch == store.epoch:
+            raise Diverged(
+                f"it differs from this log from file {shared.number}, byte {shared.offset} on, and"
+                " both are of the same epoch: one of the two is damaged, or was put back from a"
+                " copy. If this one is right, promote it; else give it an empty metadata folder")
+        log.error("what this server wrote from file %d, byte %d on was never copied to the new"
+                  " master; it is kept in files aside-*", *shared)
+        await store.cut(shared)
+
+    async def _follow(self, link: Link) -> None:
+        grown = asyncio.Event()
+        unsubscribe = self.store.subscribe(grown.set)
+        confirming = asyncio.ensure_future(self._confirm(link, grown))
+        try:
+            while not confirming.done():
+                await self._take(await link.receive(SILENCE))
+        finally:
+            unsubscribe()
+            confirming.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LinkFailed):
+                await confirming
+
+    async def _take(self, message: Reply) -> None:
+        match message:
+            case [b"log", int() as number, int() as offset, bytes() as chunk]:
+                await self._room()
+                self.store.append_log(number, offset, chunk)
+            case [b"tip", int() as number, int() as offset, int() as next_id, int() as unsent,
+                  bytes() as gateway]:
+                self._tip, self._their_next_id = Position(number, offset), next_id
+                self._unsent, self._received = unsent, self.store.received
+                self.gateway = gateway.decode("utf-8", "replace") or self.gateway
+                if self._has_all():
+                    self._had_all = self._now()
+            case ReplyError():
+                raise LinkFailed(f"it ended the stream: {message}")
+            case _:
+                raise LinkFailed("it sends something that is no part of a log")
+
+    async def _room(self) -> None:
+        """Let the disk catch up with the link."""
+        while True:
+            if not self.store.congested:
+                return
+            await asyncio.sleep(CONGESTION_PAUSE)
+
+    async def _confirm(self, link: Link, grown: asyncio.Event) -> None:
+        """Tell the master what is on the disk here."""
+        while True:
+            await grown.wait()
+            grown.clear()
+            if self._has_all():
+                self._had_all = self._now()
+            at = self.store.durable
+            await link.send(b"LOG", b"ACK", b"%d" % at.number, b"%d" % at.offset)
+
+
+async def state_of(link: Link) -> ReplicationState:
+    """What the other server tells of itself. Raises LinkFailed."""
+    reply = await link.ask(b"LOG", b"STATE")
+    try:
+        return msgspec.json.decode(reply if isinstance(reply, bytes) else b"",
+                                   type=ReplicationState)
+    except msgspec.DecodeError as error:
+        raise LinkFailed(f"it answers LOG STATE with something else: {error}") from None
