@@ -18,6 +18,7 @@ from zerostor.clock import SystemClock
 from zerostor.config import DEFAULT_STORES, Config, Paths
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
+from zerostor.core.errors import BackendError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
@@ -69,6 +70,7 @@ REBUILDS = 4
 WRITE_STRIPES = 5
 """Stripes being read, encoded and written at once."""
 STORE_CHECK_SECONDS = 2.0
+SWEEP_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ async def build(config: Config, consumer: str,
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
         checks = asyncio.ensure_future(_check_stores(guarded, clock))
         stack.callback(checks.cancel)
+        sweeps = asyncio.ensure_future(_sweep_stores(guarded, clock))
+        stack.callback(sweeps.cancel)
         yield Parts(stores, policies, metadata, roles, queue, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader), writer,
@@ -223,17 +227,20 @@ def _store(settings: StoreSettings) -> DirectoryStore | ZdbStore:
     return ZdbStore(settings.name, place, settings.password.reveal())
 
 
-def start_store(settings: StoreSettings) -> None:
+def start_store(settings: StoreSettings) -> str:
     """Make a place the store, on purpose: its folder or namespace, and the marker in it.
 
-    Raises SetupError when it is that of another or not empty, StoreUnavailable.
+    Returns what the operator should know of it, or nothing. Raises SetupError when it is that of
+    another or not empty, StoreUnavailable.
     """
     place = settings.namespace
     if place is None:
         folder_marker.initialise(settings.folder, settings.name)
-    else:
-        asyncio.run(
-            zdb_namespace.initialise(settings.name, place, settings.password.reveal()))
+        return ""
+    started = zdb_namespace.initialise(settings.name, place, settings.password.reveal())
+    if asyncio.run(started).ours:
+        return ""
+    return "a 0-db of the original project survives a power cut only if it was started with --sync"
 
 
 def _labels(config: Config) -> dict[str, StoreLabels]:
@@ -296,3 +303,14 @@ async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:
     while True:
         await asyncio.gather(*(store.check() for store in stores), return_exceptions=True)
         await clock.sleep(STORE_CHECK_SECONDS)
+
+
+async def _sweep_stores(stores: list[GuardedStore], clock: Clock) -> None:
+    """Every few hours, what writers that died left in 0-db stores; folders do it by themselves."""
+    while True:
+        # Spread, since each process of each host does it.
+        await clock.sleep(SWEEP_SECONDS * random.SystemRandom().uniform(0.1, 1.0))
+        for store in stores:
+            if isinstance(store.inner, ZdbStore) and store.state is StoreState.UP:
+                with contextlib.suppress(BackendError):
+                    await store.inner.sweep()

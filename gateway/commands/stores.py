@@ -108,5 +108,7 @@ def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | 
         if name not in stores:
             raise BadRequest(f"the settings have no store named {name!r}")
     for name in stores if every else names:
-        start_store(stores[name])
+        note = start_store(stores[name])
         click.echo(f"{name}: {stores[name].folder or stores[name].url} is ready")
+        if note:
+            click.echo(f"{name}: note: {note}")

@@ -73,6 +73,8 @@ def say(line: str) -> None:
 
 def start_stores(config: Config) -> None:
     """Make the default stores on the first start; later only warn about those that are gone."""
+    import msgspec
+
     from zerostor.stores.folder_marker import MARKER, initialise
 
     marker = config.paths.stores_marker
@@ -86,6 +88,18 @@ def start_stores(config: Config) -> None:
                 f"warning: store {store.name} is not at {store.folder}: mount its disk, or start it"
                 f" empty with `zerostor stores init {store.name}{given(config)}`"
             )
+    remote = tuple(store for store in config.store if not store.folder)
+    if remote:
+        _warn_of_servers(msgspec.structs.replace(config, store=remote))
+
+
+def _warn_of_servers(config: Config) -> None:
+    import asyncio
+
+    from zerostor.wiring import try_stores
+
+    for reason in filter(None, asyncio.run(try_stores(config)).values()):
+        click.echo(f"warning: {reason}")
 
 
 def children(config: Config, master: str | None = None) -> list[Child]:

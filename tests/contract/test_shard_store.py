@@ -42,7 +42,7 @@ STORES: dict[str, Callable[[Path], ShardStore]] = {
 
 
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Address]]] = {
-    "zdb": lambda _: stand_in(),
+    "zdb-stand-in": lambda _: stand_in(),
     "real-zdb": real_zdb,
 }
 """0-db servers in user mode."""

@@ -84,7 +84,7 @@ class Up:
                    "--config", str(self.settings), "--listen", f"127.0.0.1:{self.port}"]
         with open(self.screen_file, "ab") as screen:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=screen, stderr=screen,
-                                            stdin=subprocess.DEVNULL, preexec_fn=_tied)
+                                            stdin=subprocess.DEVNULL, preexec_fn=tied)
         if wait:
             self.ready()
 
@@ -392,7 +392,7 @@ def _name(command: list[str]) -> str:
     return command[3] if command[1:3] == ["-m", "gateway"] else ""
 
 
-def _tied() -> None:
+def tied() -> None:
     """It ends with the test; and as root it may not read what nobody may read (chmod 000)."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.running_up import PATIENCE, free_port
+from tests.fakes.running_up import PATIENCE, ROOT, free_port, tied
 from tests.fakes.user_zdb import UserZdb
 from zerostor.resp_client import Address
 
@@ -28,28 +29,65 @@ async def stand_in() -> AsyncIterator[Address]:
     await server.stop()
 
 
+class ZdbProcess:
+    """A 0-db as a process on a port of its own: `zerostor zdb`, or any other command."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = (), port: int = 0,
+                 admin: Path | None = None) -> None:
+        """folder: of the log; and of the server, where `command` is not given."""
+        self.port = port or free_port()
+        ours = [sys.executable, "-m", "gateway", "zdb", "--data", str(folder), "--mode", "user",
+                "--listen", f"127.0.0.1:{self.port}"]
+        ours += [] if admin is None else ["--admin", str(admin)]
+        self._command = [*(command or ours)]
+        self._log = folder.with_suffix(".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        with open(self._log, "ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=ROOT, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, preexec_fn=tied)
+        end = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None and time.monotonic() < end, self._log.read_text()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@contextlib.asynccontextmanager
+async def our_zdb(folder: Path) -> AsyncIterator[Address]:
+    """`zerostor zdb`, in user mode."""
+    server = ZdbProcess(folder / "zdb")
+    server.start()
+    try:
+        yield Address(port=server.port)
+    finally:
+        server.kill()
+
+
 @contextlib.asynccontextmanager
 async def real_zdb(folder: Path, *options: str) -> AsyncIterator[Address]:
-    """A 0-db of the original project, on a port of its own."""
+    """A 0-db of the original project; it must be named."""
     binary = os.environ.get(REAL)
     if not binary:
         pytest.skip(f"no real 0-db: {REAL} names no binary")
-    port = free_port()
     for name in ("d", "i"):
         (folder / name).mkdir(exist_ok=True)
-    command = [binary, "--listen", "127.0.0.1", "--port", str(port), "--data", str(folder / "d"),
-               "--index", str(folder / "i"), *options]
-    with open(folder / "zdb.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    port = free_port()
+    server = ZdbProcess(folder / "real", [
+        binary, "--listen", "127.0.0.1", "--port", str(port), "--data", str(folder / "d"),
+        "--index", str(folder / "i"), *options], port)
+    server.start()
     try:
-        end = time.monotonic() + PATIENCE
-        while True:
-            assert process.poll() is None and time.monotonic() < end, "the real 0-db did not start"
-            with contextlib.suppress(OSError):
-                (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                break
-            await asyncio.sleep(0.02)
         yield Address(port=port)
     finally:
-        process.kill()
-        process.wait()
+        server.kill()

@@ -77,7 +77,9 @@ class ZdbMetadata:
         """The newest id before any of ours. Raises SetupError when the server gives no ids."""
         name = self._login.namespace
         (reply,) = await self._client.call([(b"NSINFO", name.encode())], retry=True)
-        facts = facts_of(reply) if isinstance(reply, bytes) else {}
+        if not isinstance(reply, bytes):
+            raise _unexpected(reply)
+        facts = facts_of(reply)
         if facts.get("mode") == "userkey":
             raise SetupError(
                 f"metadata: namespace {name} is in user mode; it must be in sequential mode, where"
@@ -234,7 +236,10 @@ def _says(reply: Reply, text: str) -> bool:
     return isinstance(reply, ReplyError) and str(reply).startswith(text)
 
 
-def _unexpected(reply: Reply) -> MetadataUnavailable:
+def _unexpected(reply: Reply) -> MetadataUnavailable | SetupError:
+    if _says(reply, "Permission denied"):
+        return SetupError("the metadata server answers: Permission denied; name a file with its"
+                          " password in metadata.password_file")
     text = str(reply) if isinstance(reply, ReplyError) else f"an unexpected {type(reply).__name__}"
     return MetadataUnavailable(f"the metadata server answers: {text}")
 

@@ -50,6 +50,8 @@ HEADS = 256
 HEAD_PARTS = 8192
 READ_TRIES = 3
 """A shard that is replaced while it is read is read again, from its new head."""
+SWEEP_PAUSE = 0.02
+"""Seconds between the pages of a sweep, for those who want something now."""
 LEFTOVER_SECONDS = 24 * 3600
 """Age from which a part without a head is no upload any more."""
 
@@ -188,6 +190,7 @@ class ZdbStore:
         async for rows in self._space.pages():
             old = [raw for raw, stamp in rows if stamp < now - LEFTOVER_SECONDS]
             swept += await self._sweep_page([raw for raw in old if shard_of_part(raw)])
+            await asyncio.sleep(SWEEP_PAUSE)
         return swept
 
     async def _sweep_page(self, parts: Sequence[bytes]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -116,6 +117,8 @@ class ZdbNamespace:
 
     def _meaning(self, text: str) -> BackendError | ShardCorrupt:
         said = f"store {self.name}: 0-db {self.place.server} answers: {text}"
+        if text.startswith("Permission denied"):
+            return StoreUnavailable(f"{said}; name a file with its password in password_file")
         if text.startswith("Internal Error"):
             return ShardCorrupt(said)
         if text.startswith(_FULL):
@@ -176,12 +179,19 @@ class ZdbNamespace:
         await self._client.close()
 
 
-async def initialise(name: str, place: ZdbPlace, password: str = "") -> Marker:
-    """Make the namespace the store `name`, creating it if the server lets us; or its marker.
+class Started(NamedTuple):
+    """A namespace that is a store. ours: whether the server is zerostor's."""
+
+    marker: Marker
+    ours: bool
+
+
+async def initialise(name: str, place: ZdbPlace, password: str = "") -> Started:
+    """Make the namespace the store `name`, creating it if the server lets us, or find it so.
 
     Raises SetupError with what to do, StoreUnavailable.
     """
-    found: list[Marker] = []
+    found: list[Started] = []
 
     async def greet(connection: Connection) -> bool:
         found.append(await _mark(connection, name, place, password))
@@ -215,14 +225,14 @@ async def name_in(place: ZdbPlace, password: str = "") -> str:
     return decode_marker(stored, where).name
 
 
-async def _mark(connection: Connection, name: str, place: ZdbPlace, password: str) -> Marker:
+async def _mark(connection: Connection, name: str, place: ZdbPlace, password: str) -> Started:
     where = f"namespace {place.namespace} of {place.server}"
     raw = place.namespace.encode()
     await authenticate(connection, password)
     reply = await ask(connection, b"NSINFO", raw)
     if isinstance(reply, ReplyError) and str(reply).startswith("Namespace not found"):
         await _make(connection, place, password)
-    await log_in(connection, Login(place.namespace, password))
+    ours = (await log_in(connection, Login(place.namespace, password))).ours
     reply = await ask(connection, b"NSINFO", raw)
     facts = facts_of(reply) if isinstance(reply, bytes) else {}
     if facts.get("mode") == "sequential":
@@ -233,14 +243,14 @@ async def _mark(connection: Connection, name: str, place: ZdbPlace, password: st
         marker = decode_marker(stored, where)
         if marker.name != name:
             raise SetupError(f"{where} is that of store {marker.name}, not of {name}")
-        return marker
+        return Started(marker, ours)
     if facts.get("entries", "0") != "0":
         raise SetupError(f"{where} is no store and not empty, it has {facts['entries']} entries")
     marker = Marker(name, secrets.token_hex(16))
     reply = await ask(connection, b"SETX", MARKER_KEY, msgspec.json.encode(marker))
     if reply != MARKER_KEY:
         raise SetupError(f"{where} cannot become store {name}; the server answers: {reply!r}")
-    return marker
+    return Started(marker, ours)
 
 
 async def _make(connection: Connection, place: ZdbPlace, password: str) -> None:
