@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.zdb_servers import real_zdb
 from zerostor.core.errors import LogCorrupt, SetupError
+from zerostor.core.resp import request
 from zerostor.metadata.memory import MemoryMetadata
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import MetadataStore
 from zerostor.resp_client import Address
 from zerostor.zdb.server import ServerSettings, ZdbServer
 
-KINDS = ["memory", "unix", "tcp", "unix 4-byte ids", "tcp one in flight", "tiny log files"]
+KINDS = ["memory", "unix", "tcp", "unix 4-byte ids", "tcp one in flight", "tiny log files",
+         "tcp, closed without the password", "real 0-db", "real 0-db, namespace with a password"]
+PASSWORD = "the password"
 
 
 @pytest.fixture(params=KINDS)
@@ -24,20 +28,42 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if kind == "memory":
         yield MemoryMetadata()
         return
+    if "real" in kind:
+        async with real_zdb(tmp_path, "--mode", "seq") as address:
+            guarded = "password" in kind
+            if guarded:
+                await _guard(address, b"records")
+            client = ZdbMetadata(address, namespace="records" if guarded else "default",
+                                 password=PASSWORD if guarded else None)
+            yield client
+            await client.close()
+        return
     unix = tmp_path / "zdb.sock"
     settings = ServerSettings(
         tmp_path / "log", unix=unix, host="127.0.0.1", port=0,
         id_bytes=4 if "4-byte" in kind else 8,
         segment_size=65536 if "tiny" in kind else 2**28,
+        **({"admin_password": PASSWORD.encode(), "closed": True} if "closed" in kind else {}),
     )
     server = ZdbServer(settings)
     await server.start()
     assert server.port is not None
     address = Address(port=server.port) if "tcp" in kind else Address(unix=unix)
-    client = ZdbMetadata(address, pipeline="one in flight" not in kind)
+    client = ZdbMetadata(address, password=PASSWORD if "closed" in kind else None,
+                         pipeline=False if "one in flight" in kind else None)
     yield client
     await client.close()
     await server.close()
+
+
+async def _guard(address: Address, namespace: bytes) -> None:
+    """Make a namespace that wants the password."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    for words in ([b"NSNEW", namespace], [b"NSSET", namespace, b"public", b"0"],
+                  [b"NSSET", namespace, b"password", PASSWORD.encode()]):
+        writer.write(request(words))
+        assert await reader.readline() == b"+OK\r\n"
+    writer.close()
 
 
 async def everything(store: MetadataStore, start: int = 0) -> list[tuple[int, bytes]]:

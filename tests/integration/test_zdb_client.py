@@ -117,10 +117,11 @@ async def test_a_server_that_is_ours_gets_one_connection_and_batches(proxy: Cutt
 
 
 async def test_a_server_that_is_not_gets_one_request_at_a_time(
-    server: ZdbServer, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+    server: ZdbServer, proxy: CuttingProxy
 ) -> None:
-    facts = server._facts
-    server.shared = server.shared._replace(facts=lambda: {**facts(), "server_name": "0-db (zdb)"})
+    facts = server._facts()
+    foreign = {**facts, "server": {**facts["server"], "server_name": "0-db (zdb)"}}
+    server.shared = server.shared._replace(facts=lambda: foreign)
     store = ZdbMetadata(proxy.address)
     ids = await store.reserve([b"note %d" % n for n in range(100)])
     assert proxy.connections == 4
