@@ -35,7 +35,7 @@ async def writes_to_master(request: web.Request, handler: Handler) -> web.Stream
     """Refuse on a slave whatever would write, before a byte of its body is taken."""
     # Workers end what this host accepted before it became one.
     if request.method not in _READS and not request.path.startswith("/api/spool/"):
-        services_of(request).role.require_master()
+        await services_of(request).role.require_master()
     return await handler(request)
 
 

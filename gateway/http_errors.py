@@ -55,7 +55,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except errors.ZerostorError as error:
         status = status_of(error)
-        if status >= 500:
+        if status >= 500 and not isinstance(error, errors.NotTheMaster):
             _log.warning("%s %s: %s", request.method, request.path, error)
         if status == 500:
             return problem(status, error.code, "the gateway cannot answer this; see its log")

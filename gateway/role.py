@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from zerostor.core.errors import NotTheMaster, ZerostorError
@@ -12,6 +13,8 @@ _log = logging.getLogger(__name__)
 
 PERIOD = 1.0
 """Seconds between questions to the metadata server."""
+FRESH = 0.1
+"""Seconds for which an answer is good enough to refuse a write."""
 
 
 class RoleWatch:
@@ -26,6 +29,7 @@ class RoleWatch:
         self._clock = clock
         self._master = master
         self._own_url = own_url
+        self._asked = 0.0
         self.state: ReplicationState | None = None
 
     @property
@@ -43,6 +47,7 @@ class RoleWatch:
             await self._clock.sleep(PERIOD)
 
     async def _ask(self) -> None:
+        self._asked = self._clock.monotonic()
         before, self.state = self.state, await self._replication.state(self._own_url)
         if self.state is None:
             self._master = ""
@@ -52,8 +57,12 @@ class RoleWatch:
         if self.state.differs and (before is None or not before.differs):
             _log.error("master and slave differ: %s", self.state.differs)
 
-    def require_master(self) -> None:
+    async def require_master(self) -> None:
         """Raise NotTheMaster, with where to go instead, unless writes are taken here."""
+        if self.reads_only and self._clock.monotonic() >= self._asked + FRESH:
+            # It may have been promoted a moment ago.
+            with contextlib.suppress(ZerostorError):
+                await self._ask()
         if not self.reads_only:
             return
         state = self.state

@@ -41,8 +41,11 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
     if before is not None and before.connected:
         click.echo(f"its old master {before.master} has stopped writing; nothing is missing")
     elif before is not None:
-        click.echo(f"its old master {before.master} is not reachable. The last entry of it came"
-                   f" {before.behind_seconds:.1f} s ago; what it took later is not here")
+        lacked = f"lacked {before.behind_entries} entries" if before.behind_entries else (
+            "had everything")
+        click.echo(f"its old master {before.master} cannot be reached. It was heard last"
+                   f" {before.behind_seconds:.1f} s ago, and this one {lacked} then; what it took"
+                   " later is not here")
 
 
 async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:

@@ -151,31 +151,41 @@ class Watch:
 
     def _show(self, seconds: float) -> None:
         config, url = self._config, self._config.gateway.public_url or self._client.url
+        answer = self._stores_answer()
         policy = config.policy["default"]
         redis = "embedded" if config.redis.embedded else config.redis.url
         lines = {
             "page": click.style(url, bold=True),
             "data": str(config.paths.root),
-            "stores": self._stores(),
+            "stores": self._stores(answer),
             "policy": f"{policy.data} + {policy.parity} shards, stored once {policy.durable} are on"
             f" disk; any {policy.parity} stores may be lost",
             "redis": redis,
-            **({"master": config.metadata.master} if config.metadata.master else {}),
             "logs": str(config.paths.logs),
         }
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
         for name, text in lines.items():
             say(f"  {click.style(f'{name:<8}', dim=True)}{text}")
+        metadata = answer.get("metadata") or {}
+        if metadata.get("role") == "slave":
+            say(f"\n  It follows {metadata.get('master')} and only reads, until `zerostor"
+                f" promote{given(config)}`.\n  Ctrl-C stops it.\n")
+            return
         there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
         say(f"\n  zerostor put photo.jpg{there}")
         say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
         say("\n  Ctrl-C stops it.\n")
 
-    def _stores(self) -> str:
+    def _stores_answer(self) -> dict[str, Any]:
         try:
-            stores: list[dict[str, Any]] = self._client.ask("/api/stores")["stores"]
-        except (ZerostorError, KeyError) as error:
-            return f"{len(self._config.store)} ({error})"
+            return dict(self._client.ask("/api/stores"))
+        except ZerostorError as error:
+            return {"error": str(error)}
+
+    def _stores(self, answer: dict[str, Any]) -> str:
+        stores: list[dict[str, Any]] | None = answer.get("stores")
+        if stores is None:
+            return f"{len(self._config.store)} ({answer.get('error')})"
         down = [str(store.get("name")) for store in stores if store.get("state") != "up"]
         counted = f"{len(stores) - len(down)} of {len(stores)} up"
         return f"{counted}; not up: {', '.join(down)}" if down else counted

@@ -43,7 +43,7 @@ async def upload(request: web.Request) -> web.Response:
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
     """Refuse a body that is not wanted before the client sends it."""
     async def refuse(request: web.Request) -> web.StreamResponse:
-        services_of(request).role.require_master()
+        await services_of(request).role.require_master()
         _extension(request)
         wait_seconds(request)
         _refuse_unwanted(request, services_of(request).max_upload)

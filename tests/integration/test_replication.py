@@ -18,7 +18,7 @@ from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
 from tests.fakes.zdb_server import Client, Process, raw_id
 from zerostor.core.resp import ReplyError
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Server:

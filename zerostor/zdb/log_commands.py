@@ -7,7 +7,7 @@
     LOG DIGEST FILE SIZE         BLAKE3 of the first SIZE bytes of a file; nil if it is shorter
     LOG FOLLOW SERVER URL FILE OFFSET   +OK, then messages without end, see zerostor/zdb/feed.py
     LOG ACK FILE OFFSET          a slave has everything before; no reply
-    LOG SUPERSEDED EPOCH URL     write no more; replies with the end of the log, [file, offset]
+    LOG SUPERSEDED EPOCH URL [GATEWAY]  write no more; replies [file, offset], the end of the log
     LOG PROMOTE                  JSON as of STATE, once this slave is the master
     LOG COMPARE                  JSON, core.replication.Comparison, of a slave with its master
 """
@@ -132,7 +132,8 @@ def _ack(session: Session, replication: Replication, given: Sequence[bytes]) -> 
 
 
 def _superseded(_: Session, replication: Replication, given: Sequence[bytes]) -> Answer:
-    replication.supersede(_number(given[0]), given[1].decode("utf-8", "replace"))
+    epoch, *urls = given
+    replication.supersede(_number(epoch), *(url.decode("utf-8", "replace") for url in urls))
     tip = replication.store.tip
     return held(replication.store, array([integer(tip.number), integer(tip.offset)]))
 
@@ -167,7 +168,7 @@ _PARTS: Mapping[bytes, _Part] = {
     b"DIGEST": _Part(2, 2, _digest),
     b"FOLLOW": _Part(4, 4, _follow),
     b"ACK": _Part(2, 2, _ack),
-    b"SUPERSEDED": _Part(2, 2, _superseded),
+    b"SUPERSEDED": _Part(2, 3, _superseded),
     b"PROMOTE": _Part(0, 0, _promote),
     b"COMPARE": _Part(0, 0, _compare),
 }

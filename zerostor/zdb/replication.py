@@ -116,8 +116,11 @@ class Replication:
             slaves=[FollowerState(feed.slave, feed.address, feed.behind_bytes,
                                   round(feed.behind_seconds, 3)) for feed in self.feeds.values()])
         if follower is None:
-            return msgspec.structs.replace(state, master=self._standing.superseded_by, gateway=(
-                "" if self._standing.superseded > store.epoch else self.gateway))
+            standing = self._standing
+            if standing.superseded > store.epoch:
+                return msgspec.structs.replace(
+                    state, master=standing.superseded_by, gateway=standing.successor_gateway)
+            return state
         return msgspec.structs.replace(
             state, master=str(follower.master), gateway=follower.gateway,
             connected=follower.connected, behind_entries=follower.behind_entries,
@@ -143,18 +146,23 @@ class Replication:
                 del slaves[next(iter(slaves))]
             keep_standing(self._folder, self._standing)
 
-    def supersede(self, epoch: int, successor: str) -> None:
-        """There is a master of `epoch`, at URL `successor` if that is known: write no more.
+    def supersede(self, epoch: int, successor: str, gateway: str = "") -> None:
+        """There is a master of `epoch`: write no more.
+
+        successor: its URL; gateway: where its users upload; both empty where that is not known.
 
         Raises MetadataUnavailable if this log is of that epoch or later.
         """
         if epoch <= self.store.epoch:
             raise MetadataUnavailable(f"this log is of epoch {self.store.epoch}")
         standing = self._standing
-        if (standing.superseded, standing.superseded_by) != (epoch, successor):
-            standing.superseded, standing.superseded_by = epoch, successor or standing.superseded_by
-            keep_standing(self._folder, standing)
+        if epoch > standing.superseded:
             log.warning("superseded by a master of epoch %d %s", epoch, successor)
+        known = standing.superseded, standing.superseded_by, standing.successor_gateway
+        heard = epoch, successor or standing.superseded_by, gateway or standing.successor_gateway
+        if epoch >= standing.superseded and heard != known:
+            standing.superseded, standing.superseded_by, standing.successor_gateway = heard
+            keep_standing(self._folder, standing)
         if self._follower is None:
             self._refuse_if_superseded()
 
@@ -184,8 +192,7 @@ class Replication:
         try:
             async with linked(follower.master) as link:
                 epoch = max(epoch, (await state_of(link)).epoch + 1)
-                reply = await link.call(
-                    b"LOG", b"SUPERSEDED", b"%d" % epoch, self._listens.encode())
+                reply = await link.call(*self._superseding(epoch))
         except LinkFailed as error:
             log.warning("the old master %s cannot be reached (%s): promoted with what was copied",
                         follower.master, error)
@@ -196,6 +203,9 @@ class Replication:
             case [int() as number, int() as offset]:
                 await self._wait_for(Position(number, offset))
         return epoch
+
+    def _superseding(self, epoch: int) -> tuple[bytes, ...]:
+        return (b"LOG", b"SUPERSEDED", b"%d" % epoch, self._listens.encode(), self.gateway.encode())
 
     async def _wait_for(self, end: Position) -> None:
         try:
@@ -219,7 +229,8 @@ class Replication:
         await self._durable()
         standing = self._standing
         standing.led_over = over or standing.led_over
-        standing.superseded_by, standing.foreign = "", False
+        standing.superseded_by = standing.successor_gateway = ""
+        standing.foreign = False
         keep_standing(self._folder, standing)
         log.warning("this server leads now, epoch %d", epoch)
         if standing.led_over:
@@ -273,8 +284,7 @@ class Replication:
         while True:
             with contextlib.suppress(LinkFailed):
                 async with linked(old) as link:
-                    reply = await link.call(b"LOG", b"SUPERSEDED", b"%d" % self.store.epoch,
-                                            self._listens.encode())
+                    reply = await link.call(*self._superseding(self.store.epoch))
                     if not told and not isinstance(reply, ReplyError):
                         log.info("the old master %s knows that it is none any more", old)
                         told = True
