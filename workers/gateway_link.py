@@ -6,6 +6,7 @@ where there is a cluster.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
@@ -64,4 +65,5 @@ class HttpLink:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or type(error).__name__

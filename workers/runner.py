@@ -37,7 +37,7 @@ PACKS_AT_ONCE = 1
 """One is encoded while the other waits for its fsync."""
 WAIT_DELAY = 2.0
 """Seconds after which a job that waits for stores or metadata is looked at again."""
-AWAY_DELAY = 10.0
+AWAY_DELAY = 5.0
 """The same for one whose gateway cannot be reached; thousands may wait for the same one."""
 OPENINGS = 8
 """Calls that open entries at a time."""
@@ -255,8 +255,10 @@ class Runner:
         for spool, entries in by_spool(entry for _, entry, _ in done).items():
             try:
                 await spool.finish([(entry, links[entry.job]) for entry in entries])
-            except Exception:  # noqa: BLE001 - they are stored, whatever becomes of the entries
-                _log.exception("entries of stored jobs stay in the spool for now")
+            except Exception as error:  # noqa: BLE001 - they are stored, whatever becomes of these
+                unforeseen = not isinstance(error, ZerostorError)
+                _log.warning("entries of stored jobs stay in the spool for now: %s", error,
+                             exc_info=unforeseen)
                 await spool.release(entries)
 
     async def _settle(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:

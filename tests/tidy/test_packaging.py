@@ -11,12 +11,14 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.tidy.source_tree import ROOT
+from zerostor.config import Config, load
 
 yaml = pytest.importorskip("yaml")
 
@@ -86,6 +88,49 @@ def test_compose_file():
         for volume in service["volumes"]:
             assert volume.partition(":")[0] in compose["volumes"]
     assert all(port.startswith("127.0.0.1:") for port in zerostor["ports"])
+
+
+CLUSTER = yaml.safe_load(read("compose.cluster.yaml"))
+
+
+def cluster_settings(folder: Path) -> Config:
+    """config/cluster.toml, with secrets in `folder`."""
+    text = read("config/cluster.toml")
+    for name in CLUSTER["secrets"]:
+        (folder / name).write_text("0123456789abcdef")
+    (folder / "zerostor.toml").write_text(text.replace("/run/secrets", str(folder)))
+    return load(folder, environ={})
+
+
+def test_cluster_settings(tmp_path):
+    config = cluster_settings(tmp_path)
+    assert len(config.store) == config.policy["default"].total == 20
+    hosts = [store.labels["host"] for store in config.store]
+    assert max(map(hosts.count, hosts)) <= config.policy["default"].parity, "a host may be lost"
+    for store in config.store:
+        assert store.url.startswith(f"zdb://{store.labels['host']}:")
+    assert config.cluster.secret
+    assert "0123456789abcdef" not in repr(config)
+
+
+def test_compose_cluster_file(tmp_path):
+    services, config = CLUSTER["services"], cluster_settings(tmp_path)
+    kinds = [service["command"][0] for service in services.values()]
+    assert [kinds.count(kind) for kind in ("gateway", "worker", "zdb", "stores")] == [2, 3, 6, 1]
+    urls = [config.redis.url, config.metadata.url, *(store.url for store in config.store)]
+    assert {urlsplit(url).hostname for url in urls} <= set(services)
+    assert set(services) - {"redis"} == {name for name, service in services.items()
+                                         if "zerostor" in service["image"]}
+    used = set()
+    for name, service in services.items():
+        used |= {volume.partition(":")[0] for volume in service.get("volumes", [])}
+        assert set(service["secrets"]) <= set(CLUSTER["secrets"]), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert set(service.get("depends_on", [])) <= set(services), name
+    assert used == set(CLUSTER["volumes"]), "each process has a folder of its own"
+    assert (ROOT / CLUSTER["configs"]["cluster"]["file"]).exists()
+    # Compose takes $ for its own; the shell of the container is meant.
+    assert "$$(cat /run/secrets/redis)" in services["redis"]["command"][-1]
 
 
 def test_image_has_what_runs_and_nothing_else():

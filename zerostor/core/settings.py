@@ -249,9 +249,11 @@ def check_listen(metadata: MetadataSettings, place: str) -> None:
     """Raise SetupError for a `metadata.listen`, written at `place`, that must not be."""
     if not metadata.listen:
         return
-    if not metadata.embedded:
-        raise SetupError(f"{place} is for the embedded server, but metadata.url names another")
     address = parse_address(metadata.listen)
+    # The hosts of a cluster share one file: one of them listens where the others connect.
+    shared = metadata.url.startswith("zdb:") and parse_zdb_url(metadata.url).port == address.port
+    if not metadata.embedded and not shared:
+        raise SetupError(f"{place} is for the embedded server, but metadata.url names another")
     if not metadata.password and not is_loopback(address.host):
         raise SetupError(
             f"{place}: whoever can connect to {address} could read and change all metadata; set"
