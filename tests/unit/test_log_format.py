@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,17 +14,21 @@ from zerostor.core import log_walk
 from zerostor.core.errors import SetupError
 from zerostor.core.log_format import (
     FILE_HEADER_SIZE,
+    FLAG_CONTROL,
     FLAG_DELETED,
     FLAG_UPDATE,
     Entry,
     FileHeader,
+    Mode,
     decode_file_header,
     encode_entry_head,
     encode_file_header,
     entry_is_sound,
     entry_seed,
+    width_fits,
 )
 from zerostor.core.log_walk import Damage, Found, LogWalker
+from zerostor.zdb.positions import Epoch, Position, decode_epoch
 
 
 def id8(key: int) -> bytes:
@@ -198,6 +203,86 @@ def test_damage_larger_than_any_entry_keeps_memory_bounded() -> None:
     rest, torn = walker.finish()
     assert torn is None
     assert found + rest == [*ENTRIES, Damage(len(FILE), len(FILE) + 20 * 2**20, None, False)]
+
+
+@pytest.mark.parametrize("vector", VECTOR["version2"], ids=["sequential", "user keys"])
+class TestVersion2:
+    """Files of this version: control entries, given ids, users' keys."""
+
+    def parts(self, vector: dict[str, Any]) -> tuple[bytes, int, int | None, list[Entry], list[int]]:
+        raw, head = bytes.fromhex(vector["file"]), vector["header"]
+        entries = [
+            Entry(row["offset"], bytes.fromhex(row["key"]), row["flags"], row["stamp"],
+                  len(row["payload"]) // 2)
+            for row in vector["entries"]
+        ]
+        ends = [*(entry.offset for entry in entries[1:]), len(raw)]
+        return raw, head["salt"], 8 if head["mode"] else None, entries, ends
+
+    def walk(
+        self, raw: bytes, salt: int, width: int | None, step: int = 10**9
+    ) -> tuple[list[Found], int | None]:
+        walker, found = LogWalker(salt, width), list[Found]()
+        for start in range(FILE_HEADER_SIZE, len(raw), step):
+            found += walker.feed(raw[start : start + step])
+        rest, torn = walker.finish()
+        return found + rest, torn
+
+    def test_the_golden_file_byte_by_byte(self, vector: dict[str, Any]) -> None:
+        raw, salt, _, entries, ends = self.parts(vector)
+        head = {name: value for name, value in vector["header"].items() if name != "hex"}
+        header = FileHeader(**{**head, "mode": Mode(head["mode"])})
+        assert decode_file_header(raw) == header
+        assert encode_file_header(header) == raw[:FILE_HEADER_SIZE]
+        for entry, end, row in zip(entries, ends, vector["entries"], strict=True):
+            payload = bytes.fromhex(row["payload"])
+            head_of = encode_entry_head(
+                entry.key, payload, previous=row["previous"], flags=entry.flags,
+                stamp=entry.stamp, seed=entry_seed(salt, entry.offset),
+            )
+            assert raw[entry.offset : end] == head_of + payload
+        epochs = [row for row in vector["entries"] if row["flags"] == FLAG_CONTROL]
+        at = Position(header.number, epochs[0]["offset"])
+        found = decode_epoch(bytes.fromhex(epochs[0]["payload"]), at)
+        assert found == (Epoch(3, bytes(range(16)), "promoted", at) if head["mode"] else None)
+
+    @pytest.mark.parametrize("step", [1, 7, 10**6])
+    def test_it_walks_whole_however_it_is_fed(self, vector: dict[str, Any], step: int) -> None:
+        raw, salt, width, entries, _ = self.parts(vector)
+        assert self.walk(raw, salt, width, step) == (entries, None)
+
+    def test_a_cut_anywhere_is_a_torn_tail(self, vector: dict[str, Any]) -> None:
+        raw, salt, width, entries, ends = self.parts(vector)
+        for size in range(FILE_HEADER_SIZE, len(raw)):
+            whole = [entry for entry, end in zip(entries, ends, strict=True) if end <= size]
+            end = ends[len(whole) - 1] if whole else FILE_HEADER_SIZE
+            assert self.walk(raw[:size], salt, width) == (whole, end if size > end else None)
+
+    def test_each_flipped_bit_costs_that_entry_only_and_names_its_key(
+        self, vector: dict[str, Any]
+    ) -> None:
+        raw, salt, width, entries, ends = self.parts(vector)
+        for position, (hit, end) in enumerate(zip(entries, ends, strict=True)):
+            others = [entry for entry in entries if entry is not hit]
+            for bit in range(hit.offset * 8, end * 8):
+                found, torn = self.walk(flip(raw, bit), salt, width)
+                assert torn is None
+                damage = found.pop(position)
+                assert found == others
+                assert isinstance(damage, Damage)
+                assert damage[:3] == (hit.offset, end, hit.key)
+                assert damage.certain == (bit < (hit.offset + 18 + len(hit.key)) * 8)
+
+
+def test_entries_have_the_width_of_their_kind() -> None:
+    assert width_fits(8, 0, 8)
+    assert not width_fits(4, 0, 8)
+    assert not width_fits(0, 0, 8)
+    assert width_fits(0, FLAG_CONTROL, 8)
+    assert not width_fits(8, FLAG_CONTROL, 8)
+    assert not width_fits(0, FLAG_CONTROL | FLAG_DELETED, None)
+    assert width_fits(255, 0, None)
+    assert not width_fits(0, 0, None)
 
 
 def test_flags_are_those_of_0_db_where_it_has_them() -> None:

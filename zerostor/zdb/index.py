@@ -135,9 +135,7 @@ class Index:
 
     def build_table(self) -> None:
         """Enter all users' keys."""
-        self.table.fill(
-            slot for slot, place in enumerate(self.places) if DAMAGED <= place < OLD
-        )
+        self.table.rebuild(self.places, range(DAMAGED, OLD), self.live + len(self.damaged_keys))
 
     def _write(self, slot: int, state: State) -> None:
         before, place = self.places[slot], state.place

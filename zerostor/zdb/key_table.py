@@ -14,6 +14,10 @@ from hashlib import blake2b
 PARTS = 4096
 _PART_SHIFT = 20
 _CELLS_MIN = 8
+REBUILD_MIN = 100_000
+_REBUILD_CELLS_MIN = 256
+FULL_TENTHS = 6
+"""Tenths of its cells that a part may have in use; then it doubles."""
 
 
 def fingerprinter(salt: int) -> Callable[[bytes], int]:
@@ -56,7 +60,7 @@ class KeyTable:
         fingerprint = self._prints[slot]
         part = fingerprint >> _PART_SHIFT
         self._counts[part] += 1
-        if self._counts[part] * 3 > len(self._parts[part]) * 2:
+        if self._counts[part] * 10 > len(self._parts[part]) * FULL_TENTHS:
             self._grow(part)
         cells = self._parts[part]
         mask = len(cells) - 1
@@ -66,10 +70,34 @@ class KeyTable:
         cells[at] = slot + 1
 
     def fill(self, slots: Iterable[int]) -> None:
-        """Enter many slots at once."""
-        add = self.add
+        """Enter many slots."""
         for slot in slots:
-            add(slot)
+            self.add(slot)
+
+    def rebuild(self, places: array[int], alive: range, count: int) -> None:
+        """Enter all slots whose place is in `alive`, several times as fast as one by one.
+
+        count: about how many they are. The table is empty.
+        """
+        if count < REBUILD_MIN:
+            self.fill(slot for slot, place in enumerate(places) if place in alive)
+            return
+        size = _REBUILD_CELLS_MIN
+        # Fingerprints spread evenly: parts this large are never full when all get the same room.
+        while size * PARTS * FULL_TENTHS < count * 10:
+            size *= 2
+        parts = self._parts = [array("I", bytes(4 * size)) for _ in range(PARTS)]
+        least, end, mask, slot = alive.start, alive.stop, size - 1, 0
+        for place, fingerprint in zip(places, self._prints, strict=True):
+            slot += 1
+            if least <= place < end:
+                cells = parts[fingerprint >> _PART_SHIFT]
+                at = fingerprint & mask
+                while cells[at]:
+                    at = (at + 1) & mask
+                cells[at] = slot
+        for part, cells in enumerate(parts):
+            self._counts[part] = size - cells.count(0)
 
     def replace(self, old: int, new: int) -> None:
         """Put `new`, which has the same fingerprint, where `old` is."""

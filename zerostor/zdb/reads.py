@@ -19,7 +19,7 @@ from zerostor.core.log_format import (
     entry_size,
     width_fits,
 )
-from zerostor.zdb.index import file_and_offset
+from zerostor.zdb.index import OLD, file_and_offset
 from zerostor.zdb.positions import RawEntry, RawMiss, file_path
 
 READERS_MAX = 64
@@ -69,10 +69,10 @@ class LogReader:
 
     def read(self, place: int, size: int) -> bytes:
         """Up to `size` bytes from `place` on, not checked; less at the end. Raises OSError."""
-        number, offset = file_and_offset(place)
-        if place & ~(1 << 63) >= self.settled:
-            return self._pending(number, offset, size)
-        raw = os.pread(self._descriptor(number), size, offset)
+        place &= ~OLD
+        if place >= self.settled:
+            return self._pending(*file_and_offset(place), size)
+        raw = os.pread(self._descriptor(place >> 32), size, place & 0xFFFFFFFF)
         self._counters.bytes_read += len(raw)
         return raw
 
@@ -81,25 +81,24 @@ class LogReader:
 
         Raises LogCorrupt rather than give a wrong one.
         """
-        wide = len(raw_key) if raw_key is not None else KEY_MAX
-        number, offset = file_and_offset(place)
+        head_size = ENTRY_HEADER_SIZE + (KEY_MAX if raw_key is None else len(raw_key))
+        offset = place & 0xFFFFFFFF
         try:
-            raw = self.read(place, ENTRY_HEADER_SIZE + wide + length)
+            raw = self.read(place, head_size + length)
         except OSError as failure:
             self._counters.read_failed()
-            raise LogCorrupt(
-                f"d{number} cannot be read at byte {offset}: {failure.strerror}"
-            ) from None
+            raise LogCorrupt(f"{_where(place)} cannot be read: {failure.strerror}") from None
         if raw_key is None and raw:
-            raw = raw[: ENTRY_HEADER_SIZE + raw[0] + length]
-        start = len(raw) - length
-        whole = start >= ENTRY_HEADER_SIZE and start == ENTRY_HEADER_SIZE + raw[0]
-        if not whole or not entry_is_sound(memoryview(raw), entry_seed(self.salt, offset)) or (
-            raw_key is not None and raw[ENTRY_HEADER_SIZE:start] != raw_key
+            head_size = ENTRY_HEADER_SIZE + raw[0]
+            raw = raw[: head_size + length]
+        if (
+            len(raw) == head_size + length
+            and entry_is_sound(memoryview(raw), entry_seed(self.salt, offset))
+            and (raw_key is None or raw[ENTRY_HEADER_SIZE:head_size] == raw_key)
         ):
-            self._counters.read_failed()
-            raise LogCorrupt(f"d{number} at byte {offset} fails its checksum")
-        return raw[start:]
+            return raw[head_size:]
+        self._counters.read_failed()
+        raise LogCorrupt(f"{_where(place)} fails its checksum")
 
     def key(self, place: int) -> bytes | None:
         """The key of the entry at `place`, not checked; None if it cannot be read."""
@@ -158,3 +157,7 @@ class LogReader:
             os.close(descriptor)
         self._descriptors.clear()
 
+
+def _where(place: int) -> str:
+    number, offset = file_and_offset(place)
+    return f"d{number} at byte {offset}"

@@ -189,6 +189,8 @@ class _Recovery:
 
     def _build_table(self) -> None:
         if not self.table_built and self.mode is Mode.USER:
+            if self.damaged:
+                self.index.recount()
             self.index.build_table()
             self.table_built = True
 
