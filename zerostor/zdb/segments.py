@@ -11,9 +11,9 @@ from __future__ import annotations
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.log_format import FLAG_DELETED, FLAG_GIVEN, FLAG_UPDATE, KEY_MAX, Mode
-from zerostor.zdb.index import DAMAGED, OLD, SLOTS_MAX
+from zerostor.zdb.index import DAMAGED, OLD, SLOTS_MAX, file_and_offset
 from zerostor.zdb.opened_log import SEGMENT_SIZE, SEGMENT_SIZE_MIN, Batch, LogSettings
-from zerostor.zdb.positions import Page
+from zerostor.zdb.positions import Page, RawEntry
 from zerostor.zdb.replay import GIVEN_GAP_MAX, give
 from zerostor.zdb.shipped_log import ShippedLog
 
@@ -69,10 +69,16 @@ class LogStore(ShippedLog):
         return slot if slot is not None and self.exists(slot) else None
 
     def key_at(self, slot: int) -> bytes:
-        """The key of a slot that exists. Raises LogCorrupt."""
+        """The key of a slot that exists, or that keeps an old version. Raises LogCorrupt."""
         if self.mode is Mode.USER:
             return self.index.key_at(slot)
-        return slot.to_bytes(self.id_bytes, "little")
+        place = self.index.places[slot]
+        if place < OLD:
+            return slot.to_bytes(self.id_bytes, "little")
+        entry = self._reader.entry(*file_and_offset(place), 2**32)
+        if not isinstance(entry, RawEntry):
+            raise LogCorrupt(f"the id of the old version in slot {slot} was lost to damage")
+        return entry.key
 
     def length(self, slot: int) -> int:
         """Bytes of its value."""
