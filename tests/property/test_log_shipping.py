@@ -113,39 +113,57 @@ async def same(master: LogStore, slave: LogStore, folders: tuple[Path, Path]) ->
         await again.close()
 
 
-async def run(folder: Path, mode: Mode, operations: list[Operation], events: list[tuple[str, int]],
-              ) -> None:
-    folders = (folder / "master", folder / "slave")
-    for each in folders:
-        each.mkdir()
-    master = opened(folders[0], SMALL._replace(mode=mode))
-    slave = opened(folders[1], FOLLOW._replace(mode=mode))
-    todo = [operation for operation in operations if operation[0] != "clear"]
+class Link:
+    """A master, a slave and what happens between them."""
+
+    def __init__(self, folder: Path, mode: Mode, operations: list[Operation]) -> None:
+        self.folders = (folder / "master", folder / "slave")
+        for each in self.folders:
+            each.mkdir()
+        self.settings = FOLLOW._replace(mode=mode)
+        self.master = opened(self.folders[0], SMALL._replace(mode=mode))
+        self.slave = opened(self.folders[1], self.settings)
+        # A cleared log is another log: the slave would be emptied first.
+        self.todo = [operation for operation in operations if operation[0] != "clear"]
+
+    async def write(self, size: int) -> None:
+        for operation in self.todo[:size]:
+            step(self.master, operation)
+        del self.todo[:size]
+        await durable(self.master)
+
+    async def ship(self, size: int) -> None:
+        ship(self.master, self.slave, size)
+
+    async def settle(self, _: int) -> None:
+        await durable(self.slave)
+
+    async def kill(self, size: int) -> None:
+        self.slave = await kill(self.slave, self.folders[1], size % 1000 / 999)
+
+    async def reopen(self, _: int) -> None:
+        await self.slave.close()
+        self.slave = opened(self.folders[1], self.settings)
+
+    async def garbage(self, size: int) -> None:
+        refused(self.slave, self.slave.received, bytes([size % 251 + 1]) * size)
+
+    async def again(self, _: int) -> None:
+        number, offset = self.slave.received
+        if offset:
+            with pytest.raises(LogRefused):
+                self.slave.append_log(number, offset - 1, b"x" * 30)
+
+
+async def run(
+    folder: Path, mode: Mode, operations: list[Operation], events: list[tuple[str, int]]
+) -> None:
+    link = Link(folder, mode, operations)
     for kind, size in events:
-        if kind == "write" and todo:
-            for _ in range(size % 6 + 1):
-                if todo:
-                    step(master, todo.pop())
-            await durable(master)
-        elif kind == "ship":
-            ship(master, slave, size)
-        elif kind == "settle":
-            await durable(slave)
-        elif kind == "kill":
-            slave = await kill(slave, folders[1], size % 1000 / 999)
-        elif kind == "reopen":
-            await slave.close()
-            slave = opened(folders[1], FOLLOW._replace(mode=mode))
-        elif kind == "garbage":
-            refused(slave, slave.received, bytes([size % 251 + 1]) * size)
-        elif kind == "again" and slave.durable.offset:
-            before = slave.durable
-            refused(slave, Position(before.number, before.offset - 1), b"x" * 30)
-    for operation in todo:
-        step(master, operation)
-    await durable(master)
-    await same(master, slave, folders)
-    await master.close()
+        await getattr(link, kind)(size)
+    await link.write(len(operations))
+    await same(link.master, link.slave, link.folders)
+    await link.master.close()
 
 
 @MODES

@@ -209,7 +209,9 @@ def test_damage_larger_than_any_entry_keeps_memory_bounded() -> None:
 class TestVersion2:
     """Files of this version: control entries, given ids, users' keys."""
 
-    def parts(self, vector: dict[str, Any]) -> tuple[bytes, int, int | None, list[Entry], list[int]]:
+    def parts(
+        self, vector: dict[str, Any]
+    ) -> tuple[bytes, int, int | None, list[Entry], list[int]]:
         raw, head = bytes.fromhex(vector["file"]), vector["header"]
         entries = [
             Entry(row["offset"], bytes.fromhex(row["key"]), row["flags"], row["stamp"],

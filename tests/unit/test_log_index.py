@@ -35,7 +35,7 @@ def test_byte_by_byte() -> None:
     assert struct.unpack("<IHBBIIIIIIIIIIQ", raw[:56]) == (
         0x31495A4C, 1, 0, 8, 3, 0xCAFE, 100, 2, 1, 1, 5000, 4900, 0x1234, 7, 900,
     )
-    body = struct.unpack("<2Q2I2I2I2I" "I" "QIII" "I", raw[56:-4])
+    body = struct.unpack("<2Q2I2I2I2IIQIIII", raw[56:-4])
     assert body == (
         3 << 32 | 28, 1, 9, 0, 5, 6, 0, 51, 0xFFFFFFFF, 2, 50, 1 << 63 | 77, 4, 3, 0, 28,
     )

@@ -87,15 +87,15 @@ class KeyTable:
         while size * PARTS * FULL_TENTHS < count * 10:
             size *= 2
         parts = self._parts = [array("I", bytes(4 * size)) for _ in range(PARTS)]
-        least, end, mask, slot = alive.start, alive.stop, size - 1, 0
-        for place, fingerprint in zip(places, self._prints, strict=True):
-            slot += 1
+        least, end, mask = alive.start, alive.stop, size - 1
+        pairs = zip(places, self._prints, strict=True)
+        for cell, (place, fingerprint) in enumerate(pairs, 1):
             if least <= place < end:
                 cells = parts[fingerprint >> _PART_SHIFT]
                 at = fingerprint & mask
                 while cells[at]:
                     at = (at + 1) & mask
-                cells[at] = slot
+                cells[at] = cell
         for part, cells in enumerate(parts):
             self._counts[part] = size - cells.count(0)
 

@@ -124,7 +124,7 @@ class LogStore(ShippedLog):
                 found.append(slot)
                 if len(found) == limit:
                     break
-        return Page(found, at, at + step == (len(places) if step > 0 else -1))
+        return Page(found, at, at + step >= len(places) if step > 0 else at <= 0)
 
     def insert(self, value: bytes, stamp: int) -> bytes:
         """Give `value` a new id, which is returned. Raises MetadataUnavailable."""
