@@ -235,7 +235,8 @@ class LogWriter(Generic[State]):
             # After a failed sync as well: a restart would find the bytes in the page cache, where
             # the kernel calls them clean by now, and take them for durable.
             fresh = [file_path(self._folder, p.number) for p in batch.pieces if p.fresh]
-            path = file_path(self._folder, batch.tip.number)
+            known = batch.tip.number >= 0
+            path = file_path(self._folder, batch.tip.number) if known else None
             self._descriptor = take_back(self._descriptor, path, batch.tip.offset, fresh)
             raise
 

@@ -77,16 +77,18 @@ def replace_file(path: Path, content: bytes, *, sync: bool) -> None:
         flush_folder(path.parent)
 
 
-def take_back(descriptor: int, path: Path, size: int, fresh: Sequence[Path]) -> int:
+def take_back(descriptor: int, path: Path | None, size: int, fresh: Sequence[Path]) -> int:
     """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
 
     Closes `descriptor`; returns a new one of `path`. Raises SyncFailed if it cannot be undone.
-    Without a `descriptor` (-1) there was no file before.
+    path: None if there was no file before; then -1 is returned.
     """
     try:
         for each in fresh:
             each.unlink(missing_ok=True)
-        if descriptor < 0:
+        if path is None:
+            if descriptor >= 0:
+                os.close(descriptor)
             return -1
         restored = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.ftruncate(restored, size)

@@ -131,10 +131,14 @@ class OpenedLog:
         self._unread = found.unread
         self.first_damage = found.first_damage
         try:
-            self._writer.open(found.tip)
             self._has_log, self._closed = found.salt is not None, found.closed
             if not self._settings.follow:
+                self._writer.open(found.tip)
                 self._begin_log()
+            else:
+                # Without a file the salt of an earlier try says nothing.
+                self._has_log = found.tip.number >= found.first
+                self._writer.open(found.tip if self._has_log else Tip(-1, 0, 0))
         except (OSError, SyncFailed) as failure:
             raise SetupError(f"cannot write to {self._folder}: {failure}") from None
         self._settle_reader()
