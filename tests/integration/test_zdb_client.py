@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.cutting_proxy import Cut, CuttingProxy
+from tests.fakes.zdb_servers import real_zdb
 from zerostor.core.errors import MetadataUnavailable, SetupError, TooLarge
 from zerostor.core.limits import RECORD_MAX
 from zerostor.metadata.zdb import ZdbMetadata
@@ -27,20 +29,31 @@ async def server(tmp_path: Path) -> AsyncIterator[ZdbServer]:
 @pytest.fixture
 async def proxy(server: ZdbServer) -> AsyncIterator[CuttingProxy]:
     assert server.port is not None
-    made = CuttingProxy(Address(port=server.port))
+    async with proxy_to(Address(port=server.port)) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def proxy_to(where: Address) -> AsyncIterator[CuttingProxy]:
+    made = CuttingProxy(where)
     made.address = await made.start()
     yield made
     await made.close()
 
 
-@pytest.fixture(params=[True, False], ids=["pipelined", "one in flight"])
+@pytest.fixture(params=["pipelined", "one in flight", "real 0-db"])
 async def store(
-    request: pytest.FixtureRequest, proxy: CuttingProxy
+    request: pytest.FixtureRequest, tmp_path: Path, proxy: CuttingProxy
 ) -> AsyncIterator[ZdbMetadata]:
-    made = ZdbMetadata(proxy.address, pipeline=request.param)
-    await made.reserve([b"an early note", b"another"])
-    yield made
-    await made.close()
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "real 0-db":
+            where = await stack.enter_async_context(real_zdb(tmp_path, "--mode", "seq"))
+            proxy = await stack.enter_async_context(proxy_to(where))
+        made = ZdbMetadata(proxy.address, pipeline=request.param == "pipelined")
+        stack.push_async_callback(made.close)
+        made.proxy = proxy
+        await made.reserve([b"an early note", b"another"])
+        yield made
 
 
 async def rows_of(store: ZdbMetadata) -> dict[int, bytes]:
@@ -49,8 +62,9 @@ async def rows_of(store: ZdbMetadata) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("cut", [Cut.AFTER, Cut.HALF_REPLY])
 async def test_a_reservation_whose_answer_is_lost_is_found_again(
-    store: ZdbMetadata, proxy: CuttingProxy, cut: Cut
+    store: ZdbMetadata, cut: Cut
 ) -> None:
+    proxy = store.proxy
     proxy.cut, proxy.trigger = cut, b"the lost one"
     notes = [b"first -------", b"the lost one", b"third -------"]
     ids = await store.reserve(notes)
@@ -81,8 +95,9 @@ async def test_two_workers_who_lose_answers_at_once_find_their_own(
 
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.HALF_REQUEST])
 async def test_a_reservation_that_never_arrived_is_said_and_not_sent_again(
-    store: ZdbMetadata, proxy: CuttingProxy, cut: Cut
+    store: ZdbMetadata, cut: Cut
 ) -> None:
+    proxy = store.proxy
     proxy.cut, proxy.trigger = cut, b"the lost one"
     with pytest.raises(MetadataUnavailable, match="1 of 1 cannot be found"):
         await store.reserve([b"the lost one"])
@@ -94,8 +109,9 @@ async def test_a_reservation_that_never_arrived_is_said_and_not_sent_again(
 
 @pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NONE])
 async def test_what_may_run_twice_is_sent_again(
-    store: ZdbMetadata, proxy: CuttingProxy, cut: Cut
+    store: ZdbMetadata, cut: Cut
 ) -> None:
+    proxy = store.proxy
     (key,) = await store.reserve([b"note"])
     for trigger, call in (
         (b"record", store.commit([(key, b"record")])), (b"GET", store.get(key)),

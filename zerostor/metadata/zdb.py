@@ -177,6 +177,8 @@ class ZdbMetadata:
         """(id, length) from `start` on, in id order, as many at a time as the server gives."""
         cursor = await self._cursor_before(start)
         while page := await self._page(cursor):
+            if page[0] == cursor:
+                raise MetadataUnavailable("the metadata server lists the same ids for ever")
             cursor, rows = page
             yield [row for row in rows if row[0] >= start]
 

@@ -135,7 +135,7 @@ class ZdbNamespace:
             if isinstance(reply, ReplyError) and str(reply).startswith("No more data"):
                 return
             match self.refuse_errors(reply):
-                case [bytes() as following, list() as rows]:
+                case [bytes() as following, list() as rows] if (following,) != cursor:
                     cursor = (following,)
                     yield [self._row(row) for row in rows]
                 case _:
