@@ -65,6 +65,7 @@ class ZdbStore:
         self._space = ZdbNamespace(name, place, password)
         self._value_size = place.value_size
         self._heads: dict[str, Head] = {}
+        self._tidying: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -81,7 +82,10 @@ class ZdbStore:
         try:
             await writer.commit(parts)
         except BaseException:
-            await writer.abort()
+            # Not waited for: who cancels this has waited long enough for the server.
+            task = asyncio.ensure_future(writer.abort())
+            self._tidying.add(task)
+            task.add_done_callback(self._tidying.discard)
             raise
 
     async def create(self, key: str, size: int | None) -> ZdbWriter:
@@ -222,6 +226,8 @@ class ZdbStore:
 
     async def close(self) -> None:
         """Close the connections."""
+        for task in list(self._tidying):
+            task.cancel()
         await self._space.close()
 
 
