@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 from gateway.waiters import Waiters
-from zerostor.core.errors import QueueUnavailable
+from zerostor.core.errors import QueueUnavailable, SetupError
 from zerostor.ports import JobQueue, Spool
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ async def reconcile(queue: JobQueue, spool: Spool, waiters: Waiters) -> None:
         waiters.lost.clear()
         try:
             before = await reconcile_once(queue, spool, before, everything=lost)
-        except QueueUnavailable as error:
+        except (QueueUnavailable, SetupError) as error:
             _log.warning("the queue cannot be rebuilt yet: %s", error)
         except OSError:
             _log.exception("the spool cannot be read")

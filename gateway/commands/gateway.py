@@ -44,7 +44,7 @@ def command(
 async def serve(config: Config) -> None:
     """Serve HTTP until cancelled."""
     from gateway import app
-    from gateway.commands.cluster import cluster_of, links
+    from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
     from gateway.role import RoleWatch
     from gateway.services import Services
@@ -53,6 +53,8 @@ async def serve(config: Config) -> None:
     from zerostor.engine.recent import RecentJobs
 
     own_url = config.gateway.public_url or f"http://{config.gateway.listen.reachable}"
+    if config.cluster.secret and not config.gateway.public_url:
+        own_url = advertised(config)
 
     async with (links(config) as link,
                 wiring.build(config, unique_name("gateway"), link) as parts,

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.http_errors import problem, problems
 from gateway.intake import Intake, too_large
 from gateway.services import Services, services_of
-from zerostor.core.errors import BadRequest, QueueUnavailable
+from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import JOB_ID_SIZE, KIB, PACK_OBJECT_MAX, STATUS_WAIT_MAX
 from zerostor.core.link import extension_of, parse_extension
@@ -167,7 +167,7 @@ class _Upload:
         self._queued = True
         try:
             await self._services.queue.add([self._job], spool=self._services.spool.id)
-        except QueueUnavailable as error:
+        except (QueueUnavailable, SetupError) as error:
             # The spool is the truth: the reconciler queues it when Redis is back.
             _log.warning("job %s of %d bytes is not queued yet: %s", self._job, size, error)
 

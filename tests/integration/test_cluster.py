@@ -314,3 +314,11 @@ def test_a_host_of_stores_is_gone(cluster: Cluster) -> None:
     cluster.run("zdb", STORES[2], "--listen", "0.0.0.0:9900", "--mode", "user",
                 "--admin", str(cluster.secrets / "stores"))
     assert digest(cluster.get("gwa", cluster.stored("gwa", job)).body) == digest(body)
+
+
+def test_no_secret_is_in_any_log(cluster: Cluster) -> None:
+    written = "".join(log.read_text(errors="replace") for log in cluster.folder.glob("*.log"))
+    assert len(written) > 1000
+    assert not any(cluster.password(name) in written
+                   for name in ("redis", "metadata", "cluster", "stores"))
+    assert "Zerostor " not in written, "nor a token"

@@ -21,6 +21,7 @@ from zerostor.core.errors import (
     BackendError,
     Busy,
     NotAllowed,
+    SetupError,
     SpoolAway,
     UnknownJob,
     ZerostorError,
@@ -314,6 +315,20 @@ async def test_a_status_is_asked_of_the_gateway_that_knows_it(
         await waiters.status(job_of(99))
     await server.start()
     await own.close()
+
+
+async def test_a_spool_without_an_id_is_told_and_comes_back(tmp_path: Path) -> None:
+    spool = DirectorySpool(tmp_path / "spool", reserve=0)
+    (tmp_path / "spool" / "id").write_text("nonsense")
+    with pytest.raises(SetupError, match="32 hex digits"):
+        _ = spool.id
+    assert RoutedSpools(spool).at("") is spool, "jobs that name none are still this host's"
+    (tmp_path / "spool" / "id").unlink()
+    others = [DirectorySpool(tmp_path / "spool", reserve=0) for _ in range(3)]
+    assert len({spool.id, *(other.id for other in others)}) == 1
+    assert sorted(os.listdir(tmp_path / "spool")) == ["failed", "id"]
+    for one in (spool, *others):
+        await one.close()
 
 
 async def test_what_ended_without_its_entry_is_queued_again(server: SpoolServer) -> None:

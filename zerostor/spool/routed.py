@@ -25,7 +25,7 @@ class RoutedSpools:
 
     def at(self, spool: str) -> WorkSpool:
         """As in ports.Spools."""
-        if spool in ("", self._local.id):
+        if not spool or spool == self._local.id:
             return self._local
         if self._remote is None:
             raise SpoolAway(f"the upload is in the spool {spool[:8]} of another host, and without"
