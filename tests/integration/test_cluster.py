@@ -48,7 +48,7 @@ class Cluster:
     def write_settings(self) -> None:
         self.secrets.mkdir(mode=0o700)
         for name in ("redis", "metadata", "cluster", "stores"):
-            (self.secrets / name).write_text(secrets.token_hex(32))
+            (self.secrets / name).write_text(secrets.token_hex(24))
         text = (ROOT / "config" / "cluster.toml").read_text()
         for name in ("redis", "metadata", *STORES):
             text = text.replace(f"://{name}:", f"://{self.hosts.addresses[name]}:")

@@ -300,7 +300,7 @@ def check_cluster(cluster: ClusterSettings) -> None:
     """Raise SetupError for a secret that could be guessed, or an address that is none."""
     if cluster.secret and len(cluster.secret.reveal()) < SECRET_MIN:
         raise SetupError(f"the secret of the cluster is shorter than {SECRET_MIN} characters: make"
-                         " one with `openssl rand -hex 32`, the same on every host")
+                         " one with `openssl rand -hex 24`, the same on every host")
     if cluster.advertise and not re.fullmatch(r"https?://[^\s/@]+[^\s@]*", cluster.advertise):
         raise SetupError("cluster.advertise must be an address, as http://10.0.0.5:8080")
     if cluster.advertise and not cluster.secret:
