@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.fakes.grid import Grid
 from zerostor.clock import SystemClock
 from zerostor.core.container_index import ContainerIndex
+from zerostor.core.record import NoteRecord, encode_record
 from zerostor.engine.archivist import Archivist
 from zerostor.engine.containers import IndexCopies
 from zerostor.identity import Identity
@@ -21,32 +22,24 @@ from zerostor.zdb.server import ServerSettings, ZdbServer
 SEGMENT = 65536
 
 
-class FolderLog:
-    """Adapter of log_ports.MetadataLog over files of which all that was answered is on disk."""
+class StoreLog:
+    """Adapter of log_ports.MetadataLog over the log of a server in this process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log_id = b"the log of tests"
-        self.epoch = 0
+    def __init__(self, server: ZdbServer) -> None:
+        self._server = server
+        self.other_id = b""
         self.leads = True
-        self.reads = 0
 
     async def state(self) -> LogState:
-        numbers = sorted(int(path.name[1:]) for path in self.folder.glob("d[0-9]*"))
-        files = tuple(LogPart(number, (self.folder / f"d{number}").stat().st_size,
-                              number != numbers[-1]) for number in numbers)
-        return LogState(self.log_id, self.epoch, self.leads, files)
+        store = self._server.store
+        files = tuple(LogPart(*file) for file in store.log_files())
+        return LogState(self.other_id or store.log_id, store.epoch, self.leads, files)
 
     async def read(self, file: int, offset: int, size: int) -> bytes:
-        self.reads += 1
-        with open(self.folder / f"d{file}", "rb") as opened:
-            return os.pread(opened.fileno(), min(size, 50_000), offset)
+        return self._server.store.read_log(file, offset, min(size, 50_000))
 
     async def close(self) -> None:
         pass
-
-    def content(self, file: int) -> bytes:
-        return (self.folder / f"d{file}").read_bytes()
 
 
 class Archive:
@@ -57,19 +50,27 @@ class Archive:
         self.server = ZdbServer(ServerSettings(folder / "log", unix=folder / "zdb.sock",
                                                segment_size=segment))
         self.metadata = ZdbMetadata(Address(unix=folder / "zdb.sock"))
-        self.log = FolderLog(folder / "log" / "default")
+        self.log = StoreLog(self.server)
         self.grid = grid or Grid(folder)
         self.grid.use(self.metadata)
         self.queue = MemoryJobQueue(SystemClock())
         self.place = IndexFile(folder / "containers")
         self.identity = Identity(os.urandom(32))
+        self.closed = False
 
     async def start(self) -> None:
         await self.server.start()
 
     async def close(self) -> None:
-        await self.metadata.close()
-        await self.server.close()
+        """Once is enough."""
+        if not self.closed:
+            self.closed = True
+            await self.metadata.close()
+            await self.server.close()
+
+    def content(self, file: int) -> bytes:
+        """A file of the log as it is now."""
+        return (self.folder / "log" / "default" / f"d{file}").read_bytes()
 
     def archivist(self, identity: Identity | None = None, place: IndexFile | None = None,
                   queue: MemoryJobQueue | None = None) -> Archivist:
@@ -86,9 +87,12 @@ class Archive:
         return copy.index
 
     async def fill(self, count: int, size: int = 900) -> None:
-        """More records."""
-        ids = await self.metadata.reserve([os.urandom(size) for _ in range(count)])
-        await self.metadata.commit([(number, os.urandom(size)) for number in ids])
+        """More of the log: notes of about `size` bytes, each replaced by another."""
+        def note() -> bytes:
+            return encode_record(NoteRecord(os.urandom(size // 2).hex()))
+
+        ids = await self.metadata.reserve([note() for _ in range(count)])
+        await self.metadata.commit([(number, note()) for number in ids])
 
     async def kept(self) -> dict[int, bytes]:
         """By log file, what the pool has of it, read back by the records in the index."""

@@ -62,7 +62,7 @@ async def test_the_log_is_in_the_pool_byte_by_byte(archive: Archive) -> None:
     kept = await archive.kept()
     assert set(kept) == {part.file for part in state.files}
     for part in state.files:
-        content = archive.log.content(part.file)
+        content = archive.content(part.file)
         assert content.startswith(kept[part.file])
         assert not part.closed or kept[part.file] == content
     closed = [row for row in (await archive.index()).rows if row.closed]
@@ -147,7 +147,7 @@ async def test_a_store_that_was_away_gets_its_copy(tmp_path: Path) -> None:
         faulty[name].faults = Faults()
         await archive.grid.guarded[name].check()
     await archivist.look(now=True)
-    assert (await archive.kept())[0] == archive.log.content(0)[: len((await archive.kept())[0])]
+    assert (await archive.kept())[0] == archive.content(0)[: len((await archive.kept())[0])]
     await archive.close()
 
 
@@ -214,7 +214,7 @@ async def test_killed_at_every_step_it_goes_on_and_leaves_nothing(archive: Archi
     await last.look(now=True)
     kept = await archive.kept()
     for part in (await archive.log.state()).files:
-        assert archive.log.content(part.file).startswith(kept[part.file])
+        assert archive.content(part.file).startswith(kept[part.file])
     rows = {row.metadata_id for row in (await archive.index()).rows}
     ours = set()
     async for number, stored in archive.metadata.scan():
@@ -279,7 +279,7 @@ async def test_rows_of_a_stranger_are_held_against_the_log(archive: Archive, lie
     archivist = archive.archivist()
     await archivist.look(now=True)
     await archivist.look(now=True)
-    assert (await archive.kept())[0] == archive.log.content(0)
+    assert (await archive.kept())[0] == archive.content(0)
     assert await archive.grid.read(link) == b"a user's object" * 1000
 
 
@@ -287,7 +287,7 @@ async def test_a_log_begun_anew_does_not_take_the_place_of_the_old(archive: Arch
     await archive.fill(10)
     await archive.archivist().look(now=True)
     copies = {name: dict(store.shards) for name, store in archive.grid.memory.items()}
-    archive.log.log_id = b"a log begun anew"
+    archive.log.other_id = b"a log begun anew"
     with pytest.raises(MetadataUnavailable, match="zerostor recover"):
         await archive.archivist().look(now=True)
     archive.place = IndexFile(archive.folder / "lost")
@@ -312,7 +312,7 @@ async def test_a_slave_fetches_the_index_and_writes_nothing(
     await archive.fill(10)
     await archivist.look(now=True)
     archive.log.leads = False
-    forged = sign(ContainerIndex(999, archive.log.log_id, 9, 0), Identity(b"e" * 32))
+    forged = sign(ContainerIndex(999, archive.server.store.log_id, 9, 0), Identity(b"e" * 32))
     archive.grid.memory["00"].shards[INDEX_KEYS[0]] = forged.stored
     await slave.look()
     assert await place.read() == await archive.place.read()

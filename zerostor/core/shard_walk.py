@@ -15,6 +15,7 @@ from zerostor.core.limits import CELL_SIZE, KIB, OFFSET_MAX
 from zerostor.core.shard import (
     END_MAGIC,
     END_SIZE,
+    START_MAGIC,
     START_SIZE,
     Trailer,
     decode_trailer,
@@ -78,7 +79,7 @@ class ShardWalk:
                 if self._searched and length > SEARCH_TRAILER_MAX:
                     raise ShardCorrupt("too long for a pack's trailer")
                 if inside < length <= self._position:
-                    self._want(length)
+                    self._want(max(length, RUN_READ) if self._searched else length)
                     return
                 self._take(window[max(0, inside - length) : inside])
             except ShardCorrupt:
@@ -101,8 +102,7 @@ class ShardWalk:
         """Step back to the next thing that may be the end of a trailer; False if more bytes are
         wanted, or the walk is over.
         """
-        inside = self._position - start
-        at = window.rfind(END_MAGIC, 0, max(0, inside - 1))
+        at = _end_before(window, self._position - start - 1)
         # One that begins before this window may reach three bytes into it.
         to = start + at + len(END_MAGIC)
         if at < 0:
@@ -127,3 +127,19 @@ class ShardWalk:
 
     def _want(self, length: int) -> None:
         self.wanted = Window(max(0, self._position - length), self._position)
+
+
+def _end_before(window: bytes, end: int) -> int:
+    """Where the last END_MAGIC before `end` is that may end a trailer, -1 if there is none.
+
+    What cannot is left out at once: an object may have its content full of imitations.
+    """
+    at = window.rfind(END_MAGIC, 0, max(0, end))
+    while at >= 0:
+        length = START_SIZE + int.from_bytes(window[max(0, at - 4) : at], "little") + END_SIZE
+        begin = at + len(END_MAGIC) - length
+        fits = begin < 0 or window.startswith(START_MAGIC, begin)
+        if length <= SEARCH_TRAILER_MAX and fits:
+            return at
+        at = window.rfind(END_MAGIC, 0, at + len(END_MAGIC) - 1)
+    return -1

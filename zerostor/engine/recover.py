@@ -191,8 +191,11 @@ class Recovery:
             known.add_object(record.stripes.key, record.stripes.data)
         elif isinstance(record, PackRecord):
             stripes = record.stripes
-            end = (stripes.base + stripes.layout.shard_size
-                   + pack_trailer_size(stripes, metadata_id, record.members))
+            # Packs before a known one are known too, unless a part of the log is missing.
+            end = 0
+            if self._log.whole and not self.summary.broken.count:
+                end = (stripes.base + stripes.layout.shard_size
+                       + pack_trailer_size(stripes, metadata_id, record.members))
             known.add_pack(stripes.key, end, stripes.data)
 
     def _note_settings(self, record: Record) -> None:

@@ -1,0 +1,327 @@
+"""The log comes back from its parts in the pool, and what is younger from the shards."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.grid import Grid
+from tests.fakes.log_folder import SEGMENT, Archive
+from zerostor import config, wiring
+from zerostor.core.container_index import INDEX_KEYS, Container, ContainerIndex, decode_copy
+from zerostor.core.errors import SetupError
+from zerostor.core.link import parse_link
+from zerostor.core.record import NoteRecord, ObjectRecord, decode_record, encode_record
+from zerostor.core.settings import StoreSettings
+from zerostor.engine.containers import sign
+from zerostor.engine.log_parts import is_ours
+from zerostor.engine.recover import IDS_APART, Summary
+from zerostor.identity import Identity, load_identity
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
+from zerostor.stores.directory import DirectoryStore
+from zerostor.stores.folder_marker import initialise
+from zerostor.zdb.server import ServerSettings, ZdbServer
+
+
+class Site:
+    """Twenty stores in folders, a log that is kept in them, and what was stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stores = {f"{number:02d}": folder / "stores" / f"{number:02d}"
+                       for number in range(20)}
+        for name, path in self.stores.items():
+            initialise(str(path), name)
+        self.archive = Archive(folder, Grid(folder, wrap=lambda store: DirectoryStore(
+            store.name, str(self.stores[store.name]))))
+        self.archivist = self.archive.archivist()
+        self.bodies: dict[str, bytes] = {}
+        self.rng = random.Random(5)
+
+    async def store(self, count: int) -> None:
+        """Objects of their own, and as many in packs."""
+        grid = self.archive.grid
+        for number in range(count):
+            body = self.rng.randbytes(self.rng.randrange(100, 30_000))
+            self.bodies[await grid.store(body)] = body
+            if not number % 3:
+                some = [self.rng.randbytes(self.rng.randrange(900)) for _ in range(3)]
+                entries = [await grid.entry(await grid.accept(body)) for body in some]
+                links = await grid.ingest.store_pack(entries)
+                await grid.spool.finish([])
+                self.bodies.update(zip(map(str, links), some, strict=True))
+
+    async def delete(self, link: str) -> None:
+        """As a later version may: the record goes, shards may stay behind."""
+        del self.bodies[link]
+        await self.archive.metadata.delete([parse_link(link)[0].metadata_id])
+
+    async def lose(self) -> dict[int, bytes]:
+        """The metadata host is gone; the files of its log, to compare."""
+        await self.archive.close()
+        await self.archive.grid.writer.close()
+        log = self.archive.folder / "log" / "default"
+        files = {int(path.name[1:]): path.read_bytes() for path in log.glob("d[0-9]*")}
+        shutil.rmtree(self.folder / "log")
+        return files
+
+    def paths(self, name: str = "new") -> config.Paths:
+        """An empty machine."""
+        paths = config.load(self.folder / name, environ={}).paths
+        paths.root.mkdir(exist_ok=True)
+        return paths
+
+    async def recover(self, name: str = "new", *, trusted: bytes | None = None,
+                      without: tuple[str, ...] = (), verify: bool = False) -> Summary:
+        paths = self.paths(name)
+        settings = [StoreSettings(store, f"dir://{path}") for store, path in self.stores.items()
+                    if store not in without]
+        return await wiring.recover(settings, paths.metadata, paths, trusted, lambda *_: None,
+                                    verify=verify)
+
+    def index_files(self) -> list[Path]:
+        return [path / key[:2] / key for path in self.stores.values() for key in INDEX_KEYS]
+
+    async def check(self, name: str = "new") -> None:
+        """A server on what was recovered knows every object, and no other."""
+        paths = self.paths(name)
+        server = ZdbServer(ServerSettings(paths.metadata, unix=self.folder / f"{name}.sock",
+                                          segment_size=SEGMENT))
+        await server.start()
+        metadata = ZdbMetadata(Address(unix=self.folder / f"{name}.sock"))
+        try:
+            grid = self.archive.grid
+            grid.use(metadata)
+            for link, body in self.bodies.items():
+                assert await grid.read(link) == body
+            known = set()
+            async for number, stored in metadata.scan():
+                record = decode_record(stored)
+                if isinstance(record, ObjectRecord) and not is_ours(record):
+                    known.add(number)
+            assert known == {parse_link(link)[0].metadata_id for link in self.bodies}
+        finally:
+            await metadata.close()
+            await server.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(tmp_path)
+    await made.archive.start()
+    yield made
+    await made.archive.close()
+
+
+def log_of(paths: config.Paths) -> dict[int, bytes]:
+    return {int(path.name[1:]): path.read_bytes()
+            for path in (paths.metadata / "default").glob("d[0-9]*")}
+
+
+async def history(site: Site) -> tuple[str, str]:
+    """A log of several files in the pool, and more behind it; two links that were deleted."""
+    await site.store(24)
+    first, second, *_ = list(site.bodies)
+    await site.delete(first)
+    await site.archive.fill(60)
+    await site.archivist.look(now=True)
+    await site.store(4)
+    await site.archive.fill(20)
+    await site.archivist.look(now=True)
+    await site.archivist.look(now=True)
+    assert sum(row.closed for row in (await site.archive.index()).rows) >= 2
+    await site.store(7)
+    return first, second
+
+
+async def test_the_log_byte_by_byte_and_the_rest_from_shards(site: Site) -> None:
+    await history(site)
+    index = await site.archive.index()
+    lost = await site.lose()
+    summary = await site.recover(verify=True)
+    assert summary.complete, (summary.missing.first, summary.broken.first)
+    assert summary.index == index
+    assert summary.salvaged["objects"] == 7 + 3 * 3
+    assert summary.in_log["objects"] + summary.salvaged["objects"] == len(site.bodies)
+    assert summary.verified == len(site.bodies)
+    again = log_of(site.paths())
+    for file, content in lost.items():
+        kept = index.covered(file)
+        assert again.get(file, b"")[:kept] == content[:kept]
+    assert all(lost[row.file] == again[row.file] for row in index.rows if row.closed)
+    await site.check()
+
+
+async def test_the_archivist_goes_on_after_a_recovery(site: Site) -> None:
+    await history(site)
+    before = await site.archive.index()
+    await site.lose()
+    summary = await site.recover()
+    paths = site.paths()
+    signer = load_identity(paths.identity)
+    for path in site.index_files():
+        copy = decode_copy(path.read_bytes())
+        assert (copy.key, copy.index.sequence) == (signer.public_key, before.sequence + 1)
+        assert copy.index.epoch == summary.epoch == 1
+    grid = site.archive.grid
+    again = Archive(site.folder / "again", grid)
+    again.server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "z.sock",
+                                            segment_size=SEGMENT))
+    again.metadata, again.identity = ZdbMetadata(Address(unix=site.folder / "z.sock")), signer
+    again.log._server, again.place = again.server, type(again.place)(paths.containers)
+    await again.start()
+    site.archive, grid.metadata = again, again.metadata
+    grid.use(again.metadata)
+    archivist = again.archivist()
+    await archivist.look(now=True)
+    await site.store(5)
+    await archivist.look(now=True)
+    rows = (await again.index()).rows
+    assert {row.link for row in before.rows if row.closed} <= {row.link for row in rows}
+    await again.close()
+    shutil.rmtree(paths.metadata)
+    second = await site.recover("third")
+    assert second.complete and second.epoch == 2
+    await site.check("third")
+
+
+@pytest.mark.parametrize("gone", [1, 4])
+async def test_without_some_stores(site: Site, gone: int) -> None:
+    await history(site)
+    await site.lose()
+    names = tuple(site.rng.sample(sorted(site.stores), gone))
+    for name in names:
+        shutil.rmtree(site.stores[name])
+    summary = await site.recover(without=names[:2])
+    assert summary.complete
+    assert summary.in_log["objects"] and summary.salvaged["objects"]
+    await site.check()
+
+
+async def test_without_any_index_all_comes_from_shards(site: Site) -> None:
+    first, _ = await history(site)
+    for path in site.index_files():
+        path.unlink()
+    await site.lose()
+    summary = await site.recover()
+    assert summary.complete and summary.index is None
+    # Nothing but the log knew that one was deleted.
+    assert summary.salvaged["objects"] == len(site.bodies) + 1
+    with pytest.raises(AssertionError, match=str(parse_link(first)[0].metadata_id)):
+        await site.check()
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "flip", "older", "foreign"])
+async def test_damaged_and_old_index_copies(site: Site, kind: str) -> None:
+    await site.store(20)
+    await site.archivist.look(now=True)
+    old = site.index_files()[0].read_bytes()
+    await history(site)
+    index = await site.archive.index()
+    await site.lose()
+    good = site.index_files()[6].read_bytes(), site.index_files()[7].read_bytes()
+    for path in site.index_files()[:6] + site.index_files()[8:]:
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        flipped[site.rng.randrange(len(content))] ^= 1 << site.rng.randrange(8)
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"",
+                          "flip": bytes(flipped), "older": old, "foreign": os.urandom(500)}[kind])
+    assert max(decode_copy(stored).index.sequence for stored in good) == index.sequence
+    summary = await site.recover()
+    assert summary.complete and summary.index == index
+    assert len(summary.refused) == (0 if kind == "older" else 38)
+    await site.check()
+
+
+async def test_several_signers_are_refused_and_listed_unless_one_is_trusted(site: Site) -> None:
+    await history(site)
+    index = await site.archive.index()
+    await site.lose()
+    evil = Identity(os.urandom(32))
+    forged = sign(replace_rows(index, ()), evil)
+    for path in site.index_files()[:3]:
+        path.write_bytes(forged.stored)
+    with pytest.raises(SetupError) as refusal:
+        await site.recover()
+    assert evil.public_key.hex() in str(refusal.value)
+    assert site.archive.identity.public_key.hex() in str(refusal.value)
+    assert not site.paths().metadata.exists()
+    summary = await site.recover(trusted=site.archive.identity.public_key)
+    assert summary.complete and summary.index == index
+    assert {row.place for row in summary.refused} == {"00", "01"}
+    await site.check()
+
+
+def replace_rows(index: ContainerIndex, rows: tuple[Container, ...]) -> ContainerIndex:
+    return ContainerIndex(index.sequence + 50, index.log_id, index.epoch, 0, rows)
+
+
+@pytest.mark.parametrize("broken", ["first", "second", "tail"])
+async def test_a_part_of_the_log_that_is_lost_is_made_good_from_shards(
+    site: Site, broken: str
+) -> None:
+    await history(site)
+    rows = (await site.archive.index()).rows
+    row = {"first": rows[0], "second": rows[1], "tail": rows[-1]}[broken]
+    stripes = row.object_record.stripes
+    assert stripes is not None
+    await site.lose()
+    for number, name in list(enumerate(stripes.stores))[3:8]:
+        key = f"{stripes.key.hex()}-{number:02d}"
+        (site.stores[name] / key[:2] / key).unlink()
+    summary = await site.recover()
+    assert summary.broken.count == 1
+    assert not summary.complete
+    assert summary.missing.count == 0
+    paths = site.paths()
+    server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "s.sock"))
+    await server.start()
+    metadata = ZdbMetadata(Address(unix=site.folder / "s.sock"))
+    site.archive.grid.use(metadata)
+    for link, body in site.bodies.items():
+        assert await site.archive.grid.read(link) == body
+    await metadata.close()
+    await server.close()
+
+
+async def test_objects_of_the_log_that_have_too_few_shards_are_named(site: Site) -> None:
+    await history(site)
+    lost = [link for link in site.bodies if len(site.bodies[link]) > 2000][:2]
+    small = next(link for link in site.bodies if len(site.bodies[link]) < 900)
+    for link in (*lost, small):
+        stripes = (await site.archive.grid.locate(link)).stripes
+        for number, name in list(enumerate(stripes.stores))[:5]:
+            key = f"{stripes.key.hex()}-{number:02d}"
+            (site.stores[name] / key[:2] / key).unlink(missing_ok=True)
+    await site.lose()
+    summary = await site.recover()
+    assert not summary.complete
+    named = {name.partition(":")[0] for name in summary.missing.first}
+    assert set(lost) <= named and small in named
+
+
+async def test_ids_go_on_beyond_everything_seen(site: Site) -> None:
+    await site.store(3)
+    await site.archivist.look(now=True)
+    await site.archive.fill(5, 40)
+    ids = await site.archive.metadata.reserve([encode_record(NoteRecord(str(number)))
+                                               for number in range(40)])
+    await site.store(1)
+    highest = max(ids)
+    await site.lose()
+    summary = await site.recover()
+    assert summary.next_id > highest + IDS_APART // 2
+    paths = site.paths()
+    server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "s.sock"))
+    await server.start()
+    metadata = ZdbMetadata(Address(unix=site.folder / "s.sock"))
+    assert await metadata.reserve([b"one"]) == [summary.next_id]
+    await metadata.close()
+    await server.close()
+
