@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.running_up import ROOT, Up, content_of, digest
+from zerostor.core.container_index import ContainerIndex, decode_copy
 from zerostor.core.link import parse_link
+from zerostor.identity import load_identity
 
 SIZES = [0, 1, 777, 5000, 100_000, 2_000_000, 2_200_000, 17_000_000]
 
@@ -71,6 +74,45 @@ def test_metadata_deleted_and_made_again(up: Up) -> None:
     assert parse_link(fresh.lstrip("/"))[0].metadata_id >= result["next_id"] > highest
     assert up.get(fresh).body == b"younger than the recovery"
     assert oct((up.folder / "identity.key").stat().st_mode & 0o777) == "0o600"
+
+
+def test_the_log_is_in_the_pool_and_comes_back(tmp_path: Path) -> None:
+    """A running zerostor keeps its log in the pool by itself, and rests when nothing happens."""
+    up = Up(tmp_path / "data", '[metadata]\narchive_every = "1s"\n')
+    try:
+        up.start()
+        bodies = fill(up, [10, 5000, 2_200_000])
+        index = up.folder / "containers" / "index"
+
+        def kept() -> ContainerIndex:
+            return decode_copy(index.read_bytes()).index
+
+        up.until(lambda: kept().covered(0) > 1000, "the log is in the pool")
+        quiet = []
+        for _ in range(3):
+            quiet.append(kept().sequence)
+            time.sleep(1.5)
+        assert quiet[1] == quiet[2], quiet
+        up.kill_all()
+        shutil.rmtree(up.folder / "metadata")
+        shutil.rmtree(up.folder / "containers")
+        result = found(recover("--data", up.folder, "--json", "--verify"))
+        assert result["complete"] and result["verified"] == 3, result
+        assert result["objects_from_log"] >= 1
+        assert result["index"]["key"] == load_identity(up.folder / "identity.key").public_key.hex()
+        up.start()
+        all_come_back(up, bodies)
+        late = up.store(b"late")
+        sequence = kept().sequence
+        up.until(lambda: kept().sequence > sequence, "the log is kept up to now")
+        up.kill_all()
+        shutil.rmtree(up.folder / "metadata")
+        result = found(recover("--data", up.folder, "--json"))
+        assert result["complete"] and result["epoch"] == 2, result
+        up.start()
+        all_come_back(up, {**bodies, late: b"late"})
+    finally:
+        up.close()
 
 
 def test_an_empty_machine_and_sixteen_stores(up: Up, tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes
 _log = logging.getLogger(__name__)
 
 ROLE = "archivist"
-LEASE = 60.0
-"""Seconds for which the role is ours without another word; longer than a stripe may take."""
+LEASE = 20.0
+"""Seconds for which the role is ours without another word. A stripe on slow stores may take longer;
+that two do it for a moment does no harm."""
 PERIOD = 10.0
 """Seconds between looks at the log, for files that have closed."""
 
