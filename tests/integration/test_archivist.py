@@ -306,7 +306,8 @@ async def test_a_slave_fetches_the_index_and_writes_nothing(
     place = IndexFile(tmp_path / "slave")
     slave = archive.archivist(Identity(os.urandom(32)), place)
     before = (await archive.log.state()).files
-    await slave.look()
+    assert await archive.queue.peer().hold(ROLE, LEASE) is False
+    await slave.look(now=True)
     assert await place.read() == await archive.place.read()
     archive.log.leads = True
     await archive.fill(10)
@@ -314,7 +315,7 @@ async def test_a_slave_fetches_the_index_and_writes_nothing(
     archive.log.leads = False
     forged = sign(ContainerIndex(999, archive.server.store.log_id, 9, 0), Identity(b"e" * 32))
     archive.grid.memory["00"].shards[INDEX_KEYS[0]] = forged.stored
-    await slave.look()
+    await slave.look(now=True)
     assert await place.read() == await archive.place.read()
     assert before != (await archive.log.state()).files
     assert SEGMENT

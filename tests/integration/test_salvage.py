@@ -10,10 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.grid import Grid
+from zerostor.core.checksum import cell_checksum
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.link import parse_link
 from zerostor.core.record import ObjectRecord, PackRecord, Record, decode_record
-from zerostor.core.shard import Member, Trailer, decode_trailer, encode_trailer, trailer_size_before
+from zerostor.core.shard import (
+    Member,
+    Trailer,
+    decode_trailer,
+    encode_members,
+    encode_trailer,
+    trailer_size_before,
+)
 from zerostor.engine.claims import Settled
 from zerostor.engine.known import Known
 from zerostor.engine.salvage import Salvage
@@ -270,6 +278,100 @@ async def test_four_hostile_stores_change_nothing(tmp_path: Path) -> None:
     assert found.findings.strangers.count == 12
     assert found.findings.odd.count == 8
     await check_readable(grid, settled, bodies)
+
+
+async def test_a_store_has_one_voice_whatever_it_makes_up(tmp_path: Path) -> None:
+    """Four stores hold forged copies of all shards of every set, and whole sets of their own."""
+    grid = Grid(tmp_path)
+    bodies = await filled(grid)
+    before = timeless(await records_of(grid))
+    theirs = sorted(grid.memory)[:4]
+    for name in theirs:
+        shards = grid.memory[name].shards
+        for key, good in list(shards.items()):
+            length = trailer_size_before(good[-20:])
+            trailer, index = decode_trailer(good[-length:])
+            for number in range(20):
+                if number != index:
+                    shards[f"{key[:32]}-{number:02d}"] = good[:-length] + forged(trailer, number)
+            member = trailer.object
+            if member is not None:
+                fields = {field: getattr(member, field) for field in member.__struct_fields__}
+                for number in range(256):
+                    fake = Trailer(b"\xee" * 16, 0, 1, 255, member.size, CELL, bytes(
+                        16 * -(-member.size // CELL)), Member(**{**fields, "ext": "exe"}))
+                    shards[f"{'ee' * 16}-{number:02d}"] = encode_trailer(fake, number)
+    _, settled = await salvage(grid)
+    remade = timeless(remade_of(settled))
+    assert remade.keys() == before.keys()
+    for number, record in remade.items():
+        stripes = record.stripes if isinstance(record, ObjectRecord) else record[0]  # type: ignore[index]
+        if stripes is not None:
+            assert sum(store not in theirs for store in stripes.stores) >= 16, number
+    await check_readable(grid, settled, bodies)
+
+
+async def test_a_store_that_lies_about_its_cells_and_their_checksums(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    bodies = await filled(grid)
+    before = timeless(await records_of(grid)).keys()
+    small = next(link for link, body in bodies.items() if len(body) == 100)
+    shards = grid.memory[(await grid.locate(small)).stripes.stores[0]].shards
+    for key, good in list(shards.items()):
+        shards[key] = lying(good)
+    found, settled = await salvage(grid)
+    assert remade_of(settled).keys() == before
+    assert found.findings.incomplete == [] and found.findings.odd.count > 0
+    grid.use(Remade(settled))
+    located = [await grid.locate(link) for link in bodies]
+    assert len(located) == len(bodies)
+
+
+async def test_a_store_that_makes_up_a_member_table_is_found_out_when_asked_to(
+    tmp_path: Path
+) -> None:
+    """It takes over the id of another object; only what the other cells say shows that it lies."""
+    grid = Grid(tmp_path)
+    victim, = await pack(grid, [body_of(300, 1)])
+    await grid.writer.close()
+    link, = await pack(grid, [body_of(400, 2)])
+    stripes = (await grid.locate(link)).stripes
+    shards = grid.memory[stripes.stores[0]].shards
+    key = f"{stripes.key.hex()}-00"
+    trailer, index = decode_trailer(shards[key][-trailer_size_before(shards[key][-20:]):])
+    stolen = parse_link(victim)[0].metadata_id
+    evil = Member(stolen, b"\1" * 24, 0, 400, "exe", "", "default", 2**41)
+    cell = bytearray(shards[key][: trailer.layout.shard_size])
+    cell[trailer.members : trailer.size] = _padded(evil, trailer.size - trailer.members)
+    shards[key] = bytes(cell) + forged(trailer, index, checksums=cell_checksum(bytes(cell)))
+    _, settled = await salvage(grid)
+    believed = remade_of(settled)[stolen]
+    assert isinstance(believed, ObjectRecord) and believed.ext == "exe"
+    found, settled = await salvage(grid, verify=True)
+    assert found.findings.odd.count == 1
+    await check_readable(grid, settled, {victim: body_of(300, 1), link: body_of(400, 2)})
+
+
+def _padded(member: Member, size: int) -> bytes:
+    """A table of exactly `size` bytes with this member: its job is as long as that takes."""
+    fields = {name: getattr(member, name) for name in member.__struct_fields__}
+    tables = (encode_members([Member(**{**fields, "job": "x" * length})]) for length in range(64))
+    return next(table for table in tables if len(table) == size)
+
+
+def lying(shard: bytes) -> bytes:
+    """Each cell of a shard replaced, with checksums to fit."""
+    position, units = len(shard), []
+    while position:
+        length = trailer_size_before(shard[position - 20 : position])
+        trailer, index = decode_trailer(shard[position - length : position])
+        cells, checksums = b"", b""
+        for stripe in trailer.layout.stripes():
+            cell = random.Random(position + stripe.number).randbytes(stripe.cell)
+            cells, checksums = cells + cell, checksums + cell_checksum(cell)
+        units.append(cells + forged(trailer, index, checksums=checksums))
+        position = trailer.base
+    return b"".join(reversed(units))
 
 
 @pytest.mark.parametrize("table", [b"", b"\xc1", b"\x91\x01", bytes(2000)])

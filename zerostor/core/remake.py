@@ -22,6 +22,8 @@ TEXT_MAX = 64
 """Longest name of a policy or job that is believed."""
 _TIME_MAX = 2**53
 
+PackContents: TypeAlias = tuple[PackRecord, list[tuple[int, ObjectRecord]]]
+"""A pack, and the objects in it by id."""
 _Description: TypeAlias = tuple[object, ...]
 
 
@@ -34,11 +36,14 @@ class Found(NamedTuple):
 
 
 class Agreed(NamedTuple):
-    """What most trailers of a unit say. good: shards that say so; others: that say otherwise."""
+    """What most stores say of a unit. good: shards of which they do; witnesses: how many stores
+    those lie on; others: trailers that say otherwise.
+    """
 
     trailer: Trailer
     stripes: StripeSet
     good: int
+    witnesses: int
     others: int
 
     @property
@@ -48,17 +53,38 @@ class Agreed(NamedTuple):
 
 
 def agree(found: Sequence[Found]) -> Agreed:
-    """The description that most shards share, of trailers with one key and base; not none."""
-    votes: Counter[_Description] = Counter()
-    for _, description in {(one.number, _description(one.trailer)) for one in found}:
-        votes[description] += 1
+    """The description that most stores share, of trailers with one key and base; not none.
+
+    A store has one voice, whatever it holds: one that lies can make up all shards of a set. Where
+    several have the same shard, the one that has no other of the set is believed, else none, as
+    long as there are enough without it.
+    """
+    votes = Counter(description for _, description in
+                    {(one.store, _description(one.trailer)) for one in found})
     # Of equally many the one that needs more shards: it is harder to make up.
     winner = max(votes, key=lambda description: (votes[description], description[1:3]))
-    shards = {one.number: one for one in sorted(found, reverse=True, key=lambda one: one[:2])
-              if _description(one.trailer) == winner}
-    trailer = next(iter(shards.values())).trailer
+    agreeing = [one for one in found if _description(one.trailer) == winner]
+    trailer = agreeing[0].trailer
+    shards = _believable(agreeing, trailer.data)
     return Agreed(trailer, _stripe_set(trailer, shards), len(shards),
-                  len({one.number for one in found}) - len(shards))
+                  len({one.store for one in shards.values()}), len(found) - len(agreeing))
+
+
+def _believable(agreeing: Sequence[Found], needed: int) -> dict[int, Found]:
+    """One of each shard."""
+    held = Counter(one.store for one in agreeing)
+    copies = Counter(one.number for one in agreeing)
+    shards: dict[int, Found] = {}
+    doubtful = []
+    for one in sorted(agreeing, key=lambda one: (held[one.store], one.store)):
+        if copies[one.number] == 1 or held[one.store] == 1:
+            shards.setdefault(one.number, one)
+        else:
+            doubtful.append(one)
+    if len(shards) < needed:
+        for one in doubtful:
+            shards.setdefault(one.number, one)
+    return shards
 
 
 def _description(trailer: Trailer) -> _Description:
@@ -87,7 +113,7 @@ def object_record(member: Member, stripes: StripeSet) -> ObjectRecord:
 
 def pack_records(
     agreed: Agreed, table: bytes
-) -> tuple[PackRecord, list[tuple[int, ObjectRecord]]]:
+) -> PackContents:
     """The records of a pack and of the objects in its member table, with their ids.
 
     When it was made is not kept with the pack: it gets the time of its newest object. Raises

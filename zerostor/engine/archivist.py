@@ -68,10 +68,7 @@ class Archivist:
         """Look at the log every PERIOD seconds until cancelled; errors are logged, once each."""
         while self._every:
             try:
-                if await self._queue.hold(ROLE, LEASE):
-                    await self.look()
-                else:
-                    self._copy = None
+                await self.look()
                 self._complaint = ""
             except ZerostorError as error:
                 if str(error) != self._complaint:
@@ -83,9 +80,18 @@ class Archivist:
     async def look(self, *, now: bool = False) -> None:
         """Bring the pool up to the log. now: whether or not a part of the open file is due."""
         state = await self._log.state()
+        due = now or self._clock.monotonic() >= self._next_part
         if not state.leads:
-            await self._follow(state)
-            return
+            # No role: a slave may share its Redis with the master.
+            if due:
+                self._next_part = self._clock.monotonic() + self._every
+                await self._follow(state)
+        elif await self._queue.hold(ROLE, LEASE):
+            await self._keep_up(state, due)
+        else:
+            self._copy = None
+
+    async def _keep_up(self, state: LogState, due: bool) -> None:
         if self._copy is None or self._copy.index.log_id != state.log_id:
             self._copy = await self._take_over(state)
             self._removed = False
@@ -93,7 +99,6 @@ class Archivist:
             if part.closed and not self._whole(part):
                 await self._store(state, part, 0)
         part = state.files[-1] if state.files else LogPart(0, 0, closed=True)
-        due = now or self._clock.monotonic() >= self._next_part
         if not part.closed and due:
             self._next_part = self._clock.monotonic() + self._every
             if await self._news(part, self._index.covered(part.file)):

@@ -1,7 +1,7 @@
 """Who has which metadata id, when the stores are asked: claims of stripe sets, and who wins.
 
 A job that ran twice left two stripe sets with one id; metadata that was begun anew over old stores
-gave its ids out again. The best claim on an id gets it: the one with most good shards, then the
+gave its ids out again. The best claim on an id gets it: the one that most stores witness, then the
 newest. An object in a pack counts only while its own pack has the pack's id, so parts of two
 attempts are never mixed. The records lie in a scratch file, so that millions take little memory.
 """
@@ -39,25 +39,26 @@ class Claims:
         self._places = array("Q")
         self._sizes = array("I")
         self._packs = array("q")
-        self._good = array("H")
+        self._witnesses = array("H")
         self._created = array("Q")
         self._ties = array("Q")
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add_object(self, metadata_id: int, record: ObjectRecord, good: int) -> None:
-        """An object with stripes of its own, `good` shards of which were found."""
+    def add_object(self, metadata_id: int, record: ObjectRecord, witnesses: int) -> None:
+        """An object with stripes of its own. witnesses: stores that have good shards of it."""
         assert record.stripes is not None
-        self._begin_unit(-1, good, record.created_ms, record.stripes.key, record.stripes.base)
+        self._begin_unit(-1, witnesses, record.created_ms, record.stripes.key, record.stripes.base)
         self._add(metadata_id, record)
 
     def add_pack(
-        self, pack_id: int, pack: PackRecord, objects: list[tuple[int, ObjectRecord]], good: int
+        self, pack_id: int, pack: PackRecord, objects: list[tuple[int, ObjectRecord]],
+        witnesses: int
     ) -> None:
         """A pack with the objects in it."""
         stripes = pack.stripes
-        self._begin_unit(pack_id, good, pack.created_ms, stripes.key, stripes.base)
+        self._begin_unit(pack_id, witnesses, pack.created_ms, stripes.key, stripes.base)
         self._add(pack_id, pack)
         for metadata_id, record in objects:
             self._add(metadata_id, record)
@@ -97,7 +98,7 @@ class Claims:
 
     def _rank(self, claim: int) -> tuple[int, int, int, int]:
         unit = self._units[claim]
-        return self._ids[claim], self._good[unit], self._created[unit], self._ties[unit]
+        return self._ids[claim], self._witnesses[unit], self._created[unit], self._ties[unit]
 
     def _believable(self, order: list[int], last: int) -> list[int]:
         """Without those far above all others."""
@@ -107,9 +108,11 @@ class Claims:
             last = self._ids[claim]
         return order
 
-    def _begin_unit(self, pack_id: int, good: int, created: int, key: bytes, base: int) -> None:
+    def _begin_unit(
+        self, pack_id: int, witnesses: int, created: int, key: bytes, base: int
+    ) -> None:
         self._packs.append(pack_id)
-        self._good.append(good)
+        self._witnesses.append(witnesses)
         self._created.append(created)
         self._ties.append(int.from_bytes(key[:8], "little") ^ base)
 

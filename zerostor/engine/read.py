@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 
 from zerostor.core import errors
 from zerostor.core.checksum import cell_checksum
@@ -79,10 +79,13 @@ class Reader:
                 yield view
 
     async def encoded(
-        self, stripes: StripeSet, start: int, end: int
+        self, stripes: StripeSet, start: int, end: int, avoid: Collection[int] = ()
     ) -> AsyncGenerator[memoryview, None]:
-        """As `stream`, of what is encoded in `stripes`: an object, or a pack and its table."""
-        run = _Run(self, stripes, start, end)
+        """As `stream`, of what is encoded in `stripes`: an object, or a pack and its table.
+
+        avoid: shards that are not asked while there are enough others.
+        """
+        run = _Run(self, stripes, start, end, avoid)
         try:
             async for view in run.views():
                 yield view
@@ -144,13 +147,14 @@ class _Plain:
 class _Run:
     """One read of one range: a window of segments ahead of the client."""
 
-    def __init__(self, reader: Reader, stripes: StripeSet, start: int, end: int) -> None:
+    def __init__(self, reader: Reader, stripes: StripeSet, start: int, end: int,
+                 avoid: Collection[int] = ()) -> None:
         self._reader = reader
         self._stripes = stripes
         self._layout: Layout = stripes.layout
         self._position = start
         self._end = end
-        self._bad: set[int] = set()
+        self._bad: set[int] = set(avoid)
         self._window: deque[_Plain | RebuiltStripe] = deque()
         self._ahead = start
 

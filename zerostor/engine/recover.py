@@ -100,7 +100,7 @@ class Recovery:
         """
         await self._restore(trusted)
         known = await self._take_stock()
-        settled = await self._salvage(known)
+        settled = await self._salvage(known, verify)
         self._count_missing(known, settled)
         if verify:
             await self._verify()
@@ -218,9 +218,9 @@ class Recovery:
 
     # What is younger.
 
-    async def _salvage(self, known: Known) -> Settled:
+    async def _salvage(self, known: Known, verify: bool) -> Settled:
         salvage = Salvage(self._stores, self._reader, self._scratch, known=known,
-                          progress=self._progress)
+                          progress=self._progress, verify=verify)
         await salvage.run()
         self.summary.findings = salvage.findings
         settled = salvage.claims.settle(self._taken, self._highest)

@@ -8,16 +8,25 @@ walked to their beginning. Nothing is written to any store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 from zerostor.core.container_index import INDEX_KEYS
 from zerostor.core.errors import BackendError, ObjectUnreadable, ShardCorrupt, ZerostorError
-from zerostor.core.remake import Agreed, Found, agree, link_of, object_record, pack_records
+from zerostor.core.remake import (
+    Agreed,
+    Found,
+    PackContents,
+    agree,
+    link_of,
+    object_record,
+    pack_records,
+)
 from zerostor.core.shard import shard_key
 from zerostor.core.shard_walk import END_READ, ShardWalk
 from zerostor.engine.claims import Claims
@@ -75,10 +84,11 @@ class _Shard(NamedTuple):
 
 
 class Salvage:
-    """One search through all stores of a pool."""
+    """One search through all stores of a pool. verify: believe no store alone about a pack."""
 
     def __init__(self, stores: StorePool, reader: Reader, scratch: BinaryIO, *,
-                 known: Known | None = None, progress: Progress = lambda *_: None) -> None:
+                 known: Known | None = None, progress: Progress = lambda *_: None,
+                 verify: bool = False) -> None:
         self.claims = Claims(scratch)
         self.findings = Findings()
         self._stores = stores
@@ -86,6 +96,7 @@ class Salvage:
         self._reader = reader
         self._known = known or Known()
         self._progress = progress
+        self._verify = verify
         self._groups: dict[bytes, bytearray] = {}
 
     async def run(self) -> None:
@@ -239,32 +250,55 @@ class Salvage:
         except ShardCorrupt as error:
             self._incomplete(agreed, str(error))
         else:
-            self.claims.add_object(member.metadata_id, record, agreed.good)
+            self.claims.add_object(member.metadata_id, record, agreed.witnesses)
 
     async def _claim_packs(self, packs: list[Agreed]) -> None:
         for some in _batches(packs, TABLES_AT_ONCE):
-            for agreed, table in zip(some, await asyncio.gather(*map(self._table, some)),
+            for agreed, found in zip(some, await asyncio.gather(*map(self._contents, some)),
                                      strict=True):
-                try:
-                    if isinstance(table, ObjectUnreadable):
-                        raise table
-                    pack, objects = pack_records(agreed, table)
-                except (ShardCorrupt, ObjectUnreadable) as error:
-                    self._incomplete(agreed, str(error))
+                if isinstance(found, Exception):
+                    self._incomplete(agreed, str(found))
                 else:
                     assert agreed.trailer.pack is not None
-                    self.claims.add_pack(agreed.trailer.pack, pack, objects, agreed.good)
+                    self.claims.add_pack(agreed.trailer.pack, *found, agreed.witnesses)
 
-    async def _table(self, agreed: Agreed) -> bytes | ObjectUnreadable:
-        """The member table of a pack, its cells verified."""
-        trailer = agreed.trailer
-        table = bytearray()
-        try:
-            views = self._reader.encoded(agreed.stripes, trailer.members, trailer.size)
-            async for view in views:
-                table += view
-        except ObjectUnreadable as error:
-            return error
+    async def _contents(self, agreed: Agreed) -> PackContents | ShardCorrupt | ObjectUnreadable:
+        """The records of a pack by its member table, or why there are none.
+
+        Its cells fit the checksums in their own trailers, so who lies about both is noticed only
+        here: then the table is rebuilt from other cells, and from yet others. One that makes sense
+        and is a lie is noticed only by rebuilding each, which `verify` does.
+        """
+        table = agreed.stripes.layout.cells(agreed.trailer.members, agreed.trailer.size)
+        holders = {part.shard for part in table}
+        others = [number for number in range(agreed.trailer.data) if number not in holders]
+        error: ShardCorrupt | ObjectUnreadable = ShardCorrupt("it has no member table")
+        around = [holders, *({*holders, number} for number in others)]
+        told = await self._told(agreed) if self._verify else None
+        for avoid in around if self._verify else ((), *around):
+            try:
+                found = pack_records(agreed, await self._table(agreed, avoid))
+            except (ShardCorrupt, ObjectUnreadable) as failure:
+                error = failure
+            else:
+                if avoid and found != told:
+                    self.findings.odd.add(f"shards {sorted(holders)} of {agreed.trailer.key.hex()}"
+                                          f" at {agreed.trailer.base}")
+                return found
+        return error
+
+    async def _told(self, agreed: Agreed) -> PackContents | None:
+        """What those say who hold the table."""
+        with contextlib.suppress(ShardCorrupt, ObjectUnreadable):
+            return pack_records(agreed, await self._table(agreed, ()))
+        return None
+
+    async def _table(self, agreed: Agreed, avoid: Collection[int]) -> bytes:
+        """The member table of a pack, its cells verified. Raises ObjectUnreadable."""
+        trailer, table = agreed.trailer, bytearray()
+        async for view in self._reader.encoded(agreed.stripes, trailer.members, trailer.size,
+                                               avoid):
+            table += view
         return bytes(table)
 
 

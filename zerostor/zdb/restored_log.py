@@ -40,7 +40,8 @@ class DirectoryRestoredLog:
                 raise SetupError(f"{target} holds metadata already: a recovery would replace it;"
                                  " move it away first, or give another --data")
             shutil.rmtree(self._aside, ignore_errors=True)
-            self._folder.mkdir(mode=0o700, parents=True)
+            self._aside.mkdir(mode=0o700)
+            self._folder.mkdir(mode=0o700)
         except OSError as error:
             raise SetupError(f"cannot make {self._folder}: {error.strerror}") from error
 
