@@ -33,6 +33,8 @@ class CuttingProxy:
         self.cut = Cut.NONE
         self.trigger = b"SET"
         self.connections = 0
+        self.for_good = self._ended = False
+        """Whether the cut ends the proxy as well."""
         self.seen = bytearray()
         """All that clients sent."""
 
@@ -40,6 +42,10 @@ class CuttingProxy:
         """Listen; where."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return Address(port=self._server.sockets[0].getsockname()[1])
+
+    def revive(self) -> None:
+        """Forward again after a cut for good."""
+        self.for_good = self._ended = False
 
     async def close(self) -> None:
         """End everything."""
@@ -78,10 +84,11 @@ class CuttingProxy:
 
     async def _requests(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter,
                         cutting: asyncio.Future[Cut]) -> None:
-        while chunk := await reader.read(65536):
+        while (chunk := await reader.read(65536)) and not self._ended:
             self.seen += chunk
             if self.cut is not Cut.NONE and self.trigger in chunk:
                 cut, self.cut = self.cut, Cut.NONE
+                self._ended = self.for_good
                 cutting.set_result(cut)
                 if cut is Cut.BEFORE:
                     return

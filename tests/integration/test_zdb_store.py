@@ -277,6 +277,37 @@ async def test_connections_that_break_off_cost_nothing(
     await proxy.close()
 
 
+@pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NONE])
+@pytest.mark.parametrize("grown", [False, True])
+async def test_a_shard_whose_head_nobody_answered_for_is_whole_or_not_there(
+    server: UserZdb, store: ZdbStore, cut: Cut, grown: bool
+) -> None:
+    proxy = CuttingProxy(server.address)
+    through = ZdbStore("one", place(await proxy.start()))
+    writer = await through.create("k", None)
+    if grown:
+        await writer.extend([b"first"])
+    proxy.cut, proxy.trigger, proxy.for_good = cut, b"SETX\r\n$3\r\ns:k", True
+    with pytest.raises(StoreUnavailable):
+        await writer.extend([BODY])
+    proxy.revive()
+    await writer.abort()
+    landed = cut in (Cut.AFTER, Cut.HALF_REPLY)
+    wanted = (b"first" if grown else b"") + (BODY if landed else b"")
+    if wanted:
+        assert await store.size("k") == len(wanted)
+        assert await read(store, "k", 0, len(wanted)) == wanted
+    else:
+        with pytest.raises(ShardMissing):
+            await store.size("k")
+    later = server.now() + LEFTOVER_SECONDS + 10
+    server.now = lambda: later
+    await store.sweep()
+    assert sum(len(server.spaces[NS].entries[key][1]) for key in parts_of(server)) == len(wanted)
+    await through.close()
+    await proxy.close()
+
+
 async def test_a_server_that_is_away_is_said_soon_and_found_again(
     server: UserZdb, store: ZdbStore
 ) -> None:

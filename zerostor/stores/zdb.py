@@ -241,7 +241,8 @@ class ZdbWriter:
         self._value_size = value_size
         self._generation = secrets.token_hex(GENERATION_SIZE)
         self._sizes: list[int] = []
-        self._shown = 0
+        self._shown = False
+        self._named = 0
         self._broken = False
 
     @contextlib.contextmanager
@@ -299,17 +300,23 @@ class ZdbWriter:
             self._space.refuse_errors(reply)
 
     async def _show(self) -> None:
-        head = Head(self._generation, tuple(self._sizes))
-        await self._space.one(b"SETX", head_key(self._key), encode_head(head))
-        self._shown = len(self._sizes) or 1
+        head, before = Head(self._generation, tuple(self._sizes)), self._named
+        self._named = len(self._sizes)
+        (reply,) = await self._space.call([(b"SETX", head_key(self._key), encode_head(head))])
+        if isinstance(reply, ReplyError):
+            self._named = before
+        self._space.refuse_errors(reply)
+        self._shown = True
         self._store.remember(self._key, head)
 
     async def abort(self) -> None:
-        """Delete the parts; what was shown stays."""
+        """Delete the parts that no head names. One whose answer was lost may name them: a sweep
+        will know.
+        """
         self._broken = True
         with contextlib.suppress(BackendError):
             await self._store.drop_parts(self._key, self._generation,
-                                         range(self._shown, len(self._sizes)))
+                                         range(self._named, len(self._sizes)))
 
 
 def _cut(parts: Sequence[Buffer], size: int) -> list[memoryview]:
