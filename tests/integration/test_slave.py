@@ -1,0 +1,183 @@
+"""A grid and its slave under `zerostor up`: reads with the master dead, promotion, return."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.fakes.running_up import ROOT, Up
+
+
+class Pair(NamedTuple):
+    """Two grids' worth of processes over the stores of the first."""
+
+    master: Up
+    slave: Up
+
+
+def url_of(up: Up) -> str:
+    return f"unix://{up.folder / 'run' / 'zdb.sock'}"
+
+
+def settings(stores: Path, master: str = "") -> str:
+    tables = [f'[[store]]\nname = "{number:02d}"\nurl = "dir://{stores}/{number:02d}"\n'
+              for number in range(20)]
+    followed = f'[metadata]\nrole = "slave"\nmaster = "{master}"\n' if master else ""
+    return followed + "".join(tables)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    master = Up(tmp_path / "m")
+    master.start()
+    slave = Up(tmp_path / "s", settings(master.folder / "stores", url_of(master)))
+    slave.start()
+    yield Pair(master, slave)
+    slave.close()
+    master.close()
+
+
+def zerostor(*words: str) -> str:
+    """What a command prints; it must succeed."""
+    ended = subprocess.run([sys.executable, "-m", "gateway", *words], cwd=ROOT, check=False,
+                           capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def of(up: Up) -> list[str]:
+    return ["--data", str(up.folder), "--config", str(up.settings)]
+
+
+def metadata(up: Up) -> dict[str, object]:
+    found: dict[str, object] = up.get("/readyz").json["metadata"]
+    return found
+
+
+def level(master: Up, slave: Up) -> None:
+    def same() -> bool:
+        ends = [(metadata(up)["file"], metadata(up)["offset"]) for up in (master, slave)]
+        return ends[0] == ends[1]
+
+    slave.until(same, "the slave has everything")
+
+
+def test_a_slave_serves_all_reads_with_its_master_dead(pair: Pair) -> None:
+    master, slave = pair
+    rng = random.Random(1)
+    bodies = {master.store(body): body
+              for body in (rng.randbytes(size) for size in (0, 10, 5000, 3_000_000, 40_000_000))}
+    job = master.upload(b"to be asked for", ext="txt").job
+    link = master.stored(job)
+    level(master, slave)
+    assert slave.get("/readyz").json["metadata"]["gateway"] == f"http://127.0.0.1:{master.port}"
+    master.kill_all()
+    for path, body in bodies.items():
+        answer = slave.get(path)
+        assert (answer.status, answer.body) == (200, body)
+        assert slave.ask("HEAD", path).headers["Content-Length"] == str(len(body))
+        assert slave.get(f"/api/exists/{path[1:57]}").json["size"] == len(body)
+        assert slave.get(f"/api/check/{path[1:57]}?mode=hard").json["state"] == "healthy"
+    assert slave.status(job)["link"] == link
+    assert slave.status(job, wait=5)["state"] == "DONE"
+    assert slave.get("/api/status/" + "ab" * 16).status == 404
+    # What writes says where to go.
+    for answer in (slave.upload(b"no", ext="txt"), slave.upload(b"no", ext="txt", wait=5),
+                   slave.ask("POST", "/api/jobs/" + "ab" * 16 + "/requeue")):
+        assert answer.status == 503 and answer.headers["Retry-After"]
+        assert answer.json["master"] == f"http://127.0.0.1:{master.port}"
+        assert answer.json["master"] in answer.json["detail"]
+    assert not slave.spool_left()
+    ready = slave.get("/readyz")
+    assert ready.status == 200 and ready.json["metadata"]["role"] == "slave"
+    slave.until(lambda: metadata(slave)["connected"] is False, "it says so")
+    text = slave.get("/metrics").body.decode()
+    assert "zerostor_replication_connected 0" in text and "zerostor_metadata_master 0" in text
+    told = zerostor("stores", "--server", f"http://127.0.0.1:{slave.port}")
+    assert "metadata: slave cut off" in told and "0 entries" in told
+
+
+def test_promotion_while_uploads_go_on_and_the_old_master_returns(pair: Pair) -> None:
+    master, slave = pair
+    stored: dict[str, bytes] = {}
+    over = threading.Event()
+
+    def load(up: Up, number: int) -> None:
+        counter = 0
+        while not over.is_set():
+            counter += 1
+            body = b"%d-%d" % (number, counter)
+            try:
+                answer = up.upload(body, ext="txt", wait=30)
+            except OSError:
+                return
+            if answer.status == 200:
+                stored[answer.link] = body
+            elif answer.status == 503:
+                return
+
+    loads = [threading.Thread(target=load, args=(master, number)) for number in range(4)]
+    for each in loads:
+        each.start()
+    master.until(lambda: len(stored) > 50, "uploads are stored")
+    promoted = json.loads(zerostor("promote", "--json", *of(slave)))
+    assert promoted["role"] == "master" and promoted["epoch"] == 1
+    over.set()
+    for each in loads:
+        each.join()
+    link = slave.store(b"to the new master")
+    assert all(slave.get(path).body == body for path, body in stored.items()), "nothing is missing"
+    # The old master lives, and takes nothing.
+    master.until(lambda: master.upload(b"no", ext="txt").status == 503, "it was told")
+    refused = master.upload(b"no", ext="txt")
+    assert refused.json["master"] == f"http://127.0.0.1:{slave.port}"
+    assert master.get(next(iter(stored))).status == 200
+    master.kill_all()
+    master.start(wait=False)
+    master.until(lambda: master.get("/readyz").json["metadata"], "it is back")
+    assert master.upload(b"no", ext="txt").status == 503, "and has not forgotten"
+    master.close()
+    master.settings.write_text(settings(master.folder / "stores", url_of(slave)))
+    master.start()
+    level(slave, master)
+    assert master.get(link).body == b"to the new master"
+    assert zerostor("compare", *of(master)).endswith("master and slave are the same\n")
+
+
+def test_a_slave_of_a_dead_master_starts_and_is_promoted(pair: Pair) -> None:
+    master, slave = pair
+    link = master.store(b"kept")
+    level(master, slave)
+    master.kill_all()
+    slave.kill_all()
+    slave.start()
+    assert slave.get(link).body == b"kept"
+    said = zerostor("promote", *of(slave))
+    assert "this is the master now: epoch 1" in said and "cannot be reached" in said
+    assert slave.get(slave.store(b"new")).body == b"new"
+    slave.kill_all()
+    slave.start()
+    assert slave.get(slave.store(b"newer")).body == b"newer", "its settings still name the old one"
+    failed = subprocess.run([sys.executable, "-m", "gateway", "promote", *of(slave)], cwd=ROOT,
+                            check=False, capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1 and "this is the master already" in failed.stderr
+
+
+def test_a_slave_lags_little_behind_a_busy_master(pair: Pair) -> None:
+    master, slave = pair
+    for number in range(50):
+        link = master.store(b"%d" % number)
+        began = time.monotonic()
+        slave.until(lambda link=link: slave.get(link).status == 200, "the slave has it")
+        assert time.monotonic() - began < 20
+    state = metadata(master)["slaves"]
+    assert isinstance(state, list) and len(state) == 1
