@@ -7,7 +7,8 @@ import logging
 
 from zerostor.core.errors import NotTheMaster, ZerostorError
 from zerostor.core.replication import ReplicationState
-from zerostor.ports import Clock, Replication
+from zerostor.log_ports import Replication
+from zerostor.ports import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -1,13 +1,15 @@
-"""The seams of what keeps the metadata log in the pool, beside those of `ports`.
+"""The seams of what keeps the metadata log in the pool and on slaves, beside those of `ports`.
 
-Adapters: `metadata/log` (MetadataLog), `identity` (Signer), `index_file` (IndexPlace),
-`zdb/restored_log` (RestoredLog).
+Adapters: `metadata/replication` (Replication), `metadata/log` (MetadataLog),
+`identity` (Signer), `index_file` (IndexPlace), `zdb/restored_log` (RestoredLog).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
+
+from zerostor.core.replication import Comparison, ReplicationState
 
 
 class LogPart(NamedTuple):
@@ -113,3 +115,22 @@ class RestoredLog(Protocol):
 
         Raises MetadataUnavailable, SetupError.
         """
+
+
+class Replication(Protocol):
+    """Masters and slaves, as the metadata server of this gateway tells of them."""
+
+    async def state(self, gateway: str = "") -> ReplicationState | None:
+        """What it tells; None of a server that knows no slaves, which is always a master.
+
+        gateway: URL of the gateway that asks, which slaves then name to those who want to write.
+        """
+
+    async def promote(self) -> ReplicationState:
+        """Make a slave the master. Raises SetupError if it is none."""
+
+    async def compare(self) -> Comparison:
+        """Hold a slave's log against its master's. Raises SetupError if it is no slave."""
+
+    async def close(self) -> None:
+        """Close connections."""

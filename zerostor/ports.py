@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol, TypeAlias
 from zerostor.core.errors import ZerostorError
 from zerostor.core.health import StoreState
 from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, SpoolNote, Upload
-from zerostor.core.replication import Comparison, ReplicationState
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 RandomBytes: TypeAlias = Callable[[int], bytes]
@@ -150,8 +149,19 @@ class MetadataStore(Protocol):
         A note should be the only one of its kind: an adapter that lost the answer finds it by that.
         """
 
-    async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Store each record under its reserved id, durable on return. Idempotent."""
+    async def term(self) -> str:
+        """Whose succession of ids this is: it changes when another server becomes the master.
+
+        What was reserved in one term may be given to others in the next.
+        """
+
+    async def commit(
+        self, records: Sequence[tuple[int, bytes]], term: str | None = None
+    ) -> None:
+        """Store each record under its reserved id, durable on return. Idempotent.
+
+        term: in which the ids were reserved or seen. Raises MetadataUnavailable in another.
+        """
 
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record, or None."""
@@ -164,25 +174,6 @@ class MetadataStore(Protocol):
 
     async def ping(self) -> None:
         """Return if it would serve."""
-
-    async def close(self) -> None:
-        """Close connections."""
-
-
-class Replication(Protocol):
-    """Masters and slaves, as the metadata server of this gateway tells of them."""
-
-    async def state(self, gateway: str = "") -> ReplicationState | None:
-        """What it tells; None of a server that knows no slaves, which is always a master.
-
-        gateway: URL of the gateway that asks, which slaves then name to those who want to write.
-        """
-
-    async def promote(self) -> ReplicationState:
-        """Make a slave the master. Raises SetupError if it is none."""
-
-    async def compare(self) -> Comparison:
-        """Hold a slave's log against its master's. Raises SetupError if it is no slave."""
 
     async def close(self) -> None:
         """Close connections."""

@@ -139,6 +139,7 @@ class Connection(asyncio.Protocol):
         return await burst.future
 
 
+Check = Callable[[], None]
 Greeting = Callable[[Connection], Awaitable[bool | None]]
 """What is said first on a connection; True: the server likes pipelined requests."""
 
@@ -176,14 +177,17 @@ class RespClient:
             # Else nobody knows whether requests may go out in batches.
             await self._bounded((), retry=True)
 
-    async def call(self, requests: Sequence[Arguments], *, retry: bool) -> list[Reply]:
+    async def call(
+        self, requests: Sequence[Arguments], *, retry: bool, check: Check | None = None
+    ) -> list[Reply]:
         """One reply per request, in their order; error replies are values.
 
         retry: the requests may be run twice. Without it nothing is sent again, and after
-        MetadataUnavailable some may have been run. Raises `unavailable`.
+        MetadataUnavailable some may have been run. check: called between the greeting of the
+        connection and the requests; what it raises ends the call. Raises `unavailable`.
         """
         replies: list[Reply] = []
-        for reply in await self._replies(requests, retry):
+        for reply in await self._replies(requests, retry, check):
             if isinstance(reply, Lost):
                 raise self._error(reply.reason)
             replies.append(reply)
@@ -193,21 +197,23 @@ class RespClient:
         """As `call` without `retry`, but a reply that was lost is a value too."""
         return await self._replies(requests, retry=False)
 
-    async def _replies(self, requests: Sequence[Arguments], retry: bool) -> list[Reply | Lost]:
+    async def _replies(
+        self, requests: Sequence[Arguments], retry: bool, check: Check | None = None
+    ) -> list[Reply | Lost]:
         await self.ready()
         replies: list[Reply | Lost] = []
         width = 1 if self._pipeline else len(self._lanes)
         bursts = _bursts(requests) if self._pipeline else [[one] for one in requests]
         for start in range(0, len(bursts), width):
             group = bursts[start : start + width]
-            for done in await asyncio.gather(*(self._bounded(one, retry) for one in group)):
+            for done in await asyncio.gather(*(self._bounded(one, retry, check) for one in group)):
                 replies += done
             if replies and isinstance(replies[-1], Lost):
                 return replies + [replies[-1]] * (len(requests) - len(replies))
         return replies
 
     async def _bounded(
-        self, burst: Sequence[Arguments], retry: bool
+        self, burst: Sequence[Arguments], retry: bool, check: Check | None = None
     ) -> Sequence[Reply | Lost]:
         """Run a burst; try again while time is left, if it was not sent or may be sent twice."""
         loop = asyncio.get_running_loop()
@@ -220,6 +226,8 @@ class RespClient:
             try:
                 async with asyncio.timeout(left), lane.turn:
                     connection = await self._connect(lane)
+                    if check is not None:
+                        check()
                     sent = True
                     return await self._exchange(connection, burst)
             except TimeoutError:

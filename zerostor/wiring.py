@@ -9,7 +9,7 @@ import random
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,6 +37,8 @@ from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
 from zerostor.identity import load_identity
 from zerostor.index_file import IndexFile
+from zerostor.log_ports import Replication
+from zerostor.metadata.leading import LeadingMetadata
 from zerostor.metadata.log import ZdbLog
 from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.zdb import ZdbMetadata
@@ -46,7 +48,6 @@ from zerostor.ports import (
     JobQueue,
     MetadataStore,
     RandomBytes,
-    Replication,
     Spool,
     Spools,
 )
@@ -112,6 +113,8 @@ async def build(config: Config, consumer: str,
         stack.push_async_callback(metadata.close)
         roles = replication(config)
         stack.push_async_callback(roles.close)
+        leading = LeadingMetadata(metadata, roles, partial(_master_at, config), clock)
+        stack.push_async_callback(leading.close)
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
@@ -134,7 +137,7 @@ async def build(config: Config, consumer: str,
         yield Parts(stores, policies, metadata, roles, queue, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader), writer,
-                    Ingest(writer, metadata, policies, clock, random_bytes),
+                    Ingest(writer, leading, policies, clock, random_bytes),
                     clock, random_bytes)
 
 
@@ -269,6 +272,11 @@ def _metadata(config: Config) -> ZdbMetadata:
     return ZdbMetadata(address, namespace=login.namespace, password=login.password or None)
 
 
+def _master_at(config: Config, url: str) -> ZdbMetadata:
+    address, login = _server_at(url, config.metadata.password.reveal())
+    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None)
+
+
 def replication(config: Config) -> Replication:
     """What the metadata server of this configuration says of masters and slaves."""
     return ZdbReplication(*_metadata_server(config))
@@ -277,10 +285,14 @@ def replication(config: Config) -> Replication:
 def _metadata_server(config: Config) -> tuple[Address, Login]:
     if config.metadata.embedded:
         return Address(unix=config.paths.zdb_socket), Login()
-    url, password = urlsplit(config.metadata.url), config.metadata.password.reveal()
-    if url.scheme == "unix":
-        return Address(unix=Path(url.path)), Login(password=password)
-    place = parse_zdb_url(config.metadata.url)
+    return _server_at(config.metadata.url, config.metadata.password.reveal())
+
+
+def _server_at(url: str, password: str) -> tuple[Address, Login]:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return Address(unix=Path(parts.path)), Login(password=password)
+    place = parse_zdb_url(url)
     return zdb_namespace.address_of(place), Login(place.namespace, password)
 
 

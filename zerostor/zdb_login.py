@@ -50,6 +50,11 @@ class ServerFacts(NamedTuple):
         return self.lines.get("server_name", "").startswith("zerostor")
 
     @property
+    def term(self) -> str:
+        """Of one of ours: which log it has, and in which epoch. Ids are good within one term."""
+        return f"{self.lines.get('log', '')} {self.lines.get('epoch', '')}".strip()
+
+    @property
     def id_bytes(self) -> int:
         """Width of sequential ids; a 0-db that does not tell is a 1.x."""
         return 8 if self.lines.get("sequential_key_size") == "8" else 4

@@ -42,7 +42,7 @@ class RoughLink:
     """
 
     def __init__(self, target: Path, seed: int) -> None:
-        self._target = target
+        self.target = target
         self._rng = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -73,7 +73,7 @@ class RoughLink:
         self._tasks.add(task)
         self.connections += 1
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            server_reader, server_writer = await asyncio.open_unix_connection(str(self._target))
+            server_reader, server_writer = await asyncio.open_unix_connection(str(self.target))
             pumps = [asyncio.ensure_future(_pump(reader, server_writer)),
                      asyncio.ensure_future(self._replies(server_reader, writer))]
             try:

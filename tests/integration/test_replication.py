@@ -16,7 +16,10 @@ import pytest
 
 from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
 from tests.fakes.zdb_server import Client, Process, raw_id
+from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.resp import ReplyError
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
 
 PATIENCE = 60.0
 
@@ -166,7 +169,7 @@ async def test_rough_links(
         servers: Callable[..., Server], tmp_path: Path, spoil: Spoil | None) -> None:
     master = servers("master", segment_size=65536).start()
     link = RoughLink(master.process.unix, seed=4)
-    link.cut, link.spoil, link.chance = 60_000, spoil, 0.3
+    link.cut, link.spoil, link.chance = 20_000, spoil, 0.3
     await link.start(tmp_path / "link.sock")
     slave = servers("slave", f"unix://{tmp_path / 'link.sock'}").start()
     rng, ids = random.Random(5), []
@@ -176,7 +179,7 @@ async def test_rough_links(
     link.cut, link.chance = 0, 0.0
     link.hang_up()
     await asyncio.to_thread(level, master, slave)
-    assert link.connections > 3, "it was cut"
+    assert link.connections > 2, "it was cut"
     await link.close()
 
 
@@ -321,6 +324,51 @@ def test_promoted_back_and_forth(servers: Callable[..., Server]) -> None:
         leader.start()
         until(lambda leader=leader: leader.state["role"] == "slave", "it follows its successor")
         level(follower, leader)
+
+
+async def test_an_id_of_the_former_master_is_never_written_at_the_next(
+        servers: Callable[..., Server], tmp_path: Path) -> None:
+    """One address for whoever leads: between reserving an id and its commit the leader changed."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    address = RoughLink(master.process.unix, seed=15)
+    await address.start(tmp_path / "address.sock")
+    metadata = ZdbMetadata(Address(unix=tmp_path / "address.sock"))
+    term = await metadata.term()
+    (first,) = await metadata.reserve([b"first"])
+    await asyncio.to_thread(level, master, slave)
+    slave.process.kill()
+    (second,) = await metadata.reserve([b"second, never copied"])
+    master.process.kill()
+    slave.start()
+    await asyncio.to_thread(slave.ask, b"LOG", b"PROMOTE")
+    other = ZdbMetadata(Address(unix=slave.process.unix))
+    (theirs,) = await other.reserve([b"of somebody else"])
+    assert theirs == second, "the id is given out again"
+    address.target = slave.process.unix
+    address.hang_up()
+    with pytest.raises(MetadataUnavailable, match="another metadata server has become the master"):
+        await metadata.commit([(second, b"record")], term)
+    assert await other.get(theirs) == b"of somebody else"
+    assert await metadata.term() != term
+    await metadata.commit([(first, b"record")], await metadata.term())
+    assert await other.get(first) == b"record"
+    await metadata.close()
+    await other.close()
+    await address.close()
+
+
+def test_who_is_connected_to_a_slave_learns_of_its_promotion(
+        servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    until(lambda: slave.state["connected"], "it follows")
+    client = slave.connect()
+    epoch = client.facts(b"INFO")["epoch"]
+    slave.ask(b"LOG", b"PROMOTE")
+    with pytest.raises((EOFError, OSError)):
+        client.ask(b"PING")
+    assert (epoch, slave.connect().facts(b"INFO")["epoch"]) == ("0", "1")
 
 
 def test_another_log_is_never_mixed_in(servers: Callable[..., Server]) -> None:

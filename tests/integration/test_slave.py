@@ -181,3 +181,14 @@ def test_a_slave_lags_little_behind_a_busy_master(pair: Pair) -> None:
         assert time.monotonic() - began < 20
     state = metadata(master)["slaves"]
     assert isinstance(state, list) and len(state) == 1
+
+
+def test_what_the_old_master_accepted_is_stored_at_the_new_one(pair: Pair) -> None:
+    master, slave = pair
+    with master.stopped("worker"):
+        accepted = {master.upload(body, ext="txt").job: body
+                    for body in (b"%d" % number * 1000 for number in range(20))}
+        zerostor("promote", *of(slave))
+    links = {master.stored(job): body for job, body in accepted.items()}
+    assert all(slave.get(link).body == body for link, body in links.items())
+    assert len(slave.records()) == len(accepted)

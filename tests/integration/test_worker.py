@@ -245,7 +245,7 @@ async def test_a_commit_whose_answer_is_lost_stores_once(
         works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     commit, lost = works.grid.metadata.commit, 3
 
-    async def silent(records: Any) -> None:
+    async def silent(records: Any, *_: object) -> None:
         nonlocal lost
         await commit(records)
         lost -= 1
@@ -282,7 +282,7 @@ async def test_queue_lost_while_a_job_is_in_hand(
         works: Works, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     commit = works.grid.metadata.commit
 
-    async def meanwhile(records: Any) -> None:
+    async def meanwhile(records: Any, *_: object) -> None:
         await commit(records)
         works.queue.outage("the queue is away")
 
@@ -328,7 +328,7 @@ async def test_an_entry_that_goes_away_while_it_is_stored(
         works: Works, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     commit = works.grid.metadata.commit
 
-    async def meanwhile(records: Any) -> None:
+    async def meanwhile(records: Any, *_: object) -> None:
         await commit(records)
         for job, _ in await works.grid.spool.waiting():
             (works.folder / "spool" / job).unlink(missing_ok=True)

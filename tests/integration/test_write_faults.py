@@ -78,7 +78,9 @@ async def test_a_pack_that_the_metadata_took_in_part_is_written_again(
 ) -> None:
     commit, refused = works.grid.metadata.commit, []
 
-    async def without_the_first(records: Sequence[tuple[int, bytes]]) -> None:
+    async def without_the_first(
+        records: Sequence[tuple[int, bytes]], *_: object
+    ) -> None:
         if refused:
             await commit(records)
             return

@@ -207,6 +207,7 @@ class Archivist:
         body = LogBody(self._log, part.file, start, part.size, self._policy.name, self._now_ms(),
                        self._keep_role)
         note = encode_record(NoteRecord(ARCHIVE_JOB, self._random_bytes(8).hex()))
+        term = await self._metadata.term()
         metadata_id, = await self._metadata.reserve([note])
         stripes = await self._writer.write_object(
             body, self._policy, lambda: _member(metadata_id, body), lambda _: None)
@@ -214,7 +215,7 @@ class Archivist:
         record = encode_record(ObjectRecord(
             ARCHIVE_JOB, member.content, member.size, EXTENSION, member.policy, member.created_ms,
             stripes=stripes))
-        await self._metadata.commit([(metadata_id, record)])
+        await self._metadata.commit([(metadata_id, record)], term)
         kept = index if not self._removed else _without_retired(index)
         rows, retired = with_part(kept, Container(part.file, start, part.size, part.closed,
                                                   metadata_id, record), replaced)

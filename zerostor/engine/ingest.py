@@ -68,6 +68,7 @@ class Ingest:
 
     async def store_object(self, entry: SpoolEntry, progress: Progress) -> str:
         """Store one entry in stripes of its own; returns its link. Raises as Writer does."""
+        term = await self._metadata.term()
         link = await self._committed(entry)
         if link is not None:
             return link
@@ -81,7 +82,7 @@ class Ingest:
             raise SpoolCorrupt(f"job {entry.job} changed its policy while it arrived")
         record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,
                               upload.accepted_ms, stripes=stripes)
-        await self._metadata.commit([(metadata_id, encode_record(record))])
+        await self._metadata.commit([(metadata_id, encode_record(record))], term)
         return _link(metadata_id, upload)
 
     async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | Exception]:
@@ -89,6 +90,7 @@ class Ingest:
         """
         results: dict[str, str | Exception] = {}
         fresh: list[SpoolEntry] = []
+        term = await self._metadata.term()
         for entry in entries:
             link = await self._committed(entry)
             if link is None:
@@ -96,14 +98,14 @@ class Ingest:
             else:
                 results[entry.job] = link
         if fresh:
-            results.update(await self._pack_or_single_out(fresh))
+            results.update(await self._pack_or_single_out(fresh, term))
         return [results[entry.job] for entry in entries]
 
     async def _pack_or_single_out(
-        self, entries: Sequence[SpoolEntry]
+        self, entries: Sequence[SpoolEntry], term: str
     ) -> dict[str, str | Exception]:
         try:
-            return dict(await self._pack(entries))
+            return dict(await self._pack(entries, term))
         except (BackendError, SetupError) as error:
             return {entry.job: error for entry in entries}
         except Exception as error:  # noqa: BLE001 - each entry gets its own
@@ -112,10 +114,10 @@ class Ingest:
             # One that cannot be stored must not take its neighbours with it.
             results: dict[str, str | Exception] = {}
             for entry in entries:
-                results.update(await self._pack_or_single_out([entry]))
+                results.update(await self._pack_or_single_out([entry], term))
             return results
 
-    async def _pack(self, entries: Sequence[SpoolEntry]) -> dict[str, str]:
+    async def _pack(self, entries: Sequence[SpoolEntry], term: str) -> dict[str, str]:
         policy = self.policy_of(entries[0])
         self._writer.require_stores(policy)
         *ids, pack_id = await self._reserve(entries, pack=True)
@@ -124,9 +126,9 @@ class Ingest:
         stripes, table, placed = await self._writer.write_pack(members, policy, pack_id)
         pack = PackRecord(stripes, len(placed), table, int(self._clock.now() * 1000))
         # The log keeps its order through a crash, so no object record outlives its pack's.
-        await self._metadata.commit(
-            [(pack_id, encode_record(pack))]
-            + [(member.metadata_id, encode_record(_packed(member, pack_id))) for member in placed])
+        records = [(member.metadata_id, encode_record(_packed(member, pack_id)))
+                   for member in placed]
+        await self._metadata.commit([(pack_id, encode_record(pack)), *records], term)
         return {entry.job: _link(metadata_id, _sealed(entry))
                 for entry, metadata_id in zip(entries, ids, strict=True)}
 

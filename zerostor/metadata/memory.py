@@ -21,8 +21,15 @@ class MemoryMetadata:
         self._next += len(notes)
         return ids
 
-    async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
+    async def term(self) -> str:
+        """Always the same."""
+        return ""
+
+    async def commit(
+        self, records: Sequence[tuple[int, bytes]], term: str | None = None
+    ) -> None:
         """As the port says. Raises LogCorrupt for an id that was never reserved."""
+        assert not term
         for metadata_id, record in records:
             known = self._values.get(metadata_id)
             if known is None:

@@ -47,6 +47,7 @@ class ZdbMetadata:
         """
         self._login = Login(namespace, password or "")
         self._id_bytes = 8
+        self._term = ""
         self._last: int | None = None
         self._client = RespClient(
             address, self._greet, connections=connections, pipeline=pipeline, timeout=timeout
@@ -59,7 +60,14 @@ class ZdbMetadata:
         except SetupError as refusal:
             raise SetupError(f"metadata: {refusal}") from None
         self._id_bytes = facts.id_bytes
+        if facts.term != self._term:
+            self._term, self._last = facts.term, None
         return facts.ours
+
+    async def term(self) -> str:
+        """As the port says; always the same of a 0-db that is not ours."""
+        await self._client.ready()
+        return self._term
 
     async def reserve(self, notes: Sequence[bytes]) -> list[int]:
         """One new id per note, durable. A note whose answer was lost is looked for, see _orphans.
@@ -123,15 +131,22 @@ class ZdbMetadata:
             )
         return found
 
-    async def commit(self, records: Sequence[tuple[int, bytes]]) -> None:
+    async def commit(
+        self, records: Sequence[tuple[int, bytes]], term: str | None = None
+    ) -> None:
         """Store each record under its id. Raises LogCorrupt if the server never gave that id."""
+        def same_term() -> None:
+            if term not in (None, self._term):
+                raise MetadataUnavailable("another metadata server has become the master since the"
+                                          " id was reserved")
+
         await self._client.ready()
         for metadata_id, record in records:
             if len(record) > RECORD_MAX:
                 raise TooLarge(f"the record of metadata id {metadata_id} has {len(record)} bytes,"
                                f" and a 0-db takes {RECORD_MAX}")
         requests = [(b"SET", self._raw(key), record) for key, record in records]
-        replies = await self._client.call(requests, retry=True)
+        replies = await self._client.call(requests, retry=True, check=same_term)
         for (metadata_id, _), reply in zip(records, replies, strict=True):
             if _says(reply, "Invalid key"):
                 raise LogCorrupt(f"the metadata store does not know id {metadata_id}")

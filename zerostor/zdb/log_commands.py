@@ -140,7 +140,7 @@ def _superseded(_: Session, replication: Replication, given: Sequence[bytes]) ->
 
 def _promote(session: Session, replication: Replication, _: Sequence[bytes]) -> Answer:
     async def promote() -> bytes:
-        return bulk(msgspec.json.encode(await replication.promote()))
+        return bulk(msgspec.json.encode(await replication.promote(session.peer)))
 
     return later(session, _told(promote()))
 

@@ -46,10 +46,11 @@ class Replication:
     store: LogStore
 
     def __init__(self, folder: Path, *, master: Peer | None, listens: str, password: str,
-                 now: Callable[[], float]) -> None:
+                 hang_up: Callable[[object], None], now: Callable[[], float]) -> None:
         """master: whom the settings tell to follow. listens: this server's URL, or empty.
 
-        password: of this server's admin, which its slaves and masters have too. Raises SetupError.
+        password: of this server's admin, which its slaves and masters have too. hang_up: ends all
+        connections but one. Raises SetupError.
         """
         self.feeds: dict[object, Feed] = {}
         self.gateway = ""
@@ -57,6 +58,7 @@ class Replication:
         self._standing = load_standing(folder)
         self._listens = listens
         self._password = password
+        self._hang_up = hang_up
         self._now = now
         self._master = master
         # Settings may name the master that this server was promoted over, until someone mends them.
@@ -166,10 +168,12 @@ class Replication:
         if self._follower is None:
             self._refuse_if_superseded()
 
-    async def promote(self) -> ReplicationState:
+    async def promote(self, asker: object) -> ReplicationState:
         """Make this slave the master. Raises SetupError if it leads already, MetadataUnavailable.
 
         A master that can be reached stops writing first, and its last entries are waited for.
+        asker: the connection that asked; all others are ended, since who reserved an id of the
+        former master must learn that it may be somebody else's here.
         """
         async with self._turn:
             follower = self._follower
@@ -185,6 +189,7 @@ class Replication:
                 if self._follower is not None:
                     self._follow(self._follower.master)
                 raise
+        self._hang_up(asker)
         return self.state()
 
     async def _hand_over(self, follower: Follower, epoch: int) -> int:

@@ -41,7 +41,7 @@ class ZdbServer:
         self._listeners: list[asyncio.Server] = []
         self._lock = lock_folder(settings.directory)
         try:
-            self.replication = _replication(settings, now)
+            self.replication = _replication(settings, self._hang_up, now)
             self.namespaces = Namespaces(settings, now, self.replication.follows)
         except OSError as failure:
             os.close(self._lock)
@@ -68,6 +68,11 @@ class ZdbServer:
         self.connections.add(connection)
         self.shared.counters.clients += 1
         return True
+
+    def _hang_up(self, asker: object) -> None:
+        """End all connections but one."""
+        for connection in self.connections - {asker}:
+            connection.close()
 
     def leave(self, connection: Connection) -> None:
         """Count it out."""
@@ -119,6 +124,9 @@ class ZdbServer:
                 "instance_id": os.getpid(), "boot_time": int(self._started),
                 "uptime": int(now - self._started), "read_only": self.store.refused or "no",
             },
+            "replication": {
+                "log": self.store.log_id.hex(), "epoch": self.store.epoch,
+            },
             "clients": {
                 "clients_lifetime": counters.clients, "clients_now": len(self.connections),
             },
@@ -146,11 +154,14 @@ class ZdbServer:
         }
 
 
-def _replication(settings: ServerSettings, now: Callable[[], float]) -> Replication:
+def _replication(
+    settings: ServerSettings, hang_up: Callable[[object], None], now: Callable[[], float]
+) -> Replication:
     password = (settings.admin_password or b"").decode()
     master = parse_peer(settings.master, password) if settings.master else None
     return Replication(
-        settings.directory, master=master, listens=settings.announced, password=password, now=now
+        settings.directory, master=master, listens=settings.announced, password=password,
+        hang_up=hang_up, now=now,
     )
 
 
