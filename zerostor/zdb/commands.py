@@ -42,37 +42,34 @@ _REMOVED = Parting(
 
 def execute(session: Session, arguments: Sequence[bytes]) -> Answer:
     """Run one request, then tell those who wait for its command."""
-    namespace, counters = session.namespace, session.shared.counters
+    namespace = session.namespace
     if namespace.removed:
         return _REMOVED
     command = TABLE.get(arguments[0]) or TABLE.get(arguments[0].upper())
     if command is None:
-        counters.failed += 1
+        session.shared.counters.failed += 1
         return _UNSUPPORTED
-    counters.executed += 1
-    if not (session.told or command.always):
-        counters.unauthorized += 1
-        return DENIED
-    answer = _run(session, command, arguments)
-    if namespace.watches:
+    if not (session.told or command.always) or (command.admin and not session.admin):
+        session.shared.counters.unauthorized += 1
+        answer: Answer = DENIED
+    elif not command.least < len(arguments) <= command.most + 1:
+        answer = error(command.misuse)
+    elif command.filled and b"" in arguments:
+        answer = _EMPTY
+    else:
+        try:
+            answer = command.handler(session, arguments)
+        except (Refusal, LogCorrupt, MetadataUnavailable) as reason:
+            answer = _refused(reason)
+    if namespace.watches and session.told:
         wait_commands.tell(namespace, session, command.name)
     return answer
 
 
-def _run(session: Session, command: Command, arguments: Sequence[bytes]) -> Answer:
-    if command.admin and not session.admin:
-        session.shared.counters.unauthorized += 1
-        return DENIED
-    if not command.least < len(arguments) <= command.most + 1:
-        return error(command.misuse)
-    if command.filled and b"" in arguments:
-        return _EMPTY
-    try:
-        return command.handler(session, arguments)
-    except Refusal as refusal:
-        return error(str(refusal))
-    except LogCorrupt as corrupt:
-        log.error("%s", corrupt)
+def _refused(reason: Refusal | LogCorrupt | MetadataUnavailable) -> bytes:
+    if isinstance(reason, Refusal):
+        return error(str(reason))
+    if isinstance(reason, LogCorrupt):
+        log.error("%s", reason)
         return _INTERNAL
-    except MetadataUnavailable as reason:
-        return error(f"Cannot write data right now: {reason}")
+    return error(f"Cannot write data right now: {reason}")

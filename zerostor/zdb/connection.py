@@ -196,15 +196,18 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, answer: Answer) -> int:
         """Send, or keep until it may be sent; its size."""
-        if isinstance(answer, Parting):
+        batch, reply = None, b""
+        if type(answer) is bytes:
+            reply = answer
+        elif isinstance(answer, Held):
+            reply, batch = answer
+            self._wait_for(batch)
+        elif isinstance(answer, Parting):
             self._todo.clear()
             self._last = answer.reply
-            return 0
-        reply, batch = answer if isinstance(answer, Held) else (answer, None)
         if batch is None and not self._held:
             self._send(reply)
         else:
-            self._wait_for(batch)
             self._held.append((batch, reply))
             self._held_bytes += len(reply)
         return len(reply)
@@ -224,11 +227,12 @@ class Connection(asyncio.Protocol):
 
     def _run(self) -> None:
         """Execute requests until something is in the way, or it is the others' turn."""
-        todo, session, spent = self._todo, self._session, 0
+        todo, session, spent, waiting = self._todo, self._session, 0, len(self._todo)
         for _ in range(TURN_REQUESTS):
             if not todo or spent >= TURN_BYTES or self._stuck():
                 break
             spent += self._answer(execute(session, todo.popleft()))
+        session.shared.counters.requests += waiting - len(todo)
         self._drain()
         transport = self._transport
         if transport is None or transport.is_closing():

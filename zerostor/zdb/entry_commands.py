@@ -94,8 +94,6 @@ def _set(session: Session, arguments: Sequence[bytes]) -> Answer:
 
 def _del(session: Session, arguments: Sequence[bytes]) -> Answer:
     stamp = _stamp(session, arguments, 2)
-    if len(arguments) > 2 and not arguments[2].isdigit():
-        raise Refusal("Unexpected arguments")  # more likely a second key than a time
     if len(arguments[1]) > KEY_MAX:
         raise Refusal("Invalid key")
     namespace = writable(session)
@@ -103,6 +101,8 @@ def _del(session: Session, arguments: Sequence[bytes]) -> Answer:
     slot = store.find(arguments[1])
     if slot is None:
         return held(store, error("Key not found"))
+    if len(arguments) > 2 and not arguments[2].isdigit():
+        raise Refusal("Unexpected arguments")  # more likely a second key than a time
     if namespace.row.worm:
         raise Refusal("Cannot delete a key when namespace is in worm mode")
     store.delete(slot, stamp)
@@ -115,7 +115,14 @@ def _value(session: Session, slot: int) -> bytes:
 
 
 def _get(session: Session, arguments: Sequence[bytes]) -> Answer:
-    return _about(session, arguments[1], lambda slot: _value(session, slot), NIL)
+    raw, store = arguments[1], session.namespace.log
+    if len(raw) > KEY_MAX:
+        raise Refusal("Invalid key")
+    if session.namespace.row.frozen:
+        raise Refusal(_FROZEN)
+    slot = store.find(raw)
+    reply = NIL if slot is None else _value(session, slot)
+    return reply if slot is not None and store.settled(slot) else held(store, reply)
 
 
 def _mget(session: Session, arguments: Sequence[bytes]) -> Answer:

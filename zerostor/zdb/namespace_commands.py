@@ -159,9 +159,10 @@ OF_DEFAULT_TOO = (b"mode", b"lock", b"freeze")
 
 def _nsset(session: Session, arguments: Sequence[bytes]) -> Answer:
     _, name, prop, value = arguments
+    name = _name(name)
     if len(value) > PASSWORD_MAX:
         raise Refusal("Argument too long")
-    if _name(name) == DEFAULT and prop not in OF_DEFAULT_TOO:
+    if name == DEFAULT and prop not in OF_DEFAULT_TOO:
         raise Refusal("Cannot update default namespace")
     namespace = _named(session, name)
     change = PROPERTIES.get(prop)

@@ -135,7 +135,8 @@ class ZdbServer:
                 "index_version": 4,
             },
             "stats": {
-                "commands_executed": counters.executed, "commands_failed": counters.failed,
+                "commands_executed": counters.requests - counters.failed,
+                "commands_failed": counters.failed,
                 "commands_unauthorized": counters.unauthorized, **self._disk_facts(),
                 **_amount("network_rx", counters.received), **_amount("network_tx", counters.sent),
             },

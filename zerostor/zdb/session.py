@@ -71,10 +71,10 @@ class Peer(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """Since the start; what INFO tells."""
+    """Since the start; what INFO tells. requests: all, those that failed included."""
 
     clients: int = 0
-    executed: int = 0
+    requests: int = 0
     failed: int = 0
     unauthorized: int = 0
     received: int = 0

@@ -119,6 +119,6 @@ COMMANDS = (
     Command(b"HOOKS", 0, 1023, _hooks, admin=True),
     Command(b"STOP", 0, 1023, _stop),
     Command(b"KSCAN", 0, 1023, _kscan),
-    Command(b"INDEX", 1, 2, _index, admin=True, misuse="Missing arguments"),
+    Command(b"INDEX", 1, 1023, _index, admin=True, filled=True, misuse="Missing arguments"),
     Command(b"DATA", 3, 3, _data_command, admin=True, misuse="Missing arguments"),
 )

@@ -58,6 +58,8 @@ def encode_ekey(slot: int, id_bytes: int) -> bytes:
 def _page(session: Session, arguments: Sequence[bytes], step: int) -> Answer:
     store = thawed(session).log
     at = decode_cursor(arguments[1], store.id_bytes) if len(arguments) > 1 else None
+    if at is not None:
+        at = min(at, store.next_id - 1 if step > 0 else store.next_id)  # older than a FLUSH
     for _ in range(STEPS):
         page = store.walk(at, step, PAGE_ENTRIES)
         at = page.position
@@ -91,10 +93,8 @@ def _rscan(session: Session, arguments: Sequence[bytes]) -> Answer:
 
 
 def _keycur(session: Session, arguments: Sequence[bytes]) -> Answer:
-    if len(arguments[1]) > KEY_MAX:
-        raise Refusal("Invalid key")
-    store = thawed(session).log
-    slot = store.find(arguments[1])
+    store, raw = thawed(session).log, arguments[1]
+    slot = store.find(raw) if len(raw) <= KEY_MAX else None
     reply = _NOT_FOUND if slot is None else bulk(encode_cursor(slot, store.id_bytes))
     return held(store, reply)
 
