@@ -93,7 +93,7 @@ def command(
       zerostor zdb --data /srv/copy --slave-of zdb://10.0.0.5:9900
     """
     from gateway.commands.folder import make_folders
-    from gateway.commands.process import run_process
+    from gateway.commands.process import open_many_files, run_process
     from zerostor.zdb.server import serve
 
     if listen is not None or unix is not None:
@@ -105,6 +105,7 @@ def command(
         config = read_settings(folder, file, master=master)
         make_folders(config.paths)
         settings = embedded(config)
+    open_many_files()
     run_process(serve(settings))
 
 

@@ -24,11 +24,12 @@ ZEROSTOR = [sys.executable, "-m", "gateway"]
 
 
 class Command:
-    """`zerostor zdb ...` as a process."""
+    """`zerostor zdb ...` as a process. files: its soft limit of descriptors."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, files: int = 1024) -> None:
+        shell = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh"]
         self.process = subprocess.Popen(
-            [*ZEROSTOR, "zdb", *words], cwd=ROOT, text=True, stderr=subprocess.PIPE
+            [*shell, *ZEROSTOR, "zdb", *words], cwd=ROOT, text=True, stderr=subprocess.PIPE
         )
 
     def connect(self, where: Path | tuple[str, int]) -> Client:
@@ -128,6 +129,16 @@ def test_standing_alone(tmp_path: Path) -> None:
     finally:
         assert "Traceback" not in server.stop()
     assert not unix.exists()
+
+
+def test_more_clients_than_the_usual_limit_of_files(tmp_path: Path) -> None:
+    server = Command("--data", str(tmp_path / "zdb"), "--unix", str(tmp_path / "s"), files=64)
+    try:
+        server.connect(tmp_path / "s")
+        clients = [Client(tmp_path / "s") for _ in range(200)]
+        assert [client.ask(b"SET", b"k", b"%d" % id(client)) for client in clients] == [b"k"] * 200
+    finally:
+        server.stop()
 
 
 def test_an_address_and_a_folder_of_another_kind(tmp_path: Path) -> None:

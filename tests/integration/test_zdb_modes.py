@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from tests.fakes.zdb_server import Client, Process, raw_id
+from zerostor.core.resp import request
 from zerostor.zdb.castagnoli import crc32c
 
 
@@ -245,6 +247,73 @@ def test_jump_and_reload(process: Process, client: Client) -> None:
     assert client.fails(b"RELOAD", b"default", b"x") == "Unexpected arguments"
     client.socket.sendall(b"*2\r\n$6\r\nRELOAD\r\n$7\r\ndefault\r\n*2\r\n$3\r\nGET\r\n$2\r\nk1\r\n")
     assert [client.receive() for _ in range(2)] == ["OK", b"v"]
+
+
+def test_a_reload_under_load_loses_nothing(process: Process, client: Client) -> None:
+    """Reloading holds everyone up who is in the namespace, and nobody else."""
+    done = threading.Event()
+    told: list[bytes] = []
+
+    def write(number: int) -> None:
+        writer, step = process.connect(), 0
+        while not done.is_set():
+            keys = [b"%d-%d" % (number, step + each) for each in range(20)]
+            writer.socket.sendall(b"".join(request([b"SET", key, key * 100]) for key in keys))
+            told.extend(key for key in keys if writer.receive() == key)
+            step += 20
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    client.ask(b"NSNEW", b"elsewhere")
+    client.ask(b"SELECT", b"elsewhere")
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        client.send(b"RELOAD", b"default")
+        client.send(b"DBSIZE")
+        assert [client.receive(), client.receive()] == ["OK", 0]
+    done.set()
+    for thread in threads:
+        thread.join()
+    for _ in range(2):
+        client = process.connect()
+        assert client.ask(b"DBSIZE") == len(told)
+        assert all(client.ask(b"GET", key) == key * 100 for key in told[-1000:])
+        process.restart()
+
+
+def test_a_cursor_from_before_a_flush(client: Client) -> None:
+    private(client, b"mine")
+    for number in range(10):
+        client.ask(b"SET", b"%d" % number, b"v")
+    cursor = client.ask(b"KEYCUR", b"9")
+    assert isinstance(cursor, bytes)
+    client.ask(b"FLUSH")
+    for _ in range(2):
+        assert client.fails(b"SCAN", cursor) == "No more data"
+        client.ask(b"SET", b"first", b"v")
+    assert walk(client, b"RSCAN", cursor) == [b"first"]
+
+
+def test_damage_in_a_closed_file_is_said_after_the_start(tmp_path: Path) -> None:
+    process = Process(tmp_path, segment_size=65536, mode="user")
+    process.start()
+    client = process.connect()
+    for number in range(100):
+        client.ask(b"SET", b"key %d" % number, bytes([number]) * 2000)
+    process.kill()
+    with (tmp_path / "log" / "default" / "d1").open("r+b") as file:
+        file.seek(30_000)
+        file.write(b"!")
+    process.start()
+    deadline = time.monotonic() + 20
+    while "d1 is damaged from byte" not in (tmp_path / "stderr").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    client = process.connect()
+    replies = [client.ask(b"GET", b"key %d" % number) for number in range(100)]
+    assert sum(str(reply) == "Internal Error" for reply in replies) == 1
+    assert sum(replies[number] == bytes([number]) * 2000 for number in range(100)) == 99
+    process.kill()
 
 
 def test_raw_entries_one_after_the_other(client: Client) -> None:

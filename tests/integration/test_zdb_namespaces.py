@@ -98,11 +98,11 @@ def test_refusals_have_the_texts_of_0_db(client: Client) -> None:
 
 
 def test_names_never_become_paths(process: Process, client: Client) -> None:
+    before = {entry.name for entry in (process.folder / "log").iterdir()}
     for name in (b"..\\x", b"namespaces", b".lock", b"ns1", KEY_FILE.encode(), b"~", b"-rf"):
         assert client.ask(b"NSNEW", name) == "OK"
-    found = sorted(entry.name for entry in (process.folder / "log").iterdir())
-    folders = [f"ns{number}" for number in range(1, 8)]
-    assert found == sorted([".lock", "default", *folders, *TABLE_FILES])
+    found = {entry.name for entry in (process.folder / "log").iterdir()}
+    assert found - before == {f"ns{number}" for number in range(1, 8)}
 
 
 def test_passwords(process: Process, client: Client) -> None:

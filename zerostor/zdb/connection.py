@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.resp import RequestParser, error
 from zerostor.zdb.commands import execute
+from zerostor.zdb.namespaces import Pause
 from zerostor.zdb.segments import Batch
 from zerostor.zdb.session import Answer, Held, Parting, Session, Shared, Work
 
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._scheduled = False
-        self._waits_for: Batch | Work | None = None
+        self._waits_for: Batch | Pause | None = None
         self._last: bytes | None = None
         self._arriving = 0
         self._leaving = 0
@@ -171,13 +172,16 @@ class Connection(asyncio.Protocol):
             return True
         if len(self._held) >= HELD_MAX or self._held_bytes >= HELD_BYTES_MAX:
             return True
-        store = self._session.namespace.log
-        if not store.congested:
+        namespace = self._session.namespace
+        if namespace.pause is not None:
+            self._wait_for(namespace.pause)
+            return True
+        if not namespace.log.congested:
             return False
-        self._wait_for(store.newest)
+        self._wait_for(namespace.log.newest)
         return True
 
-    def _wait_for(self, batch: Batch | Work | None) -> None:
+    def _wait_for(self, batch: Batch | Pause | None) -> None:
         if batch is not None and batch is not self._waits_for:
             self._waits_for = batch
             batch.waiters.append(self._settled)

@@ -14,7 +14,7 @@ from zerostor.core.namespace_table import MODES, NAME_MAX
 from zerostor.core.resp import OK, array, bulk, integer
 from zerostor.zdb.disk import SyncFailed
 from zerostor.zdb.entry_commands import leading_number, writable
-from zerostor.zdb.namespaces import DEFAULT, Namespace
+from zerostor.zdb.namespaces import DEFAULT, Namespace, Pause
 from zerostor.zdb.passwords import PASSWORD_MAX, PROOF_SIZE, matches, proof
 from zerostor.zdb.server_settings import ServerMode
 from zerostor.zdb.session import Answer, Command, Refusal, Session, held, later
@@ -35,6 +35,12 @@ def _named(session: Session, raw: bytes, missing: str = _NOT_FOUND) -> Namespace
     if found is None:
         raise Refusal(missing)
     return found
+
+
+def _unpaused(namespace: Namespace) -> Namespace:
+    if namespace.pause is not None:
+        raise Refusal("Namespace is being reloaded")
+    return namespace
 
 
 def burn_nonce(session: Session, given: bytes) -> bytes:
@@ -106,7 +112,7 @@ def _nsdel(session: Session, arguments: Sequence[bytes]) -> Answer:
     namespace = _named(session, arguments[1], "This namespace doesn't exists")
     if namespace is session.namespace:
         raise Refusal("Cannot remove namespace you're currently using.")
-    session.shared.namespaces.remove(namespace)
+    session.shared.namespaces.remove(_unpaused(namespace))
     return OK
 
 
@@ -142,7 +148,7 @@ def _mode(session: Session, namespace: Namespace, value: bytes) -> None:
     if mode not in MODES:
         raise Refusal("Invalid property value (expected: user, seq)")
     if mode != namespace.row.mode:
-        namespaces.change_mode(namespace, mode)
+        namespaces.change_mode(_unpaused(namespace), mode)
 
 
 PROPERTIES: Mapping[bytes, Callable[[Session, Namespace, bytes], None]] = {
@@ -250,10 +256,15 @@ def _flush(session: Session, _: Sequence[bytes]) -> Answer:
 
 
 def _reload(session: Session, arguments: Sequence[bytes]) -> Answer:
-    namespace = _named(session, arguments[1])
+    namespace = _unpaused(_named(session, arguments[1]))
+    pause = namespace.pause = Pause()
 
     async def reload() -> bytes:
-        await namespace.log.reload()
+        try:
+            await namespace.log.reload()
+        finally:
+            namespace.pause = None
+            pause.finish()
         return OK
 
     return later(session, reload())

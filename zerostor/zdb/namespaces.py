@@ -41,15 +41,33 @@ _BURIED = "gone-"
 Wake = Callable[[bytes], None]
 
 
+class Pause:
+    """While it lasts nothing is executed in a namespace; who waits for its end is told."""
+
+    __slots__ = ("done", "error", "waiters")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error: str | None = None
+        self.waiters: list[Callable[[], None]] = []
+
+    def finish(self) -> None:
+        """Go on."""
+        self.done = True
+        for waiter in self.waiters:
+            waiter()
+
+
 class Namespace:
     """One namespace. removed: NSDEL was here. watches: by command and session, who waits for it."""
 
-    __slots__ = ("log", "removed", "row", "watches")
+    __slots__ = ("log", "pause", "removed", "row", "watches")
 
     def __init__(self, row: NamespaceRow, log_store: LogStore) -> None:
         self.row = row
         self.log = log_store
         self.removed = False
+        self.pause: Pause | None = None
         self.watches: dict[bytes, dict[object, Wake]] = {}
 
 

@@ -39,6 +39,7 @@ class ZdbServer:
         self._now = now
         self._started = now()
         self._listeners: list[asyncio.Server] = []
+        self._checking: asyncio.Task[None] | None = None
         self._lock = lock_folder(settings.directory)
         try:
             self.replication = _replication(settings, self._hang_up, now)
@@ -101,12 +102,21 @@ class ZdbServer:
         except OSError as failure:
             reason = failure.strerror or failure
             raise SetupError(f"the metadata server cannot listen on {where}: {reason}") from None
+        self._checking = loop.create_task(self._check_logs())
+
+    async def _check_logs(self) -> None:
+        """Look for damage in what the start did not read, slowly, once."""
+        for namespace in list(self.namespaces.by_name.values()):
+            if not namespace.removed:
+                await namespace.log.check_closed_files()
 
     async def close(self) -> None:
         """Stop listening, write what was accepted, close all connections, unlock the folder."""
         self.closing = True
         for listener in self._listeners:
             listener.close()
+        if self._checking is not None:
+            self._checking.cancel()
         await self.replication.close()
         await self.namespaces.close()
         for connection in list(self.connections):

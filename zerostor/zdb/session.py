@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from zerostor.core.errors import ZerostorError
 from zerostor.core.resp import error
-from zerostor.zdb.namespaces import Namespace, Namespaces
+from zerostor.zdb.namespaces import Namespace, Namespaces, Pause
 from zerostor.zdb.replication import Replication
 from zerostor.zdb.segments import Batch, LogStore
 
@@ -20,22 +20,14 @@ NO_REPLY = b""
 """Answers nothing now; what the command waits for is pushed later, out of order."""
 
 
-class Work:
+class Work(Pause):
     """A reply that a task prepares; requests behind it go on. reply: sent when it is done."""
 
-    __slots__ = ("done", "error", "reply", "waiters")
+    __slots__ = ("reply",)
 
     def __init__(self) -> None:
-        self.done = False
-        self.error: str | None = None
+        super().__init__()
         self.reply = b""
-        self.waiters: list[Callable[[], None]] = []
-
-    def finish(self, reply: bytes) -> None:
-        """Tell all who wait."""
-        self.done, self.reply = True, reply
-        for waiter in self.waiters:
-            waiter()
 
 
 class Held(NamedTuple):
@@ -169,7 +161,8 @@ def later(session: Session, work: Coroutine[None, None, bytes]) -> Answer:
         except (ZerostorError, OSError) as failure:
             log.error("%s", failure)
         finally:
-            promise.finish(reply)
+            promise.reply = reply
+            promise.finish()
 
     session.shared.namespaces.background(run())
     return Held(b"", promise)
