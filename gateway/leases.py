@@ -101,8 +101,13 @@ class Leases:
             wanted = []
         entries = await self._spool.open(wanted) if wanted else []
         for job, entry in zip(wanted, entries, strict=True):
-            rows[job] = (refusal(entry) if isinstance(entry, ZerostorError)
-                         else self._grant(worker, entry))
+            if isinstance(entry, ZerostorError):
+                rows[job] = refusal(entry)
+            elif job in self._leases:  # meanwhile; one that still arrives has no lock
+                await self._spool.release([entry])
+                rows[job] = refusal(Busy(f"another worker has job {job}"))
+            else:
+                rows[job] = self._grant(worker, entry)
         bodies = await asyncio.to_thread(
             _small_bodies, [self._leases[job].entry for job in ask.jobs if not rows[job].code])
         return [_with_body(rows[job], bodies.get(job)) for job in ask.jobs]
@@ -194,13 +199,9 @@ class Leases:
         return [lost.get(job, Row()) for job in ask.jobs], held
 
     def _grant(self, worker: str, entry: SpoolEntry) -> Row:
-        token = self._random_bytes(8).hex()
-        before = self._leases.get(entry.job)
-        lease = Lease(worker, token, entry, self._clock.monotonic() + LEASE_SECONDS)
-        if before is not None and before.entry is entry:
-            before.token, before.ends = token, lease.ends
-        else:
-            self._leases[entry.job] = lease
+        token, ends = self._random_bytes(8).hex(), self._clock.monotonic() + LEASE_SECONDS
+        lease = self._leases.setdefault(entry.job, Lease(worker, token, entry, ends))
+        lease.token, lease.ends = token, ends
         return _described(entry, token)
 
     async def _drop(self, lease: Lease) -> None:

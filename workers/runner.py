@@ -45,6 +45,9 @@ OPENING_GRACE = 0.05
 """Seconds that opening may keep us from claiming more; that of another host may be slow."""
 SUSPECT_AFTER = 3
 """Deliveries from which a job is stored alone: two workers died with it."""
+CAREFUL_SECONDS = 5.0
+"""After a suspect there may be more: how long jobs are claimed one by one, so that few come back.
+"""
 DRAIN_PATIENCE = 5.0
 """Seconds that a suspect waits for the rest to end; slow uploads may take long."""
 DELIVERIES_MAX = 20
@@ -73,6 +76,7 @@ class Runner:
         self._followed = 0
         self._openings = 0
         self._suspect: Claim | None = None
+        self._careful_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -95,7 +99,8 @@ class Runner:
             await self._clock.sleep(0.005)
             return
         try:
-            claims = await self._queue.claim(CLAIM_AT_ONCE, 2.0)
+            careful = self._clock.monotonic() < self._careful_until
+            claims = await self._queue.claim(1 if careful else CLAIM_AT_ONCE, 2.0)
         except QueueUnavailable as error:
             _log.warning("no queue: %s", error)
             await self._clock.sleep(1.0)
@@ -111,6 +116,7 @@ class Runner:
                 groups.setdefault(claim.spool, []).append(claim)
             elif self._suspect is None:
                 self._suspect = claim
+                self._careful_until = self._clock.monotonic() + CAREFUL_SECONDS
             else:
                 self._start(self._spare(claim))
         opening = [self._start(self._sort(spool, group)) for spool, group in groups.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import AsyncIterator
@@ -123,6 +124,20 @@ async def test_one_worker_at_a_time(
             await other.fail(job, "no")
         await worker.release([entry])
         assert isinstance((await other.open([job]))[0], RemoteEntry)
+
+
+async def test_one_of_many_follows_an_upload(
+        server: SpoolServer, worker: RemoteSpool, tmp_path: Path) -> None:
+    """One that arrives has no lock; the gateway lends it to one worker all the same."""
+    writer = await server.spool.create(job_of(1), None, durable=False)
+    await writer.write([body_of(MIB)])
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(server.worker(tmp_path / f"w{n}", f"w{n}"))
+                   for n in range(6)]
+        opened = await asyncio.gather(*(one.open([job_of(1)]) for one in workers))
+        assert sum(isinstance(entry, RemoteEntry) for entry, in opened) == 1
+        assert sum(isinstance(entry, Busy) for entry, in opened) == 5
+    await writer.close()
 
 
 async def test_the_lease_of_a_dead_worker_ends_and_not_that_of_a_living_one(
@@ -248,6 +263,9 @@ async def test_an_upload_is_followed_while_it_arrives(
     entry, = await worker.open([job_of(1)])
     assert isinstance(entry, RemoteEntry)
     assert (entry.upload, entry.expected) == (None, len(body))
+    beside = await take(server.spool, job_of(1))
+    beside.note.metadata_id = 9
+    await server.spool.write_notes([beside])
     following = asyncio.ensure_future(whole(entry))
     for start in range(MIB, len(body), MIB):
         await writer.write([body[start : start + MIB]])
@@ -257,6 +275,7 @@ async def test_an_upload_is_followed_while_it_arrives(
     async with asyncio.timeout(PATIENCE):
         assert await following == body
     assert entry.upload is not None
+    assert entry.note.metadata_id == 9, "what another worker noted meanwhile counts"
     assert isinstance(await refused(server.spool, job_of(1)), Busy)
     await worker.finish([(entry, LINK)])
     assert await server.spool.waiting() == []
