@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from tests.fakes.logs import (
     files,
     opened,
 )
+from zerostor import kernel_calls
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.log_format import FILE_HEADER_SIZE, Mode
 from zerostor.zdb.positions import Position
 from zerostor.zdb.segments import LogStore
+from zerostor.zdb.shipped_log import move_aside
 from zerostor.zdb.shipping import LogRefused
 
 REASON = "this is a slave of 10.0.0.1"
@@ -66,6 +69,9 @@ async def test_it_is_byte_identical_and_serves(folders: tuple[Path, Path]) -> No
     assert columns(slave) == columns(master)
     assert contents(slave) == contents(master)
     assert (slave.log_id, slave.epoch) == (master.log_id, 1)
+    await slave.reload()
+    assert len(list(folders[1].glob("i*"))) == slave.durable.number > 1
+    assert columns(slave) == columns(master)
     end()
     count = len(told)
     master.insert(b"more", 1)
@@ -301,11 +307,44 @@ async def test_a_cut_anywhere_leaves_a_log_that_goes_on(
         await store.close()
 
 
-async def test_a_damaged_follower_says_where_and_is_cut_there(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("survived", range(5))
+@pytest.mark.parametrize("at", [Position(0, 0), Position(1, 20_080)])
+async def test_a_cut_that_is_killed_leaves_a_whole_log(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, survived: int, at: Position
+) -> None:
+    """Killed after each flush of the folder: some prefix of the log is there, and goes on."""
     master, slave = await filled(folders[0]), opened(folders[1], FOLLOW)
     await ship_all(master, slave)
     await slave.close()
-    path = folders[1] / "d1"
+    left = survived
+
+    def dying(folder: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernel_calls, "flush_folder", dying)
+    with contextlib.suppress(KeyboardInterrupt):
+        move_aside(folders[1], at, 0, 1)
+    monkeypatch.undo()
+    again = opened(folders[1], FOLLOW)
+    assert again.first_damage is None
+    await ship_all(master, again)
+    assert columns(again) == columns(master)
+    assert files(folders[0], master) == files(folders[1], again)
+    await master.close()
+    await again.close()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_a_damaged_follower_says_where_and_is_cut_there(
+    folders: tuple[Path, Path], number: int
+) -> None:
+    master, slave = await filled(folders[0]), opened(folders[1], FOLLOW)
+    await ship_all(master, slave)
+    await slave.close()
+    path = folders[1] / f"d{number}"
     raw = bytearray(path.read_bytes())
     raw[25_000] ^= 1
     path.write_bytes(raw)
@@ -313,7 +352,7 @@ async def test_a_damaged_follower_says_where_and_is_cut_there(folders: tuple[Pat
         index_file.unlink()
     again = opened(folders[1], FOLLOW)
     assert again.first_damage is not None
-    with pytest.raises(LogRefused, match="damaged in d1"):
+    with pytest.raises(LogRefused, match=f"damaged in d{number}"):
         again.append_log(*again.received, b"")
     await again.cut(again.first_damage)
     assert again.first_damage is None
@@ -348,6 +387,6 @@ async def test_readers_in_threads_never_see_beyond_what_is_durable(tmp_path: Pat
     end = store.durable.offset
     store.insert(b"two", 1)
     assert store.read_log(0, 0, 10**9) == (tmp_path / "d0").read_bytes()[:end]
-    assert await asyncio.to_thread(store.read_log, 0, end - 3, 100) == b"one"
     assert store.read_log(0, end, 1) == store.read_log(5, 0, 1) == b""
+    assert await asyncio.to_thread(store.read_log, 0, end - 3, 3) == b"one"
     await store.close()

@@ -415,6 +415,30 @@ async def test_a_key_whose_entry_is_damaged_is_refused(tmp_path: Path) -> None:
     await third.close()
 
 
+async def test_keys_whose_fingerprints_meet_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path, USER)
+    store.index.fingerprint = lambda raw: 7
+    for turn in range(30):
+        store.put(b"%d" % turn, b"value %d" % turn, 1)
+        if turn == 10:
+            await durable(store)
+    store.put(b"5", b"changed", 2)
+    gone = store.find(b"6")
+    assert gone is not None
+    store.delete(gone, 2)
+    expected = {b"%d" % turn: b"value %d" % turn for turn in range(30)} | {b"5": b"changed"}
+    del expected[b"6"]
+    assert {key: value for key, (value, _) in contents(store).items()} == expected
+    for key, value in expected.items():
+        slot = store.find(key)
+        assert slot is not None
+        assert store.get(slot) == value
+    assert store.find(b"6") is store.find(b"none") is None
+    await store.close()
+
+
 async def test_reloading_finds_what_is_on_disk(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.insert(b"one", 1)
