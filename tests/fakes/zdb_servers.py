@@ -74,20 +74,25 @@ async def our_zdb(folder: Path) -> AsyncIterator[Address]:
         server.kill()
 
 
+def real_process(folder: Path, binary: str, *options: str) -> ZdbProcess:
+    """A 0-db of the original project, with its files below `folder`."""
+    for name in ("data", "index"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    return ZdbProcess(folder / "real", [
+        binary, "--listen", "127.0.0.1", "--port", str(port), "--data", str(folder / "data"),
+        "--index", str(folder / "index"), *options], port)
+
+
 @contextlib.asynccontextmanager
 async def real_zdb(folder: Path, *options: str) -> AsyncIterator[Address]:
-    """A 0-db of the original project; it must be named."""
+    """A real 0-db, if one is named."""
     binary = os.environ.get(REAL)
     if not binary:
         pytest.skip(f"no real 0-db: {REAL} names no binary")
-    for name in ("d", "i"):
-        (folder / name).mkdir(exist_ok=True)
-    port = free_port()
-    server = ZdbProcess(folder / "real", [
-        binary, "--listen", "127.0.0.1", "--port", str(port), "--data", str(folder / "d"),
-        "--index", str(folder / "i"), *options], port)
+    server = real_process(folder, binary, *options)
     server.start()
     try:
-        yield Address(port=port)
+        yield Address(port=server.port)
     finally:
         server.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.running_up import ROOT, Answer, Up, content_of, digest
-from tests.fakes.zdb_servers import ZdbProcess
+from tests.fakes.zdb_servers import REAL, ZdbProcess, real_process
 from zerostor.core.limits import MIB
 
 SIZES = [100, 70_000, 3 * MIB + 1, 17 * MIB + 12_345]
@@ -24,9 +25,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ZdbProces
     secret = folder / "secret"
     secret.write_text(PASSWORD)
     made = [ZdbProcess(folder / f"server-{number}", admin=secret) for number in range(SERVERS)]
+    binary = os.environ.get(REAL)
+    if binary:  # stands beside ours, by the same addresses
+        made[1] = real_process(folder, binary, "--admin", PASSWORD, "--sync")
     for server in made:
         server.start()
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(REAL, raising=False)  # no setting, which a zerostor would refuse
+        yield made
     for server in made:
         server.kill()
 
