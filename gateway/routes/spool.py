@@ -23,6 +23,7 @@ from zerostor.core.spool_protocol import (
 from zerostor.ports import SpoolEntry
 
 BLOCK = MIB
+BODY_SECONDS = 10.0
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -30,9 +31,17 @@ _encode = msgspec.msgpack.Encoder().encode
 async def act(request: web.Request) -> web.Response:
     """POST /api/spool/VERB: one Ask, a Row for each of its jobs."""
     cluster, verb = _cluster(request), request.match_info["verb"]
-    body = await request.read()
+    _token(request)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(reason="The question did not come in time") from error
     worker, token = _worker(request, cluster, verb_path(verb), body)
-    rows = await cluster.leases.answer(worker, verb, decode_ask(body))
+    ask = decode_ask(body)
+    if ask.spool != services_of(request).spool.id:
+        raise web.HTTPMisdirectedRequest(reason="This gateway has another spool")
+    rows = await cluster.leases.answer(worker, verb, ask)
     reply = _encode(rows)
     headers = {SEAL_HEADER: cluster.key.seal(token, reply), "Cache-Control": "no-store"}
     return web.Response(body=reply, headers=headers, content_type="application/msgpack")
@@ -81,8 +90,13 @@ def _cluster(request: web.Request) -> Cluster:
 
 def _worker(request: web.Request, cluster: Cluster, path: str, body: bytes) -> tuple[str, str]:
     """The worker that asks, and its token. Raises NotAllowed."""
+    token, now = _token(request), services_of(request).clock.now()
+    return cluster.key.check(token, request.method, path, body, now=now), token
+
+
+def _token(request: web.Request) -> str:
+    """What it carries, before anything else is read of it. Raises NotAllowed."""
     scheme, _, token = request.headers.get(TOKEN_HEADER, "").partition(" ")
     if f"{scheme} " != SCHEME:
         raise NotAllowed("only workers of this cluster may ask this, with their token")
-    now = services_of(request).clock.now()
-    return cluster.key.check(token, request.method, path, body, now=now), token
+    return token

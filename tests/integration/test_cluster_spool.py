@@ -294,6 +294,24 @@ async def test_an_upload_that_is_abandoned_while_it_is_followed(
             await following
 
 
+async def test_a_gateway_whose_disk_is_not_mounted_does_not_speak_for_it(
+        server: SpoolServer, worker: RemoteSpool, tmp_path: Path) -> None:
+    """It has an empty spool at the same address; the jobs of the other one are not unknown."""
+    job = await accept(server.spool, 1)
+    mounted, server.spool = server.spool, DirectorySpool(tmp_path / "empty", reserve=0)
+    await server.stop()
+    await server.start()
+    for question in (worker.open([job]), worker.status(job), worker.fail(job, "unknown")):
+        with pytest.raises(SpoolAway, match="has another spool now"):
+            await question
+    await server.spool.close()
+    server.spool = mounted
+    await server.stop()
+    await server.start()
+    worker._away_until = 0
+    assert isinstance((await worker.open([job]))[0], RemoteEntry)
+
+
 async def test_a_secret_that_is_another_one(server: SpoolServer, tmp_path: Path) -> None:
     job = await accept(server.spool, 1)
     async with server.worker(tmp_path / "w", secret="not that one") as stranger:

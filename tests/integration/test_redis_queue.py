@@ -565,3 +565,24 @@ async def test_a_lane_drops_its_connection_when_a_call_is_cut_short(server: Redi
         await lane.call(("BLPOP", "nothing", 1))
     assert await lane.call(("GET", "key")) == [b"old"]
     await lane.close()
+
+
+async def test_jobs_queued_before_spools_had_names_go_on(server: RedisServer, make: Made) -> None:
+    """What is in Redis while zerostor is replaced by this version: waiting, delayed, done."""
+    queue = make()
+    await queue.add(["new"], spool="s1")
+    entry = server.execute("XADD", KEYS.jobs, "*", "j", "waiting").split(b"\r\n")[1].decode()
+    values = {"waiting": (entry, 0, JobState.ACTIVE), "later": ("delayed", 2, JobState.WAITING),
+              "ended": ("done", 1, JobState.DONE)}
+    for job, (where, deliveries, state) in values.items():
+        text = f'{{"job":"{job}","state":"{state}","detail":"a {{b}} c"}}'
+        server.execute("SET", KEYS.job(job), f"{where} {deliveries} {text}")
+    server.execute("ZADD", KEYS.delayed, "1", "later")
+    for job, (_, _, state) in values.items():
+        assert await queue.status(job) == JobUpdate(job, state, "a {b} c")
+    await queue.add(list(values), spool="s1")  # all are known: none is queued again
+    claims = {claim.job: claim for claim in await claim_until(queue, 3)}
+    assert {job: (claim.spool, claim.deliveries) for job, claim in claims.items()} == {
+        "new": ("s1", 1), "waiting": ("", 1), "later": ("", 3)}
+    await queue.finish([(claim, done(job)) for job, claim in claims.items()])
+    assert await queue.depth() == (0, 0, 0, 0.0)

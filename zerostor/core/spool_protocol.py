@@ -42,7 +42,8 @@ _ERRORS = {kind.code: kind for kind in (UnknownJob, Busy, SpoolCorrupt)}
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
     """jobs, and for each where the verb needs it: its lease, note, link or reason (`texts`).
 
-    beyond: for `arrival`, how many bytes are there already.
+    beyond: for `arrival`, how many bytes are there already. spool: the one that is meant; a gateway
+    whose disk was not mounted has another, and must not say that it does not know the jobs.
     """
 
     jobs: list[str]
@@ -50,6 +51,7 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: list[SpoolNote] = []
     texts: list[str] = []
     beyond: int = 0
+    spool: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -62,12 +62,13 @@ class Gateways:
         url = (await self.known()).get(spool)
         if url is None:
             raise SpoolAway(f"the gateway that took the upload, with spool {spool[:8]}, has not"
-                            " been heard of for a day")
+                            " been heard of")
         return url.rstrip("/")
 
     async def ask(self, spool: str, verb: str, ask: Ask) -> list[Row]:
         """A row for each job. Raises SpoolAway, BackendError."""
-        url, path, body = await self.address(spool), verb_path(verb), _encode(ask)
+        url, path = await self.address(spool), verb_path(verb)
+        body = _encode(msgspec.structs.replace(ask, spool=spool))
         for last in (False, True):
             token = self._token("POST", path, body)
             try:
@@ -107,4 +108,7 @@ def _refused(url: str, status: int) -> BackendError:
     if status == 404:
         return SpoolAway(f"the gateway {url} has no cluster.secret_file, and keeps its spool to"
                          " itself")
+    if status == 421:
+        return SpoolAway(f"the gateway {url} has another spool now than the one that took the"
+                         " upload: mount that, or set spool.directory")
     return BackendError(f"the gateway {url} answered {status} about its spool")
