@@ -180,7 +180,7 @@ class Replication:
             if follower is None and not self.store.refused:
                 raise SetupError("this is the master already")
             epoch = max(self.store.epoch, self._standing.superseded) + 1
-            if follower is not None:
+            if follower is not None and not follower.foreign:
                 epoch = await self._hand_over(follower, epoch)
             await self.close()
             try:
