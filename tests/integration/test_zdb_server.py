@@ -379,6 +379,8 @@ async def test_a_sync_that_fails_makes_it_read_only_and_is_never_repeated(
             await store.commit([(kept[0], b"record")])
     assert [await store.get(key) for key in kept] == [b"note"] * len(kept)
     await store.ping()
+    said = await asyncio.to_thread(process.connect().fails, b"RELOAD", b"default")
+    assert said.startswith("Cannot reload: the log is read-only until restart")
     assert trace.read_text().count("INJECTED") == 1
     await store.close()
 

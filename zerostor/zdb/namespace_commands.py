@@ -257,6 +257,10 @@ def _flush(session: Session, _: Sequence[bytes]) -> Answer:
 
 def _reload(session: Session, arguments: Sequence[bytes]) -> Answer:
     namespace = _unpaused(_named(session, arguments[1]))
+    if namespace.log.refused is not None:
+        # A slave's log is being written by its master's; and after a failed flush the kernel
+        # would give back bytes that are not on disk.
+        raise Refusal(f"Cannot reload: {namespace.log.refused}")
     pause = namespace.pause = Pause()
 
     async def reload() -> bytes:

@@ -77,7 +77,10 @@ class Namespaces:
     def __init__(
         self, settings: ServerSettings, now: Callable[[], float], follow: str = ""
     ) -> None:
-        """Read the list and open every log. follow: see LogSettings. Raises SetupError."""
+        """Read the list and open every log. Raises SetupError.
+
+        follow: why the default one, which alone is replicated, takes no writes; see LogSettings.
+        """
         self.root = settings.directory
         self.settings = settings
         self.vault = Vault(self.root)
@@ -175,7 +178,7 @@ class Namespaces:
             raise SetupError(f"cannot make {folder}: {failure}") from None
         limits = LogSettings(
             settings.id_bytes, settings.segment_size, settings.sync, _LOG_MODES[row.mode],
-            self._follow,
+            self._follow if row.name == DEFAULT else "",
         )
         return LogStore(folder, limits, self._now)
 
