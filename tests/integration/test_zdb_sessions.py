@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 from collections.abc import Iterator
@@ -240,6 +241,37 @@ async def test_one_connection_too_many(tmp_path: Path, monkeypatch: pytest.Monke
     assert await reader.readline() == b"+PONG\r\n"
     for _, each in (*streams, (reader, writer)):
         each.close()
+    await running.close()
+
+
+async def test_strangers_cannot_lock_the_own_processes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 4)
+    monkeypatch.setattr(server, "RESERVED", 2)
+    monkeypatch.setattr(connection, "STRANGER_SECONDS", 0.3)
+    running = ZdbServer(ServerSettings(
+        tmp_path, unix=tmp_path / "s", host="127.0.0.1", port=0, admin_password=b"boss",
+        closed=True, trusted=True,
+    ))
+    await running.start()
+    assert running.port is not None
+    strangers = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
+    known = strangers[1]
+    known[1].write(request([b"AUTH", b"boss"]))
+    assert await known[0].readline() == b"+OK\r\n"
+    refused = await asyncio.open_connection("127.0.0.1", running.port)
+    assert await refused[0].read() == b"-Too many connections\r\n"
+    own = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    own[1].write(request([b"DBSIZE"]))
+    assert await own[0].readline() == b":0\r\n"
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(strangers[0][0].read(), 20) == b""
+    for reader, writer in (known, own):
+        writer.write(request([b"PING"]))
+        assert await reader.readline() == b"+PONG\r\n"
+    for _, writer in (*strangers, refused, own):
+        writer.close()
     await running.close()
 
 

@@ -29,6 +29,8 @@ TURN_BYTES = MIB
 """Requests, and bytes of replies, after which others get their turn."""
 STRANGER_MAX = 64 * KIB
 """Bytes of one request of somebody who is told nothing yet."""
+STRANGER_SECONDS = 30.0
+"""How long somebody who is told nothing may stay without AUTH."""
 BACKLOG_MAX = 256 * MIB
 """Bytes of all connections together: half-arrived requests, and as much of replies not taken."""
 
@@ -50,7 +52,7 @@ class Owner(Protocol):
     backlog: Backlog
     closing: bool
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Connection, *, unix: bool) -> bool:
         """Count a connection in, or not."""
 
     def leave(self, connection: Connection) -> None:
@@ -62,6 +64,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, owner: Owner, *, unix: bool) -> None:
         self._owner = owner
+        self._unix = unix
         self._session = Session(owner.shared, self, unix=unix)
         self._parser = RequestParser()
         self._todo: deque[list[bytes]] = deque()
@@ -74,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         self._waits_for: Batch | Pause | None = None
         self._last: bytes | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._arriving = 0
         self._leaving = 0
 
@@ -81,11 +85,15 @@ class Connection(asyncio.Protocol):
         """Take the connection, or refuse one too many."""
         # uvloop's transports are no subclass of asyncio's.
         transport = cast("asyncio.Transport", transport)
-        if not self._owner.admit(self):
+        if not self._owner.admit(self, unix=self._unix):
             transport.write(error("Too many connections"))
             transport.close()
             return
         self._transport = transport
+        if not self._session.told:
+            self._patience = asyncio.get_running_loop().call_later(
+                STRANGER_SECONDS, self._lose_patience
+            )
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
@@ -96,6 +104,8 @@ class Connection(asyncio.Protocol):
         """Forget the client; what it wrote stays written."""
         self._owner.leave(self)
         self._transport = None
+        if self._patience is not None:
+            self._patience.cancel()
         self._arrived(0)
         self._left(0)
         self._todo.clear()
@@ -106,6 +116,10 @@ class Connection(asyncio.Protocol):
             session.unwatch()
         for end in session.at_end:
             end()
+
+    def _lose_patience(self) -> None:
+        if self._transport is not None and not self._session.told:
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """The client does not take its replies."""

@@ -23,6 +23,8 @@ from zerostor.zdb.session import Access, Counters, Shared
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 1024
+RESERVED = 64
+"""Of these, kept for the unix socket: strangers over TCP must not lock the own processes out."""
 
 
 class ZdbServer:
@@ -62,9 +64,10 @@ class ZdbServer:
         """The log of the default namespace."""
         return self.namespaces.default.log
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Connection, *, unix: bool) -> bool:
         """Count a connection in, or not."""
-        if len(self.connections) >= CONNECTIONS_MAX:
+        reserved = 0 if unix or self.settings.unix is None else RESERVED
+        if len(self.connections) >= CONNECTIONS_MAX - reserved:
             return False
         self.connections.add(connection)
         self.shared.counters.clients += 1
