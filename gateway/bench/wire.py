@@ -29,7 +29,7 @@ async def pipelined(path: Path, request: bytes, reply_size: int, count: int) -> 
                 now = min(step, count - sent)
                 await loop.sock_sendall(connection, burst if now == step else request * now)
                 sent += now
-            received += await _receive(loop, connection)
+            received += await _receive(loop, connection, first=not received)
     finally:
         connection.close()
     return time.perf_counter() - began
@@ -47,7 +47,7 @@ async def taking_turns(
             started, received = time.perf_counter(), 0
             await loop.sock_sendall(connection, request)
             while received < reply_size:
-                received += await _receive(loop, connection)
+                received += await _receive(loop, connection, first=not received)
             latencies.append(time.perf_counter() - started)
 
     connections = [await _connect(path) for _ in range(clients)]
@@ -78,10 +78,12 @@ async def _connect(path: Path) -> socket.socket:
     return connection
 
 
-async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> int:
+async def _receive(
+    loop: asyncio.AbstractEventLoop, connection: socket.socket, *, first: bool
+) -> int:
     chunk = await loop.sock_recv(connection, MIB)
     if not chunk:
         raise MetadataUnavailable("the server under measurement closed the connection")
-    if chunk.startswith(b"-"):
+    if first and chunk.startswith(b"-"):
         raise MetadataUnavailable(f"the server under measurement answers {chunk[:200]!r}")
     return len(chunk)
