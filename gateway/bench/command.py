@@ -58,6 +58,7 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
                    as_json: bool) -> None:
     from gateway.bench.machine import free_address, running, up_command
     from gateway.bench.metadata import MetadataSuite
+    from gateway.bench.recovery import RecoverySuite
     from gateway.bench.suite import Suite
     from gateway.bench.works import Bench
 
@@ -75,8 +76,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
             for number in range(count):
                 shutil.rmtree(place / "data" / "stores" / f"{5 * number:02d}")
 
-        metadata = MetadataSuite(place, rounds, scale)
-        async for row in Suite(bench, metadata, rounds, scale, only, unplug=unplug).rows():
+        more = MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
+        async for row in Suite(bench, more, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:
                 click.echo(json.dumps(_plain(row)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
+from typing import TypeAlias
 from urllib.request import urlopen
 
 from gateway.bench import codec_rates
 from gateway.bench.client import Timing
 from gateway.bench.machine import disk_bytes
-from gateway.bench.metadata import MetadataSuite
 from gateway.bench.works import GB, MB, Bench, Row
+
+Steps: TypeAlias = dict[str, Callable[[], Awaitable[list[Row]]]]
 
 LARGE = 100_000_000
 SMALL_1M, SMALL_10K = 1024 * 1024, 10 * 1024
@@ -20,11 +22,13 @@ SMALL_1M, SMALL_10K = 1024 * 1024, 10 * 1024
 class Suite:
     """Runs the works. rounds: repetitions of each large work; scale: 1.0 for the full run."""
 
-    def __init__(self, bench: Bench, metadata: MetadataSuite, rounds: int, scale: float,
-                 only: str, *, unplug: Callable[[int], None]) -> None:
-        """only: part of the name of a step, "" for all. unplug: takes stores away for good."""
+    def __init__(self, bench: Bench, more: Steps, rounds: int, scale: float, only: str, *,
+                 unplug: Callable[[int], None]) -> None:
+        """more: further steps, that need none of this. only: part of a step's name, "" for all.
+        unplug: takes stores away for good.
+        """
         self._bench = bench
-        self._metadata = metadata
+        self._more = more
         self._rounds = rounds
         self._scale = scale
         self._only = only
@@ -33,7 +37,7 @@ class Suite:
 
     async def rows(self) -> AsyncIterator[Row]:
         """Row by row, as they are measured."""
-        steps: dict[str, Callable[[], Awaitable[list[Row]]]] = {
+        steps: Steps = {
             "idle": self.idle,
             "codec": self.codec,
             "large-upload": self.upload_stored,
@@ -44,7 +48,7 @@ class Suite:
             "clients": self.eight_clients,
             "bulk": self.stored_size,
             "degraded-download": self.degraded,
-            **self._metadata.steps(),
+            **self._more,
         }
         for name, step in steps.items():
             if self._only in name:
