@@ -206,8 +206,12 @@ class RespClient:
         bursts = _bursts(requests) if self._pipeline else [[one] for one in requests]
         for start in range(0, len(bursts), width):
             group = bursts[start : start + width]
-            for done in await asyncio.gather(*(self._bounded(one, retry, check) for one in group)):
-                replies += done
+            if len(group) == 1:  # as most are: a task would cost more than the exchange
+                replies += await self._bounded(group[0], retry, check)
+            else:
+                runs = (self._bounded(one, retry, check) for one in group)
+                for done in await asyncio.gather(*runs):
+                    replies += done
             if replies and isinstance(replies[-1], Lost):
                 return replies + [replies[-1]] * (len(requests) - len(replies))
         return replies

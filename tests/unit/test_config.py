@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -165,11 +166,33 @@ def test_stores_of_ones_own(tmp_path):
     assert config.store[1].folder == "/mnt/z/"
 
 
+def test_stores_in_zdb_namespaces(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("from a file\n")
+    config = read(
+        tmp_path,
+        store_toml(
+            f"name='a'\nurl='zdb://b:1/one?mode=user&value=1MiB'\npassword_file='{secret}'",
+            "name='b-2.x'\nurl='zdb+unix:///run/b.sock?namespace=two'\nlabels={host='rack'}",
+        ),
+        ZEROSTOR_STORE_B_2_X_PASSWORD="from outside",
+    )
+    first, second = config.store
+    assert (first.namespace.server, first.namespace.namespace) == ("b:1", "one")
+    assert first.namespace.value_size == 2**20
+    assert (second.namespace.unix, second.namespace.namespace) == ("/run/b.sock", "two")
+    assert (first.host, second.host) == ("b:1", "rack")
+    assert [store.password.reveal() for store in config.store] == ["from a file", "from outside"]
+    assert "from" not in repr(config.store)
+    assert "from " not in json.dumps(effective(config), default=str)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("ZEROSTOR_GATEWAY_MAXUPLOAD", "did you mean ZEROSTOR_GATEWAY_MAX_UPLOAD?"),
         ("ZEROSTOR_POLICY_DATA", "did you mean"),
+        ("ZEROSTOR_STORE_NOWHERE_PASSWORD", "there is no [[store]] of that name"),
         ("ZEROSTOR_X", "ZEROSTOR_X in the environment is not a setting"),
         ("ZEROSTOR_WORKER_PROCESSES", "ZEROSTOR_WORKER_PROCESSES: must be a whole number"),
     ],

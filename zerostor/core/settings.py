@@ -122,7 +122,8 @@ class Policy(msgspec.Struct, frozen=True):
 class StoreSettings(msgspec.Struct, frozen=True):
     """[[store]]. url: dir:///FOLDER, or a 0-db namespace in user mode as zdb_url has it.
 
-    A real 0-db survives a power cut only if it was started with --sync.
+    A real 0-db survives a power cut only if it was started with --sync. Its password comes from
+    password_file, or ZEROSTOR_STORE_NAME_PASSWORD in the environment.
     """
 
     name: str = ""

@@ -78,7 +78,10 @@ class Written:
     def _overlay(self, variable: str, value: str) -> None:
         path = self._path_of(variable)
         self._variables[path] = variable
-        self.table(*path[:-1])
+        table = self.table(*path[:-1])
+        if path[0] == "store":
+            table[path[-1]] = value
+            return
         here = self.tree
         for step in path[:-1]:
             here = here.setdefault(step, {})
@@ -94,11 +97,17 @@ class Written:
                 if name not in (key, ""):
                     known = (name for name in self.table("policy"))
                     return section, next((n for n in known if _plain(n) == name), name), field
+        if section == "store" and key.endswith("_password"):
+            name, tables = key.removesuffix("_password"), self.tree.get("store")
+            for number, table in enumerate(tables if isinstance(tables, list) else []):
+                if isinstance(table, dict) and _plain(str(table.get("name"))) == name:
+                    return section, str(number), "password"
+            raise SetupError(f"{variable}: there is no [[store]] of that name")
         raise SetupError(f"{variable} in the environment is not a setting{_nearest(variable)}")
 
 
 def _plain(name: str) -> str:
-    """A policy's name as a variable can spell it."""
+    """The name of a policy or store as a variable can spell it."""
     return re.sub(r"[.-]", "_", name)
 
 
