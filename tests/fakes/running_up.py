@@ -25,6 +25,7 @@ import psutil
 import redis
 
 from zerostor.core.record import ObjectRecord, PackRecord, StripeSet, decode_record
+from zerostor.engine.log_parts import ARCHIVE_JOB
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
 
@@ -279,9 +280,12 @@ class Up:
         return found
 
     def records(self) -> list[ObjectRecord]:
-        """The record of every object, read from the metadata server."""
+        """The record of every upload, read from the metadata server.
+
+        Not those of copies of the metadata log, which are made now and then.
+        """
         return [record for record in asyncio.run(self._records())
-                if isinstance(record, ObjectRecord)]
+                if isinstance(record, ObjectRecord) and record.job != ARCHIVE_JOB]
 
     async def _records(self) -> list[object]:
         metadata = ZdbMetadata(Address(unix=self.folder / "run" / "zdb.sock"))
