@@ -203,6 +203,10 @@ def _print(summary: Summary, config: Config, dry_run: bool, seconds: float) -> N
     if dry_run:
         click.echo("nothing was written")
     else:
+        from zerostor.identity import load_identity
+
+        key = load_identity(config.paths.identity).public_key.hex()
+        click.echo(f"this zerostor signs with key {key}")
         click.echo(f"the metadata is in {config.paths.metadata}; start with:"
                    f" zerostor up --data {config.paths.root}")
 

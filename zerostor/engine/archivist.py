@@ -66,6 +66,8 @@ class Archivist:
 
     async def run(self) -> None:
         """Look at the log every PERIOD seconds until cancelled; errors are logged, once each."""
+        if self._every:
+            _log.info("this zerostor signs with key %s", self._signer.public_key.hex())
         while self._every:
             try:
                 await self.look()
@@ -192,9 +194,7 @@ class Archivist:
         """Whether anything from `start` on is more than what our own parts wrote."""
         ours = {row.metadata_id for row in (*self._index.rows, *self._index.retired)}
         async for entry in entries(self._log, part.file, start, part.size):
-            if is_ours(entry.record):
-                ours.add(entry.metadata_id)
-            elif not (entry.deleted and entry.metadata_id in ours):
+            if not is_ours(entry.record) and not (entry.deleted and entry.metadata_id in ours):
                 return True
         return False
 

@@ -28,6 +28,9 @@ CHECK_TIMEOUT = 5.0
 SMALL_MAX = 64 * KIB
 """Reads up to this size are timed apart from longer ones."""
 
+LISTED_AT_ONCE = 1000
+"""Keys under one time limit: setting one takes longer than listing a key."""
+
 _ANSWERS = (ShardMissing, ShardCorrupt, StoreFull, Busy)
 """Errors that say nothing against the store."""
 _RANK = (StoreState.UP, StoreState.SUSPECT, StoreState.DOWN)
@@ -221,18 +224,28 @@ class GuardedStore:
         return await self.call(self._reads, self.inner.capacity)
 
     async def keys(self) -> AsyncIterator[str]:
-        """Each step has the time limit of a read; the listing as a whole has none."""
+        """Some at a time, with the time limit of a read; the listing as a whole has none."""
         self._reads.admit(self.name)
         listing = self.inner.keys()
-        while True:
+        ended = False
+        while not ended:
+            some: list[str] = []
             try:
                 async with asyncio.timeout(self._reads.timeout):
-                    key = await anext(listing)
-            except StopAsyncIteration:
-                return
+                    ended = await self._list_some(listing, some)
             except TimeoutError as error:
                 raise StoreTimeout(f"store {self.name} stopped listing its shards") from error
-            yield key
+            for key in some:
+                yield key
+
+    async def _list_some(self, listing: AsyncIterator[str], some: list[str]) -> bool:
+        """Take keys until they are many or have taken long; True at the end."""
+        end = self._clock.monotonic() + self._reads.timeout / 4
+        async for key in listing:
+            some.append(key)
+            if len(some) >= LISTED_AT_ONCE or self._clock.monotonic() > end:
+                return False
+        return True
 
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Guarded as a write."""
