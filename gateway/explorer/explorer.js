@@ -383,13 +383,25 @@ function notice(kind, text) {
   $("notice").hidden = !notices.size;
 }
 
-function showStores({ stores }) {
+function showStores({ stores, metadata }) {
+  showRole(metadata);
   const up = stores.filter((store) => store.state === "up").length;
   $("stores-line").textContent = `${up} of ${countText(stores.length, "store")} up.`;
   $("health").textContent = up === stores.length ? "all stores up"
     : `${countText(stores.length - up, "store")} not up`;
   $("health").className = `pill ${up === stores.length ? "good" : "warn"}`;
   $("store-list").replaceChildren(...stores.map(storeCard));
+}
+
+/** Where to upload instead, on a gateway that only reads; and what operators must not miss. */
+function showRole(metadata) {
+  const where = metadata?.gateway || metadata?.master;
+  const reads = metadata?.role === "slave" ? "This is a slave: it only reads."
+    : `This gateway only reads: ${metadata?.refuses}.`;
+  notice("reads", metadata?.refuses && `${reads}${where ? ` Upload at ${where}.` : ""}`);
+  notice("cut", metadata?.role === "slave" && !metadata.connected
+    && `Its master is away (${metadata.problem}), for ${timeText(metadata.behind_seconds)}.`);
+  notice("differs", metadata?.differs && `Its metadata is not its master's: ${metadata.differs}.`);
 }
 
 function storeCard({ name, pool, state, reason, total, free, labels }) {
