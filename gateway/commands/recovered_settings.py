@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def settings_text(
     rest = without_stores(kept).strip("\n")
     if rest:
         parts.append(rest + "\n")
-    if not re.search(r"^\s*\[policy\.", rest, re.MULTILINE):
+    if "policy" not in tomllib.loads(rest):
         parts += [f"[policy.{_key(name)}]\ndata = {policy.data}\nparity = {policy.parity}\n"
                   for name, policy in sorted(policies.items())]
     parts += map(_store_text, stores)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.running_up import ROOT, Up, content_of, digest
+from tests.fakes.zdb_servers import ZdbProcess
 from zerostor.core.container_index import ContainerIndex, decode_copy
 from zerostor.core.link import parse_link
 from zerostor.identity import load_identity
@@ -146,6 +147,33 @@ def test_an_empty_machine_and_sixteen_stores(up: Up, tmp_path: Path) -> None:
         assert again.get(link).body == content_of(3_000_000, 1)
     finally:
         again.close()
+
+
+def test_stores_on_a_0_db_are_named_by_their_markers(tmp_path: Path) -> None:
+    server = ZdbProcess(tmp_path / "zdb")
+    server.start()
+    places = [f"zdb://127.0.0.1:{server.port}/space-{number:02d}" for number in range(20)]
+    tables = [f'[[store]]\nname = "s{number:02d}"\nurl = "{place}"\n'
+              for number, place in enumerate(places)]
+    up, again = Up(tmp_path / "data", "".join(tables)), Up(tmp_path / "new")
+    again.settings = again.folder / "zerostor.toml"
+    try:
+        made = subprocess.run([sys.executable, "-m", "gateway", "stores", "init", "--all",
+                               "--config", str(up.settings), "--data", str(up.folder)],
+                              cwd=ROOT, capture_output=True, check=False)
+        assert made.returncode == 0, made.stderr
+        up.start()
+        bodies = fill(up, [0, 900, 2_200_000])
+        up.kill_all()
+        answer = recover("--data", again.folder, "--stores", *reversed(places))
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        again.start()
+        all_come_back(again, bodies)
+        assert set(again.stores()) == {f"s{number:02d}" for number in range(20)}
+    finally:
+        again.close()
+        up.close()
+        server.kill()
 
 
 def test_what_is_missing_is_said_and_is_exit_code_1(up: Up, tmp_path: Path) -> None:
