@@ -151,6 +151,31 @@ async def test_a_store_that_was_away_gets_its_copy(tmp_path: Path) -> None:
     await archive.close()
 
 
+async def test_no_index_is_begun_while_the_stores_cannot_say(tmp_path: Path) -> None:
+    faulty: dict[str, FaultyStore] = {}
+
+    def wrap(store):  # type: ignore[no-untyped-def]
+        faulty[store.name] = FaultyStore(store)
+        return faulty[store.name]
+
+    archive = Archive(tmp_path, Grid(tmp_path, wrap=wrap))
+    await archive.start()
+    await archive.fill(5)
+    await archive.archivist().look(now=True)
+    before = await archive.index()
+    archive.place = IndexFile(tmp_path / "other")
+    for store in faulty.values():
+        store.faults = Faults(error=1.0)
+    with pytest.raises(MetadataUnavailable, match="too few stores"):
+        await archive.archivist().look(now=True)
+    for store in faulty.values():
+        store.faults = Faults()
+        await archive.grid.guarded[store.name].check()
+    await archive.archivist().look(now=True)
+    assert (await archive.index()).sequence > before.sequence
+    await archive.close()
+
+
 class Killed(BaseException):
     """The process ends here."""
 

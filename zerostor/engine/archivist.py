@@ -146,6 +146,8 @@ class Archivist:
             raise MetadataUnavailable(
                 "the stores hold the containers of another metadata log than this one; if this log"
                 " was begun anew by mistake, stop and run `zerostor recover`")
+        if 2 * len(self._copies.silent) > len(self._stores.stores):
+            raise MetadataUnavailable("too few stores say whether they have a container index")
         last = max((copy.index.sequence for copy in copies if copy.key in known), default=0)
         return sign(ContainerIndex(last + 1, state.log_id, state.epoch, self._now_ms()),
                     self._signer)

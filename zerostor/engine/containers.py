@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
 from zerostor.core.container_index import (
     CONTEXT,
@@ -32,6 +32,8 @@ class IndexCopies:
         self._stores = stores
         self._place = place
         self._delivered: dict[str, int] = {}
+        self.silent: set[str] = set()
+        """Stores that could not say, the last time, whether they have a copy."""
 
     async def own(self) -> Copy | None:
         """The copy of this host, if it has a good one."""
@@ -43,6 +45,7 @@ class IndexCopies:
     async def on_stores(self) -> list[tuple[str, bytes]]:
         """(store, bytes) of every copy that can be had, unchecked."""
         stores = self._stores.stores.items()
+        self.silent.clear()
         found = await asyncio.gather(*(self._of(name, store) for name, store in stores))
         return [copy for copies in found for copy in copies]
 
@@ -78,21 +81,21 @@ class IndexCopies:
             self._delivered[store.name] = sequence
 
     async def _of(self, name: str, store: WatchedStore) -> list[tuple[str, bytes]]:
-        return [(name, copy) async for copy in _copies(store)]
-
-
-async def _copies(store: WatchedStore) -> AsyncIterator[bytes]:
-    for key in INDEX_KEYS:
-        try:
-            stored = bytearray(min(await store.size(key), INDEX_MAX + 1))
-            await store.read(key, 0, memoryview(stored))
-        except ShardMissing:
-            continue
-        except (BackendError, ShardCorrupt) as error:
-            _log.info("a copy of the container index on store %s cannot be read: %s",
-                      store.name, error)
-            continue
-        yield bytes(stored)
+        found = []
+        for key in INDEX_KEYS:
+            try:
+                stored = bytearray(min(await store.size(key), INDEX_MAX + 1))
+                await store.read(key, 0, memoryview(stored))
+            except ShardMissing:
+                continue
+            except (BackendError, ShardCorrupt) as error:
+                if isinstance(error, BackendError):
+                    self.silent.add(name)
+                _log.info("a copy of the container index on store %s cannot be read: %s", name,
+                          error)
+                continue
+            found.append((name, bytes(stored)))
+        return found
 
 
 def sign(index: ContainerIndex, signer: Signer) -> Copy:
