@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fakes.running_up import ROOT, Up
+from tests.fakes.running_up import ROOT, Up, free_port
+from tests.fakes.zdb_server import Client
 
 
 class Pair(NamedTuple):
@@ -192,3 +193,34 @@ def test_what_the_old_master_accepted_is_stored_at_the_new_one(pair: Pair) -> No
     links = {master.stored(job): body for job, body in accepted.items()}
     assert all(slave.get(link).body == body for link, body in links.items())
     assert len(slave.records()) == len(accepted)
+
+
+def test_over_tcp_with_a_password(tmp_path: Path) -> None:
+    secret, port = tmp_path / "password", free_port()
+    secret.write_text("correct horse\n")
+    listening = (f'[metadata]\nlisten = "127.0.0.1:{port}"\npassword_file = "{secret}"\n')
+    master = Up(tmp_path / "m", listening)
+    master.start()
+    stores = settings(master.folder / "stores")
+    slave = Up(tmp_path / "s", f'[metadata]\nmaster = "zdb://127.0.0.1:{port}"\n'
+               f'password_file = "{secret}"\n{stores}')
+    slave.start()
+    link = master.store(b"over the network")
+    level(master, slave)
+    assert slave.get(link).body == b"over the network"
+    written = [path for up in (master, slave) for path in up.folder.rglob("*")
+               if path.is_file() and b"correct horse" in path.read_bytes()]
+    assert written == [], "the password is nowhere but in its file"
+    told = slave.get("/readyz").body + slave.get("/api/stores").body + slave.get("/metrics").body
+    assert b"correct horse" not in told
+    stranger = Client(("127.0.0.1", port))
+    assert stranger.fails(b"GET", bytes(8)) == "Permission denied"
+    assert stranger.fails(b"LOG", b"READ", b"0", b"0", b"100") == "Permission denied"
+    stranger.socket.close()
+    slave.close()
+    secret.write_text("another\n")
+    slave.start()
+    slave.until(lambda: "password" in str(metadata(slave)["problem"]), "it says what is wrong")
+    assert slave.get(link).body == b"over the network"
+    slave.close()
+    master.close()
