@@ -157,6 +157,7 @@ def _alone(
         port=address.port if address else 0, segment_size=datasize, sync=sync,
         id_bytes=int(id_bytes), mode=ServerMode(mode),
         admin_password=_password(admin) if admin else None, protect=protect,
+        stoppable=True,
     )
 
 

@@ -131,6 +131,41 @@ def test_standing_alone(tmp_path: Path) -> None:
     assert not unix.exists()
 
 
+def test_stop_is_for_admins_of_a_server_that_stands_alone(tmp_path: Path) -> None:
+    password, unix = tmp_path / "admin", tmp_path / "zdb.sock"
+    password.write_text("sesame")
+    command = [*ZEROSTOR, "zdb", "--data", str(tmp_path / "zdb"), "--unix", str(unix), "--admin",
+               str(password)]
+    running = subprocess.Popen(command, cwd=ROOT)
+    try:
+        client = connected(unix)
+        assert client.fails(b"STOP") == "Unauthorized"
+        assert client.ask(b"SET", b"key", b"kept") == b"key"
+        assert client.ask(b"AUTH", b"sesame") == "OK"
+        assert client.ask(b"STOP") == "Stopping"
+        assert running.wait(20) == 0
+    finally:
+        running.kill()
+        running.wait()
+    running = subprocess.Popen(command, cwd=ROOT)
+    try:
+        assert connected(unix).ask(b"GET", b"key") == b"kept"
+    finally:
+        running.kill()
+        running.wait()
+
+
+def connected(unix: Path) -> Client:
+    """A client, as soon as the server takes one."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return Client(unix)
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
 def test_more_clients_than_the_usual_limit_of_files(tmp_path: Path) -> None:
     server = Command("--data", str(tmp_path / "zdb"), "--unix", str(tmp_path / "s"), files=64)
     try:

@@ -36,6 +36,7 @@ class ZdbServer:
         self.settings = settings
         self.connections: set[Connection] = set()
         self.closing = False
+        self.stopped = asyncio.Event()
         self.backlog = Backlog()
         self.port: int | None = None
         self._now = now
@@ -56,7 +57,8 @@ class ZdbServer:
             settings.admin_password, settings.closed, settings.trusted, settings.protect
         )
         self.shared = Shared(
-            now, self.namespaces, access, Counters(), self._facts, self.replication
+            now, self.namespaces, access, Counters(), self._facts, self.replication,
+            self.stopped.set if settings.stoppable else None,
         )
 
     @property
@@ -186,9 +188,9 @@ def _amount(name: str, size: int) -> dict[str, str | int]:
 async def serve(
     settings: ServerSettings, ready: Callable[[ZdbServer], None] | None = None
 ) -> None:
-    """Run until cancelled, then close cleanly. ready: called once when clients can connect.
+    """Run until cancelled or told to STOP, then close cleanly.
 
-    Raises SetupError with one line for the operator.
+    ready: called once when clients can connect. Raises SetupError with one line for the operator.
     """
     server = ZdbServer(settings)
     try:
@@ -199,6 +201,6 @@ async def serve(
         )
         if ready is not None:
             ready(server)
-        await asyncio.get_running_loop().create_future()
+        await server.stopped.wait()
     finally:
         await server.close()

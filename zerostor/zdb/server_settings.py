@@ -27,7 +27,7 @@ class ServerSettings(NamedTuple):
     read-only until it is selected with the admin password.
 
     master: URL of the server whose log of `default` is followed. announced: this server's own URL,
-    told to masters and slaves.
+    told to masters and slaves. stoppable: an admin's STOP ends it.
     """
 
     directory: Path
@@ -44,6 +44,7 @@ class ServerSettings(NamedTuple):
     protect: bool = False
     master: str = ""
     announced: str = ""
+    stoppable: bool = False
 
     def check(self) -> None:
         """Raise SetupError for what cannot work."""

@@ -87,7 +87,10 @@ class Access(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What the sessions of a server share. facts: sections and lines of INFO."""
+    """What the sessions of a server share. facts: sections and lines of INFO.
+
+    stop: ends the server; None where only its supervisor may.
+    """
 
     now: Callable[[], float]
     namespaces: Namespaces
@@ -95,6 +98,7 @@ class Shared(NamedTuple):
     counters: Counters
     facts: Callable[[], Mapping[str, Mapping[str, str | int]]]
     replication: Replication
+    stop: Callable[[], None] | None
 
 
 class Session:

@@ -68,8 +68,12 @@ def _hooks(_: Session, __: Sequence[bytes]) -> Answer:
     return array([])
 
 
-def _stop(_: Session, __: Sequence[bytes]) -> Answer:
-    return error("Unauthorized")
+def _stop(session: Session, _: Sequence[bytes]) -> Answer:
+    """As 0-db's debug build for the admin of a server that stands alone, else as its release."""
+    if session.shared.stop is None or not session.admin:
+        return error("Unauthorized")
+    session.shared.stop()
+    return b"+Stopping\r\n"
 
 
 def _kscan(_: Session, __: Sequence[bytes]) -> Answer:
