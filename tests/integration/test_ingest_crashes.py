@@ -70,7 +70,7 @@ async def dies_and_goes_on(tmp_path: Path, grid: Grid, sizes: list[int], death: 
         assert await grid.read(told.detail) == body
         assert noted in (None, parse_link(told.detail)[0].metadata_id)
         assert before.get(job, record) == record
-    assert sorted(os.listdir(tmp_path / "spool")) == ["failed", "id", "receipts", "recycled"]
+    assert sorted(os.listdir(tmp_path / "spool")) == ["failed", "receipts", "recycled"]
 
 
 @pytest.mark.parametrize("death", BOTH + OF_LARGE, ids=lambda death: "-".join(map(str, death)))
