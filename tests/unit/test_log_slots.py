@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.logs import SERVER, SMALL, columns, contents, durable, forget_index_files, opened
+from tests.fakes.logs import (
+    SERVER,
+    SMALL,
+    columns,
+    contents,
+    durable,
+    file_size_limit,
+    forget_index_files,
+    opened,
+)
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.log_format import FILE_HEADER_SIZE, FLAG_CONTROL, FLAG_DELETED, Mode
@@ -266,6 +275,34 @@ async def test_a_clear_that_was_killed_is_all_or_nothing(tmp_path: Path) -> None
         third = opened(folder)
         assert third.entries == entries + 1
         await third.close()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_a_clear_whose_disk_is_full_behind_it_did_not_happen(
+    tmp_path: Path, mode: Mode
+) -> None:
+    store = opened(tmp_path, SMALL._replace(mode=mode))
+
+    def write(key: bytes, value: bytes) -> None:
+        (store.insert(value, 1) if mode else store.put(key, value, 1))
+
+    write(b"one", b"one")
+    await durable(store)
+    with file_size_limit(10_000):
+        store.clear()
+        write(b"two", bytes(20_000))
+        batch = await durable(store)
+    assert batch is not None
+    assert batch.error
+    assert store.refused is None
+    write(b"three", b"three")
+    await durable(store)
+    values = contents(store)
+    assert len(values) == 2
+    await store.close()
+    again = opened(tmp_path, SMALL._replace(mode=mode))
+    assert contents(again) == values
+    await again.close()
 
 
 async def test_the_mode_of_an_unused_log_can_change(tmp_path: Path) -> None:

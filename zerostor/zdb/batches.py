@@ -13,9 +13,11 @@ from zerostor.core.limits import MIB
 from zerostor.core.log_format import FILE_HEADER_SIZE
 from zerostor.zdb.disk import (
     SyncFailed,
+    content_of,
     create_file,
     flush_file,
     flush_folder,
+    put_back,
     replace_file,
     take_back,
     write_all,
@@ -222,6 +224,9 @@ class LogWriter(Generic[State]):
 
     def _write(self, batch: Batch[State]) -> None:
         """In the writer's thread: all pieces on disk, in order, or none."""
+        begins = any(piece.namespace for piece in batch.pieces)
+        space = namespace_path(self._folder)
+        known = content_of(space) if begins else None
         try:
             for piece in batch.pieces:
                 if piece.fresh:
@@ -235,9 +240,12 @@ class LogWriter(Generic[State]):
             # After a failed sync as well: a restart would find the bytes in the page cache, where
             # the kernel calls them clean by now, and take them for durable.
             fresh = [file_path(self._folder, p.number) for p in batch.pieces if p.fresh]
-            known = batch.tip.number >= 0
-            path = file_path(self._folder, batch.tip.number) if known else None
-            self._descriptor = take_back(self._descriptor, path, batch.tip.offset, fresh)
+            number, offset, *_ = batch.tip
+            path = file_path(self._folder, number) if number >= 0 else None
+            self._descriptor = take_back(self._descriptor, path, offset, fresh)
+            if begins:
+                # Or the next start would take the old log's files for cleared ones.
+                put_back(space, known, sync=self._sync)
             raise
 
     def _create(self, piece: Piece) -> None:

@@ -77,6 +77,25 @@ def replace_file(path: Path, content: bytes, *, sync: bool) -> None:
         flush_folder(path.parent)
 
 
+def content_of(path: Path) -> bytes | None:
+    """What a small file holds, None if there is none. Raises OSError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def put_back(path: Path, content: bytes | None, *, sync: bool) -> None:
+    """Undo a `replace_file` that may have happened. Raises SyncFailed if it cannot be undone."""
+    try:
+        if content is None:
+            path.unlink(missing_ok=True)
+        elif content_of(path) != content:
+            replace_file(path, content, sync=sync)
+    except OSError as failure:
+        raise SyncFailed(f"{path} cannot be put back: {failure.strerror}") from failure
+
+
 def take_back(descriptor: int, path: Path | None, size: int, fresh: Sequence[Path]) -> int:
     """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
 
