@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.zdb_server import Client, Process
+from zerostor.core.errors import MetadataUnavailable
 from zerostor.zdb import namespaces as namespaces_module
 from zerostor.zdb.namespaces import TABLE_FILES
 from zerostor.zdb.passwords import KEY_FILE
@@ -303,6 +304,40 @@ def test_a_server_without_a_good_list_says_so(process: Process, client: Client) 
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("stuck", TABLE_FILES)
+def test_a_list_of_which_one_copy_cannot_be_written(tmp_path: Path, stuck: str) -> None:
+    """What is said to have happened is what the next start finds, whichever copy it is."""
+    process = Process(tmp_path, mode="mixed")
+    process.start()
+    client, other = process.connect(), process.connect()
+    for name in (b"gone", b"turned"):
+        assert client.ask(b"NSNEW", name) == "OK"
+    in_the_way = tmp_path / "log" / f"{stuck}.new"
+    in_the_way.mkdir()
+    done = {
+        request: client.ask(*request.split()) == "OK"
+        for request in (b"NSDEL gone", b"NSNEW new", b"NSSET turned mode seq")
+    }
+    assert set(done.values()) == {stuck != TABLE_FILES[0]}
+    assert other.ask(b"SELECT", b"turned") == "OK"
+    key = other.ask(b"SET", b"" if done[b"NSSET turned mode seq"] else b"key", b"kept")
+    assert isinstance(key, bytes)
+    names, mode = client.ask(b"NSLIST"), client.facts(b"NSINFO", b"turned")["mode"]
+    process.restart()
+    client = process.connect()
+    assert client.ask(b"NSLIST") == names
+    assert client.facts(b"NSINFO", b"turned")["mode"] == mode
+    assert client.ask(b"SELECT", b"turned") == "OK"
+    assert client.ask(b"GET", key) == b"kept"
+    process.kill()
+    in_the_way.rmdir()
+    (tmp_path / "log" / stuck).write_bytes(b"damaged")
+    in_the_way.mkdir()
+    process.start()
+    assert process.connect().ask(b"NSLIST") == names
+    process.kill()
+
+
 def test_kill_9_while_namespaces_come_and_go(process: Process) -> None:
     dice = random.Random(11)
     known: list[bytes] = [b"default"]
@@ -351,19 +386,14 @@ async def test_there_is_a_most_of_namespaces(
     await server.close()
 
 
-async def test_a_list_that_cannot_be_written_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_list_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     server = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
     await server.start()
-
-    def full(_: Path, __: bytes, *, sync: bool) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(namespaces_module, "replace_file", full)
-        with pytest.raises(namespaces_module.MetadataUnavailable, match="No space left"):
-            server.namespaces.create(b"a")
+    in_the_way = tmp_path / f"{TABLE_FILES[0]}.new"
+    in_the_way.mkdir()
+    with pytest.raises(MetadataUnavailable, match="cannot write the list"):
+        server.namespaces.create(b"a")
+    in_the_way.rmdir()
     assert list(server.namespaces.by_name) == [b"default"]
     assert server.namespaces.create(b"a").row.number == 2
     await server.close()

@@ -96,6 +96,18 @@ def put_back(path: Path, content: bytes | None, *, sync: bool) -> None:
         raise SyncFailed(f"{path} cannot be put back: {failure.strerror}") from failure
 
 
+def replace_or_keep(path: Path, content: bytes, known: bytes | None) -> None:
+    """`replace_file`, and after a failure the file is what it was: `known`, None for no file.
+
+    Raises OSError, SyncFailed.
+    """
+    try:
+        replace_file(path, content, sync=True)
+    except SyncFailed:
+        put_back(path, known, sync=True)
+        raise
+
+
 def take_back(descriptor: int, path: Path | None, size: int, fresh: Sequence[Path]) -> int:
     """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
 

@@ -26,7 +26,7 @@ from zerostor.core.namespace_table import (
     decode_table,
     encode_table,
 )
-from zerostor.zdb.disk import SyncFailed, flush_folder, replace_file
+from zerostor.zdb.disk import SyncFailed, content_of, flush_folder, replace_file, replace_or_keep
 from zerostor.zdb.passwords import Vault
 from zerostor.zdb.segments import LogSettings, LogStore
 from zerostor.zdb.server_settings import ServerMode, ServerSettings
@@ -93,13 +93,10 @@ class Namespaces:
         self.by_name: dict[bytes, Namespace] = {}
         self._check_mode(table)
         self._sweep()
-        try:
-            for row in table.rows:
-                self.by_name[row.name] = Namespace(row, self._open(row))
-            if not whole:
-                self._commit(list(table.rows))
-        except (MetadataUnavailable, SetupError) as failure:
-            raise SetupError(str(failure)) from None
+        for row in table.rows:
+            self.by_name[row.name] = Namespace(row, self._open(row))
+        if not whole:
+            self._mend_table()
 
     @property
     def default(self) -> Namespace:
@@ -207,6 +204,15 @@ class Namespaces:
         self._serial, table = max(found, key=lambda each: each[0])
         return table, len(found) == len(TABLE_FILES) and found[0] == found[1]
 
+    def _mend_table(self) -> None:
+        """Write both copies. Raises SetupError if there was none."""
+        try:
+            self._commit(self._rows())
+        except MetadataUnavailable as failure:
+            if not self._serial:
+                raise SetupError(str(failure)) from None
+            log.error("%s", failure)
+
     def _first_table(self) -> NamespaceTable:
         """Before there was a list: only a default namespace, and that in sequential mode."""
         old = (self.root / "default" / "d0").exists()
@@ -241,15 +247,21 @@ class Namespaces:
         begun: a log that was made for this and is removed again in that case.
         """
         content = encode_table(NamespaceTable(self._following, tuple(rows)), self._serial + 1)
+        first, copy = (self.root / name for name in TABLE_FILES)
         try:
-            for name in TABLE_FILES:
-                replace_file(self.root / name, content, sync=True)
+            known = content_of(first)
+            replace_or_keep(first, content, known)
         except (OSError, SyncFailed) as failure:
             if begun is not None:
                 self.background(self._bury(*begun))
             reason = getattr(failure, "strerror", None) or failure
             raise MetadataUnavailable(f"cannot write the list of namespaces: {reason}") from None
         self._serial += 1
+        # From here on the change has happened: the next start takes the higher serial.
+        try:
+            replace_file(copy, content, sync=True)
+        except (OSError, SyncFailed) as failure:
+            log.error("%s could not be written: %s; the other copy is used", copy, failure)
 
     async def _bury(self, store: LogStore, row: NamespaceRow) -> None:
         """Close a log nobody uses any more and remove its folder."""
