@@ -365,7 +365,7 @@ async def test_a_sync_that_fails_makes_it_read_only_and_is_never_repeated(
 ) -> None:
     trace = process.folder / "trace"
     process.start(prefix=(
-        str(STRACE), "-f", "--seccomp-bpf", "-o", str(trace), "-e", "trace=fdatasync",
+        str(STRACE), "-D", "-f", "--seccomp-bpf", "-o", str(trace), "-e", "trace=fdatasync",
         "-e", "inject=fdatasync:error=EIO:when=6+",
     ))
     store = ZdbMetadata(Address(unix=process.unix))
@@ -383,6 +383,36 @@ async def test_a_sync_that_fails_makes_it_read_only_and_is_never_repeated(
     assert said.startswith("Cannot reload: the log is read-only until restart")
     assert trace.read_text().count("INJECTED") == 1
     await store.close()
+
+
+@pytest.mark.skipif(STRACE is None, reason="needs strace")
+@pytest.mark.parametrize("bad", ["namespaces", "default/namespace", "default/d0", "default/d2"])
+def test_a_bad_sector_at_the_start_of_a_file_keeps_it_from_nothing(
+    process: Process, bad: str
+) -> None:
+    process.settings["segment_size"] = 65_536
+    process.start()
+    client = process.connect()
+    keys = [client.ask(b"SET", b"", b"%d" % turn * 20_000) for turn in range(8)]
+    process.kill()
+    path = process.folder / "log" / bad
+    for _ in range(2):
+        process.start(prefix=(
+            str(STRACE), "-D", "-f", "--seccomp-bpf", "-o", str(process.folder / "trace"),
+            "-P", str(path), "-e", "trace=read,pread64", "-e", "inject=read,pread64:error=EIO",
+        ))
+        client = process.connect()
+        assert "INJECTED" in (process.folder / "trace").read_text()
+        keys.append(client.ask(b"SET", b"", b"%d" % len(keys) * 20_000))
+        assert len(set(map(str, keys))) == len(keys)
+        values = [client.ask(b"GET", key) for key in keys if isinstance(key, bytes)]
+        for turn, value in enumerate(values):
+            assert value == b"%d" % turn * 20_000 or isinstance(value, ReplyError | None)
+        process.kill()
+    process.start()
+    client = process.connect()
+    values = [client.ask(b"GET", key) for key in keys if isinstance(key, bytes)]
+    assert values == [b"%d" % turn * 20_000 for turn in range(len(keys))]
 
 
 async def test_damage_under_a_running_server(process: Process) -> None:

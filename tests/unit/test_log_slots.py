@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.log_format import FILE_HEADER_SIZE, FLAG_CONTROL, FLAG_DELETED, Mode
 from zerostor.zdb import opened_log
 from zerostor.zdb.positions import Position, RawEntry, RawMiss, Tip
-from zerostor.zdb.segments import WALK_LOOKS, LogStore
+from zerostor.zdb.segments import WALK_LOOKS, LogSettings, LogStore
 
 USER = SMALL._replace(mode=Mode.USER)
 
@@ -505,3 +506,29 @@ async def test_a_log_of_version_1_is_read_and_continued(tmp_path: Path) -> None:
     again = opened(tmp_path)
     assert first.items() <= contents(again).items()
     await again.close()
+
+
+@pytest.mark.parametrize("other", [USER, SMALL, SMALL._replace(id_bytes=4)])
+async def test_files_of_another_log_are_left_alone(tmp_path: Path, other: LogSettings) -> None:
+    own = tmp_path / "own"
+    for folder, settings in ((own, SMALL), (tmp_path / "other", other)):
+        folder.mkdir()
+        store = opened(folder, settings)
+        for turn in range(6):
+            if store.mode is Mode.USER:
+                store.put(b"%d" % turn, bytes(30_000), 1)
+            else:
+                store.insert(bytes(30_000), 1)
+        if settings is other and folder != own:
+            store.clear()
+        await durable(store)
+        await store.close()
+    shutil.copy(tmp_path / "other" / "d3", own / "d7")
+    shutil.copy(tmp_path / "other" / "namespace", own / "namespace")
+    for entries in (6, 7):
+        store = opened(own)
+        assert store.entries == entries
+        assert all(store.get(slot) for slot in range(6))
+        assert key_of(store.insert(b"more", 1)) >= entries
+        await durable(store)
+        await store.close()

@@ -189,7 +189,7 @@ class Namespaces:
             except FileNotFoundError:
                 continue
             except OSError as failure:
-                raise SetupError(f"cannot read {self.root / name}: {failure.strerror}") from None
+                damage.append(f"cannot read {self.root / name}: {failure.strerror}")
             except LogCorrupt as failure:
                 damage.append(f"{self.root / name}: {failure}")
         if damage and not found:

@@ -46,7 +46,7 @@ from zerostor.zdb.positions import (
     namespace_path,
 )
 from zerostor.zdb.reads import Counters, LogReader
-from zerostor.zdb.recovery import recover, remove_below
+from zerostor.zdb.recovery import recover, remove_below, start_of
 from zerostor.zdb.replay import Replay
 
 SEGMENT_SIZE = 256 * MIB
@@ -167,7 +167,7 @@ class OpenedLog:
 
     def _keep_salt(self) -> None:
         path = namespace_path(self._folder)
-        known = decode_file_header(path.read_bytes()) if path.exists() else None
+        known = decode_file_header(start_of(path))
         if known is None or known.salt != self._reader.salt:
             content = self._namespace(self._reader.salt, self._first_number)
             replace_file(path, content, sync=self._settings.sync)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -108,6 +109,9 @@ class _Recovery:
         known = [space, *headers.values()]
         salts = Counter(header.salt for header in known if header)
         salt = salts.most_common(1)[0][0] if salts else None
+        for number, header in headers.items():
+            if header is not None and header.salt == salt:
+                self._check_kind(file_path(self.folder, number), header)
         self.reader.salt = salt or 0
         self.reader.settled = 1 << 63
         self.index = Index(self.mode, salt or 0, self.reader)
@@ -135,12 +139,18 @@ class _Recovery:
                          self.replay.first_damage)
 
     def _namespace_header(self) -> FileHeader | None:
-        try:
-            raw = namespace_path(self.folder).read_bytes()
-        except FileNotFoundError:
+        path = namespace_path(self.folder)
+        header = decode_file_header(start_of(path))
+        if header is None or header.number != NAMESPACE_NUMBER:
             return None
-        header = decode_file_header(raw)
-        return header if header and header.number == NAMESPACE_NUMBER else None
+        if min(numbers_of(self.folder, "d"), default=header.first_slot) < header.first_slot:
+            # Nothing is removed on the word of one small file: the log that it begins is there.
+            begun = file_path(self.folder, header.first_slot)
+            first = decode_file_header(start_of(begun))
+            if not begun.exists() or (first is not None and first.salt != header.salt):
+                log.error("%s is of another log, and is not believed", path)
+                return None
+        return header
 
     def _headers(self, space: FileHeader | None) -> dict[int, FileHeader | None]:
         """File headers by file number; None where it is damaged. One never used is removed."""
@@ -148,17 +158,17 @@ class _Recovery:
         headers: dict[int, FileHeader | None] = {}
         for number in numbers:
             path = file_path(self.folder, number)
-            with path.open("rb") as file:
-                raw = file.read(FILE_HEADER_SIZE)
-            headers[number] = header = decode_file_header(raw)
-            if header is not None and header.id_bytes != self.id_bytes:
-                raise SetupError(f"{path} has ids of {header.id_bytes} bytes, not {self.id_bytes}")
-            if header is not None and header.mode is not self.mode:
-                raise SetupError(f"{path} is in {header.mode.name} mode, not {self.mode.name}")
+            headers[number] = header = decode_file_header(start_of(path))
             if number == numbers[-1] and self._is_unused(path, header, space):
                 path.unlink()
                 del headers[number]
         return headers
+
+    def _check_kind(self, path: Path, header: FileHeader) -> None:
+        if header.id_bytes != self.id_bytes:
+            raise SetupError(f"{path} has ids of {header.id_bytes} bytes, not {self.id_bytes}")
+        if header.mode is not self.mode:
+            raise SetupError(f"{path} is in {header.mode.name} mode, not {self.mode.name}")
 
     def _is_unused(
         self, path: Path, header: FileHeader | None, space: FileHeader | None
@@ -254,10 +264,29 @@ class _Recovery:
             yield chunk
 
 
+def start_of(path: Path) -> bytes:
+    """The header of a file; empty where the disk cannot read it, or there is no file."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(FILE_HEADER_SIZE)
+    except FileNotFoundError:
+        return b""
+    except OSError as failure:
+        if failure.errno != errno.EIO:
+            raise
+        log.error("%s cannot be read: %s", path, failure.strerror)
+        return b""
+
+
 def _is_blank(path: Path) -> bool:
     """True for a file that was created and never synced: shorter than its header, or all zeros."""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            if chunk.count(0) != len(chunk):
-                return path.stat().st_size < FILE_HEADER_SIZE
+    if path.stat().st_size < FILE_HEADER_SIZE:
+        return True
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                if chunk.count(0) != len(chunk):
+                    return False
+    except OSError:
+        return False
     return True
