@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -233,6 +234,20 @@ def test_a_flush_that_flushes(process: Process, client: Client) -> None:
     assert walk(client, b"SCAN") == [b"n"]
     client.ask(b"NSSET", b"mine", b"worm", b"1")
     assert client.fails(b"FLUSH") == "Namespace is protected by worm mode"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_flush_gives_back_the_room_on_the_disk(process: Process, client: Client) -> None:
+    private(client, b"mine")
+    client.ask(b"SET", b"key", bytes(100_000))
+    assert client.ask(b"GET", b"key") == bytes(100_000)
+    assert client.ask(b"FLUSH") == "OK"
+    end = time.monotonic() + 20
+    while (process.folder / "log" / "ns1" / "d0").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    held = Path(f"/proc/{process.pid}/fd")
+    assert not [entry for entry in held.iterdir() if "deleted" in os.readlink(entry)]
 
 
 def test_jump_and_reload(process: Process, client: Client) -> None:

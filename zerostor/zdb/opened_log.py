@@ -322,6 +322,8 @@ class OpenedLog:
         self.index.journal = None
         self._first_number = number = self.tip.number + 1
         self._next_file(self._file_header(number), self._namespace(self._reader.salt, number))
+        # A removed file takes its room on the disk for as long as it is open.
+        batch.landing.append(self._reader.close)
         batch.landing.append(partial(self._in_aside, remove_below, self._folder, number))
         if epoch is not None:
             self.begin_epoch(epoch.number, epoch.server_id, epoch.text)
