@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from array import array
 
 import pytest
@@ -71,3 +72,14 @@ def test_fingerprints_depend_on_the_log() -> None:
     assert [one(key) for key in keys] == [one(key) for key in keys]
     assert not [key for key in keys if one(key) == other(key)]
     assert len({one(key) >> 20 for key in keys}) > 800
+
+
+def test_an_empty_one_is_small() -> None:
+    """A server may have 512 namespaces, most of them small or without users' keys."""
+    tracemalloc.start()
+    try:
+        tables = [KeyTable(array("I")) for _ in range(10)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(tables) * 64 * 1024

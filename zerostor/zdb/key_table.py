@@ -37,7 +37,8 @@ class KeyTable:
 
     def __init__(self, prints: array[int]) -> None:
         self._prints = prints
-        self._parts: list[array[int]] = [array("I") for _ in range(PARTS)]
+        # All the same empty one: a server may have 512 namespaces with few keys.
+        self._parts: list[array[int]] = [array("I")] * PARTS
         self._counts = array("I", bytes(4 * PARTS))
 
     @property
