@@ -1,4 +1,8 @@
-"""The Ed25519 key of this zerostor: what a recovery trusts, made once and kept in a file."""
+"""The Ed25519 key of this zerostor: what a recovery trusts.
+
+Made once and kept in a file; of a cluster it follows from the secret that all its hosts have, so
+that they sign alike.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import os
 import secrets
 from pathlib import Path
 
+from blake3 import blake3
 from nacl.signing import SigningKey
 
 from zerostor.core.errors import SetupError
 
 _SEED_SIZE = 32
+_PURPOSE = "zerostor 2026-11-21 identity of a cluster"
 
 
 class Identity:
@@ -32,6 +38,11 @@ class Identity:
     def sign(self, message: bytes) -> bytes:
         """The 64 bytes of the signature."""
         return self._key.sign(message).signature
+
+
+def cluster_identity(secret: str) -> Identity:
+    """The key of every host that has the cluster's secret."""
+    return Identity(blake3(secret.encode(), derive_key_context=_PURPOSE).digest(_SEED_SIZE))
 
 
 def load_identity(path: Path) -> Identity:

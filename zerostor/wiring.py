@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from zerostor import isal
 from zerostor.clock import SystemClock
-from zerostor.config import DEFAULT_STORES, Config, Paths
+from zerostor.config import DEFAULT_STORES, Config
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
 from zerostor.core.errors import BackendError
@@ -35,7 +35,7 @@ from zerostor.engine.rebuild import Workshop
 from zerostor.engine.recover import Recovery, Summary
 from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
-from zerostor.identity import load_identity
+from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
 from zerostor.log_ports import Replication
 from zerostor.metadata.leading import LeadingMetadata
@@ -141,6 +141,12 @@ async def build(config: Config, consumer: str,
                     clock, random_bytes)
 
 
+def identity(config: Config) -> Identity:
+    """What this zerostor signs with; made first where there is none. Raises SetupError."""
+    secret = config.cluster.secret.reveal()
+    return cluster_identity(secret) if secret else load_identity(config.paths.identity)
+
+
 @contextlib.asynccontextmanager
 async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
     """What keeps the metadata log in the pool. The first time a key is made to sign with."""
@@ -149,7 +155,7 @@ async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
         yield Archivist(
             log, parts.metadata, parts.stores, parts.writer, parts.policies[DEFAULT_POLICY],
             IndexCopies(parts.stores, IndexFile(config.paths.containers)),
-            load_identity(config.paths.identity), parts.queue, parts.clock, parts.random_bytes,
+            identity(config), parts.queue, parts.clock, parts.random_bytes,
             config.metadata.archive_every)
     finally:
         await log.close()
@@ -174,10 +180,10 @@ async def stores_alone(
 
 
 async def recover(
-    settings: Sequence[StoreSettings], target: Path, paths: Paths | None, trusted: bytes | None,
+    settings: Sequence[StoreSettings], target: Path, config: Config | None, trusted: bytes | None,
     progress: Progress, *, verify: bool, settle: Callable[[Summary], None] = lambda _: None
 ) -> Summary:
-    """Make the metadata of these stores again in `target`; without `paths` only to see.
+    """Make the metadata of these stores again in `target`; without `config` only to see.
 
     settle: called before the log is put in its place. Raises SetupError, MetadataUnavailable.
     """
@@ -186,13 +192,13 @@ async def recover(
     try:
         async with stores_alone(settings) as (stores, reader):
             with tempfile.TemporaryFile(dir=target.parent) as scratch:
-                place = IndexFile(paths.containers if paths else target.parent)
+                place = IndexFile(config.paths.containers if config else target.parent)
                 recovery = Recovery(stores, reader, log, IndexCopies(stores, place), scratch,
                                     clock, progress)
                 summary = await recovery.run(trusted, verify=verify)
-                if paths is not None:
+                if config is not None:
                     settle(summary)
-                    await recovery.conclude(load_identity(paths.identity))
+                    await recovery.conclude(identity(config))
                 return summary
     finally:
         await log.discard()

@@ -116,7 +116,7 @@ async def _recover(config: Config, stores: list[StoreSettings], trusted: bytes |
         def settle(summary: Summary) -> None:
             _write_settings(config, stores, given, summary)
 
-        return await wiring.recover(stores, config.paths.metadata, config.paths, trusted,
+        return await wiring.recover(stores, config.paths.metadata, config, trusted,
                                     _Screen().show, verify=verify, settle=settle)
 
 
@@ -203,9 +203,9 @@ def _print(summary: Summary, config: Config, dry_run: bool, seconds: float) -> N
     if dry_run:
         click.echo("nothing was written")
     else:
-        from zerostor.identity import load_identity
+        from zerostor.wiring import identity
 
-        key = load_identity(config.paths.identity).public_key.hex()
+        key = identity(config).public_key.hex()
         click.echo(f"this zerostor signs with key {key}")
         click.echo(f"the metadata is in {config.paths.metadata}; start with:"
                    f" zerostor up --data {config.paths.root}")

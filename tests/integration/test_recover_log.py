@@ -82,7 +82,8 @@ class Site:
         paths = self.paths(name)
         settings = [StoreSettings(store, f"dir://{path}") for store, path in self.stores.items()
                     if store not in without]
-        return await wiring.recover(settings, paths.metadata, paths, trusted, lambda *_: None,
+        empty = config.load(self.folder / name, environ={})
+        return await wiring.recover(settings, paths.metadata, empty, trusted, lambda *_: None,
                                     verify=verify)
 
     def index_files(self) -> list[Path]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from nacl.signing import VerifyKey
 
+from zerostor import config, wiring
 from zerostor.core.errors import SetupError, StoreUnavailable
-from zerostor.identity import load_identity
+from zerostor.identity import cluster_identity, load_identity
 from zerostor.index_file import IndexFile
 
 
@@ -70,3 +71,16 @@ async def test_index_file(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         await place.write(b"three")
     assert os.listdir(tmp_path / "containers") == ["index"]
+
+
+def test_all_hosts_of_a_cluster_have_the_same_and_no_file(tmp_path: Path) -> None:
+    one, other = cluster_identity("a secret of many letters"), cluster_identity("another secret")
+    assert one.public_key == cluster_identity("a secret of many letters").public_key
+    assert one.public_key != other.public_key
+    assert b"secret" not in repr(one).encode()
+    settings = tmp_path / "cluster.toml"
+    (tmp_path / "secret").write_text("a secret of many letters\n")
+    settings.write_text(f'[cluster]\nsecret_file = "{tmp_path / "secret"}"\n')
+    loaded = config.load(tmp_path / "here", settings, environ={})
+    assert wiring.identity(loaded).public_key == one.public_key
+    assert not loaded.paths.identity.exists()
