@@ -83,10 +83,6 @@ class RestoredLog(Protocol):
         """Ids whose values were lost to damage."""
 
     @property
-    def whole(self) -> bool:
-        """Whether no entry is known to be lost between others."""
-
-    @property
     def next_id(self) -> int:
         """The next one that would be given out."""
 

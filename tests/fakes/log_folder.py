@@ -29,10 +29,14 @@ class StoreLog:
         self._server = server
         self.other_id = b""
         self.leads = True
+        self.durable: int | None = None
+        """Bytes of the open file that are told of, None for all."""
 
     async def state(self) -> LogState:
         store = self._server.store
         files = tuple(LogPart(*file) for file in store.log_files())
+        if self.durable is not None and not files[-1].closed:
+            files = (*files[:-1], files[-1]._replace(size=self.durable))
         return LogState(self.other_id or store.log_id, store.epoch, self.leads, files)
 
     async def read(self, file: int, offset: int, size: int) -> bytes:

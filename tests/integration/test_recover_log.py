@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,17 @@ from zerostor import config, wiring
 from zerostor.core.container_index import INDEX_KEYS, Container, ContainerIndex, decode_copy
 from zerostor.core.errors import SetupError
 from zerostor.core.link import parse_link
-from zerostor.core.record import NoteRecord, ObjectRecord, decode_record, encode_record
+from zerostor.core.log_format import ENTRY
+from zerostor.core.record import (
+    NoteRecord,
+    ObjectRecord,
+    PackRecord,
+    decode_record,
+    encode_record,
+)
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.containers import sign
+from zerostor.engine.log_parts import entries as log_entries
 from zerostor.engine.log_parts import is_ours
 from zerostor.engine.recover import Summary
 from zerostor.identity import Identity, load_identity
@@ -293,6 +302,84 @@ async def test_a_part_of_the_log_that_is_lost_is_made_good_from_shards(
         assert await site.archive.grid.read(link) == body
     await metadata.close()
     await server.close()
+
+
+async def test_an_id_that_metadata_begun_anew_gave_again_is_named(site: Site) -> None:
+    """Somebody started on empty metadata, stored, and then recovers: the old links are kept."""
+    await site.store(3)
+    await site.archivist.look(now=True)
+    old, grid = dict(site.bodies), site.archive.grid
+    await site.lose()
+    second = Archive(site.folder / "second", grid)
+    await second.start()
+    link = await grid.store(b"a new one")
+    assert parse_link(link)[0].metadata_id in {parse_link(one)[0].metadata_id for one in old}
+    await second.close()
+    summary = await site.recover()
+    assert link in summary.lost.first and not summary.complete
+    await site.check()
+
+
+async def pack_of(site: Site, count: int) -> list[int]:
+    """Objects in a pack of their own; where the entries of its commit end in the open file."""
+    grid = site.archive.grid
+    before = (await site.archive.log.state()).files[-1]
+    bodies = [site.rng.randbytes(site.rng.randrange(900)) for _ in range(count)]
+    entries = [await grid.entry(await grid.accept(body)) for body in bodies]
+    links = await grid.ingest.store_pack(entries)
+    await grid.spool.finish([])
+    site.bodies.update(zip(map(str, links), bodies, strict=True))
+    after = (await site.archive.log.state()).files[-1]
+    assert before.file == after.file
+    ends, at = [], before.size
+    async for entry in log_entries(site.archive.log, after.file, before.size, after.size):
+        at += ENTRY.size + 8 + len(entry.value)
+        if isinstance(entry.record, PackRecord | ObjectRecord):
+            ends.append(at)
+    assert at == after.size and len(ends) == count + 1
+    return ends
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+async def test_a_log_that_ends_between_a_pack_and_its_objects(site: Site, kept: int) -> None:
+    """A part of the log, and a file, may end anywhere: also in the middle of one commit."""
+    await site.store(4)
+    ends = await pack_of(site, 5)
+    site.archive.log.durable = ends[kept]
+    await site.archivist.look(now=True)
+    site.archive.log.durable = None
+    await pack_of(site, 2)
+    await site.lose()
+    summary = await site.recover()
+    assert summary.complete
+    assert summary.salvaged == {"objects": 5 - kept + 2, "packs": 1}
+    await site.check()
+
+
+async def test_a_log_that_ends_between_two_packs_that_changed_places(site: Site) -> None:
+    """Of two packs in a row in one volume, the second may be in the log first."""
+    grid = site.archive.grid
+    committed = site.archive.metadata.commit
+    late: list[Any] = []
+
+    async def commit(records: Any, term: str | None = None) -> None:
+        late.append((records, term))
+
+    await site.store(1)
+    site.archive.metadata.commit = commit  # type: ignore[method-assign]
+    entry = await grid.entry(await grid.accept(b"the first"))
+    link, = await grid.ingest.store_pack([entry])
+    site.bodies[str(link)] = b"the first"
+    site.archive.metadata.commit = committed  # type: ignore[method-assign]
+    await pack_of(site, 2)
+    await site.archivist.look(now=True)
+    for records, term in late:
+        await committed(records, term)
+    await site.lose()
+    summary = await site.recover()
+    assert summary.complete
+    assert summary.salvaged == {"objects": 1, "packs": 1}
+    await site.check()
 
 
 async def test_objects_of_the_log_that_have_too_few_shards_are_named(site: Site) -> None:

@@ -47,7 +47,7 @@ async def pack(grid: Grid, bodies: list[bytes]) -> list[str]:
 async def salvage(grid: Grid, **options: object) -> tuple[Salvage, Settled]:
     found = Salvage(grid.pool, grid.reader, io.BytesIO(), **options)  # type: ignore[arg-type]
     await found.run()
-    return found, found.claims.settle(lambda _: False, 0)
+    return found, found.claims.settle(lambda _: False, 0, lambda _: None)
 
 
 class Remade(MemoryMetadata):
@@ -458,7 +458,8 @@ async def test_what_records_name_already_is_not_read_again(tmp_path: Path) -> No
     shard = grid.memory["00"].shards[f"{stripes.key.hex()}-{stripes.stores.index('00'):02d}"]
     known = Known()
     known.add_object((await grid.locate(large)).stripes.key, 16)
-    known.add_pack(stripes.key, len(shard), 16)
+    known.add_pack(stripes.key, 16)
+    known.add_whole_pack(stripes.key, 0, len(shard))
     second = await pack(grid, [body_of(600, 2), body_of(700, 3)])
     third = await grid.store(body_of(5000))
     found, settled = await salvage(grid, known=known)

@@ -10,10 +10,20 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
-from zerostor.core.record import ObjectRecord, PackRecord, decode_record, encode_record
+from zerostor.core.record import (
+    ObjectRecord,
+    PackRecord,
+    Record,
+    decode_record,
+    encode_record,
+)
 from zerostor.core.remake import link_of
+from zerostor.engine.log_parts import is_ours
+
+Owner: TypeAlias = Callable[[int], Record | None]
+"""The record that an id has already, None where it was deleted."""
 
 ID_GAP_MAX = 1 << 24
 """Ids are given out in order. What claims one further than this above all others is not believed:
@@ -33,12 +43,13 @@ class Claims:
     def __init__(self, scratch: BinaryIO) -> None:
         self._scratch = scratch
         self._end = 0
-        # A column for each field of a claim, then for each of a unit: 20 and 26 bytes a row.
+        # A column for each field of a claim, then for each of a unit: 20 and 30 bytes a row.
         self._ids = array("I")
         self._units = array("I")
         self._places = array("Q")
         self._sizes = array("I")
         self._packs = array("q")
+        self._firsts = array("I")
         self._witnesses = array("H")
         self._created = array("Q")
         self._ties = array("Q")
@@ -63,18 +74,14 @@ class Claims:
         for metadata_id, record in objects:
             self._add(metadata_id, record)
 
-    def settle(self, taken: Callable[[int], bool], highest: int) -> Settled:
+    def settle(self, taken: Callable[[int], bool], highest: int, owner: Owner) -> Settled:
         """Decide. taken: whether an id has an owner already, who keeps it; highest: of those."""
-        order = sorted((claim for claim in range(len(self._ids)) if not taken(self._ids[claim])),
-                       key=self._rank)
-        order = self._believable(order, highest)
-        packs: dict[int, int] = {}
-        for claim in order:  # the last of an id is its best
-            packs[self._ids[claim]] = self._units[claim]
-        alive = bytearray(len(self._packs))
-        for unit, pack_id in enumerate(self._packs):
-            alive[unit] = pack_id < 0 or packs.get(pack_id) == unit
-        del packs
+        free: list[int] = []
+        late: list[int] = []
+        for claim in range(len(self._ids)):
+            (late if taken(self._ids[claim]) else free).append(claim)
+        order = self._believable(sorted(free, key=self._rank), highest)
+        alive = self._alive(order, owner)
         winners: list[int] = []
         losers: list[int] = []
         for claim in order:
@@ -85,7 +92,34 @@ class Claims:
                 winners[-1] = claim
             else:
                 winners.append(claim)
-        return Settled(self, winners, losers, len(self._ids) - len(order))
+        losers += [claim for claim in late if self._differs(claim, owner(self._ids[claim]))]
+        return Settled(self, winners, losers, len(free) - len(order))
+
+    def _differs(self, claim: int, record: Record | None) -> bool:
+        """Whether an id that was not deleted has something else."""
+        claimed = decode_record(self.record(claim)[1])
+        return (isinstance(claimed, ObjectRecord) and record is not None
+                and getattr(record, "content", b"") != claimed.content)
+
+    def _alive(self, order: list[int], owner: Owner) -> bytearray:
+        """By unit, whether it is an object, or the pack that has the pack's id."""
+        packs: dict[int, int] = {}
+        for claim in order:  # the last of an id is its best
+            packs[self._ids[claim]] = self._units[claim]
+        alive = bytearray(len(self._packs))
+        for unit, pack_id in enumerate(self._packs):
+            if pack_id < 0 or pack_id in packs:
+                alive[unit] = pack_id < 0 or packs[pack_id] == unit
+            else:
+                alive[unit] = self._is_in(unit, owner(pack_id))
+        return alive
+
+    def _is_in(self, unit: int, record: Record | None) -> bool:
+        """Whether the owner of a pack's id is this pack."""
+        claimed = decode_record(self.record(self._firsts[unit])[1])
+        return (isinstance(record, PackRecord) and isinstance(claimed, PackRecord)
+                and (record.stripes.key, record.stripes.base)
+                == (claimed.stripes.key, claimed.stripes.base))
 
     def record(self, claim: int) -> tuple[int, bytes]:
         """The id and encoded record of one claim."""
@@ -112,6 +146,7 @@ class Claims:
         self, pack_id: int, witnesses: int, created: int, key: bytes, base: int
     ) -> None:
         self._packs.append(pack_id)
+        self._firsts.append(len(self._ids))
         self._witnesses.append(witnesses)
         self._created.append(created)
         self._ties.append(int.from_bytes(key[:8], "little") ^ base)
@@ -159,5 +194,6 @@ class Settled:
         for claim in self._losers:
             metadata_id, encoded = self._claims.record(claim)
             record = decode_record(encoded)
-            if isinstance(record, ObjectRecord) and record.content != contents.get(metadata_id):
+            if isinstance(record, ObjectRecord) and not is_ours(record) and \
+                    record.content != contents.get(metadata_id):
                 yield Lost(metadata_id, link_of(metadata_id, record))

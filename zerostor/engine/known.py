@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
+
+from zerostor.core.record import ObjectRecord, PackRecord, Record
+from zerostor.core.shard import pack_trailer_size
 
 NAMED_MAX = 1000
 """Things of a kind that are named; the rest is counted."""
@@ -24,16 +28,36 @@ class Names:
 
 
 class Volume:
-    """A key that packs share. floor: where the last known one ends in each shard; needed: shards
-    that bring it back; seen: shards found.
+    """A key that packs share. needed: shards that bring it back; seen: shards found.
+
+    Packs are committed side by side, and the log may end between two of them or between a pack and
+    its objects. So what is below a known pack is known only as far as no pack is missing in the
+    row, and each one has all its objects.
     """
 
-    __slots__ = ("floor", "needed", "seen")
+    __slots__ = ("_floor", "_packs", "needed", "seen")
 
-    def __init__(self, floor: int, needed: int) -> None:
-        self.floor = floor
+    def __init__(self, needed: int) -> None:
         self.needed = needed
         self.seen = 0
+        self._packs = array("Q")
+        self._floor = -1
+
+    def add(self, base: int, end: int) -> None:
+        """A pack with all its objects."""
+        self._packs.extend((base, end))
+        self._floor = -1
+
+    @property
+    def floor(self) -> int:
+        """The byte of each shard from which on something new may be."""
+        if self._floor < 0:
+            self._floor = 0
+            for base, end in sorted(zip(self._packs[::2], self._packs[1::2], strict=True)):
+                if base > self._floor:
+                    break
+                self._floor = max(self._floor, end)
+        return self._floor
 
 
 class Known:
@@ -57,10 +81,14 @@ class Known:
         self._seen.append(0)
         self._sorted = False
 
-    def add_pack(self, key: bytes, end: int, needed: int) -> None:
-        """Byte `end` of each shard under `key` is behind a pack that is named."""
-        known = self._volumes.setdefault(key, Volume(end, needed))
-        known.floor = max(known.floor, end)
+    def add_pack(self, key: bytes, needed: int) -> None:
+        """A pack under `key` is named."""
+        if key not in self._volumes:
+            self._volumes[key] = Volume(needed)
+
+    def add_whole_pack(self, key: bytes, base: int, end: int) -> None:
+        """All objects of a pack that is named are too. base, end: of its bytes in each shard."""
+        self._volumes[key].add(base, end)
 
     def floor(self, key: bytes) -> int:
         """The byte from which on something new may be in a shard."""
@@ -108,3 +136,39 @@ class Known:
 
 def _short(key: bytes) -> int:
     return int.from_bytes(key[:8], "big")
+
+
+class PackCount:
+    """Tells of packs that the log has with all their objects, while it goes through the records.
+
+    Those of a pack have ids near each other, so few packs are waited for at a time.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._owed: Counter[int] = Counter()
+        self._packs: dict[int, PackRecord] = {}
+
+    def add(self, metadata_id: int, record: Record) -> None:
+        """The next record."""
+        if isinstance(record, PackRecord):
+            pack = metadata_id
+            self._packs[pack] = record
+            self._owed[pack] += record.objects
+        elif isinstance(record, ObjectRecord) and record.pack is not None:
+            pack = record.pack
+            self._owed[pack] -= 1
+        else:
+            return
+        if not self._owed[pack]:
+            del self._owed[pack]
+            whole = self._packs.pop(pack, None)
+            if whole is not None:
+                self._known.add_whole_pack(whole.stripes.key, whole.stripes.base,
+                                           _end_of(pack, whole))
+
+
+def _end_of(pack: int, record: PackRecord) -> int:
+    stripes = record.stripes
+    return (stripes.base + stripes.layout.shard_size
+            + pack_trailer_size(stripes, pack, record.members))

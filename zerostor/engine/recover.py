@@ -27,11 +27,10 @@ from zerostor.core.record import (
     encode_record,
 )
 from zerostor.core.remake import link_of
-from zerostor.core.shard import pack_trailer_size
 from zerostor.engine.catalog import Located
 from zerostor.engine.claims import ID_GAP_MAX, Settled
 from zerostor.engine.containers import IndexCopies, sign
-from zerostor.engine.known import Known, Names
+from zerostor.engine.known import Known, Names, PackCount
 from zerostor.engine.log_parts import ARCHIVE_JOB, is_ours
 from zerostor.engine.pool import StorePool
 from zerostor.engine.read import Reader
@@ -164,12 +163,13 @@ class Recovery:
         known, index = Known(), self.summary.index
         listed = {} if index is None else {
             row.metadata_id: row for row in (*index.rows, *index.retired)}
-        stale = []
+        stale, packs = [], PackCount(known)
         for metadata_id, record in self._records(count=True):
             if is_ours(record) and isinstance(record, ObjectRecord) and metadata_id not in listed:
                 stale.append(metadata_id)
                 continue
-            self._add_known(known, metadata_id, record)
+            self._add_known(known, record)
+            packs.add(metadata_id, record)
             self._note_settings(record)
             if isinstance(record, PackRecord):
                 self.summary.in_log["packs"] += 1
@@ -180,23 +180,18 @@ class Recovery:
             # Its replacement is listed; the deletion came after the last part of the log.
             await self._log.delete(metadata_id)
         for metadata_id, row in listed.items():
-            self._add_known(known, metadata_id, row.object_record)
+            self._add_known(known, row.object_record)
             self._note_settings(row.object_record)
             if self._log.get(metadata_id) != row.record:
                 await self._log.put(metadata_id, row.record)
         return known
 
-    def _add_known(self, known: Known, metadata_id: int, record: Record) -> None:
+    @staticmethod
+    def _add_known(known: Known, record: Record) -> None:
         if isinstance(record, ObjectRecord) and record.stripes is not None:
             known.add_object(record.stripes.key, record.stripes.data)
         elif isinstance(record, PackRecord):
-            stripes = record.stripes
-            # Packs before a known one are known too, unless a part of the log is missing.
-            end = 0
-            if self._log.whole and not self.summary.broken.count:
-                end = (stripes.base + stripes.layout.shard_size
-                       + pack_trailer_size(stripes, metadata_id, record.members))
-            known.add_pack(stripes.key, end, stripes.data)
+            known.add_pack(record.stripes.key, record.stripes.data)
 
     def _note_settings(self, record: Record) -> None:
         """What settings must name so that this record can be read, and more be written like it."""
@@ -223,7 +218,7 @@ class Recovery:
                           progress=self._progress, verify=verify)
         await salvage.run()
         self.summary.findings = salvage.findings
-        settled = salvage.claims.settle(self._taken, self._highest)
+        settled = salvage.claims.settle(self._taken, self._highest, self._record)
         self.summary.unbelievable = settled.unbelievable
         for lost in settled.lost():
             self.summary.lost.add(lost.link)
@@ -243,15 +238,19 @@ class Recovery:
         self.summary.damaged_ids += self._log.damaged
         return settled
 
+    def _record(self, metadata_id: int) -> Record | None:
+        stored = self._log.get(metadata_id)
+        try:
+            return None if stored is None else decode_record(stored)
+        except RecordCorrupt:
+            return None
+
     def _taken(self, metadata_id: int) -> bool:
         """Whether the log says what is under an id: a record, or that it was deleted."""
-        stored = self._log.get(metadata_id)
-        if stored is None:
+        record = self._record(metadata_id)
+        if record is None:
             return self._log.deleted(metadata_id)
-        try:
-            return not isinstance(decode_record(stored), NoteRecord)
-        except RecordCorrupt:
-            return False
+        return not isinstance(record, NoteRecord)
 
     def _count_missing(self, known: Known, settled: Settled) -> None:
         """Stripe sets that too little is left of, unless something else has their id."""

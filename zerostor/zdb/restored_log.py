@@ -84,11 +84,6 @@ class DirectoryRestoredLog:
         return sum(place == DAMAGED for place in self.store.index.places)
 
     @property
-    def whole(self) -> bool:
-        """As the port says."""
-        return self.store.first_damage is None
-
-    @property
     def next_id(self) -> int:
         """As the port says."""
         return self.store.next_id
