@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 
@@ -21,10 +22,11 @@ from zerostor.core.errors import (
 )
 from zerostor.core.health import StoreState
 from zerostor.core.limits import KIB, MIB
+from zerostor.core.zdb_shard import Head
 from zerostor.core.zdb_url import ZdbPlace
 from zerostor.resp_client import Address
 from zerostor.stores.guarded import GuardedStore
-from zerostor.stores.zdb import LEFTOVER_SECONDS, ZdbStore
+from zerostor.stores.zdb import HEAD_PARTS, LEFTOVER_SECONDS, UNNAMED_SECONDS, ZdbStore
 from zerostor.stores.zdb_namespace import initialise
 
 NS = b"shards"
@@ -46,7 +48,8 @@ async def server() -> AsyncIterator[UserZdb]:
 @pytest.fixture
 async def store(server: UserZdb) -> AsyncIterator[ZdbStore]:
     await initialise("one", place(server.address))
-    made = ZdbStore("one", place(server.address))
+    made = ZdbStore("one", place(server.address), monotonic=lambda: made.at)
+    made.at = 0.0
     yield made
     await made.close()
 
@@ -251,11 +254,60 @@ async def test_leftovers_of_writers_that_died_are_swept_when_they_are_old(
     assert await store.sweep() == 0
     later = server.now() + LEFTOVER_SECONDS + 10
     server.now = lambda: later
+    assert await store.sweep() == 0, "a clock that jumps makes nothing old"
+    store.at += UNNAMED_SECONDS
     assert await store.sweep() == 3
     gone = before.keys() - server.spaces[NS].entries.keys()
     assert gone == {key for key in gone if b":dead:" in key or key.endswith(b":1")}
     assert await read(store, "whole", 0, len(BODY)) == BODY
     assert await read(store, "volume", 0, 5) == b"first"
+
+
+async def test_what_is_being_written_is_never_swept(server: UserZdb, store: ZdbStore) -> None:
+    """However the server's clock jumps; and what takes too long is not said to be stored."""
+    slow, volume = await store.create("slow", None), await store.create("volume", None)
+    await volume.extend([b"0"])
+    await slow.write(BODY)
+    for number in range(1, 5):
+        later = server.now() + 1000 * LEFTOVER_SECONDS
+        server.now = lambda later=later: later
+        store.at += UNNAMED_SECONDS / 4
+        await volume.extend([b"%d" % number])
+        assert await store.sweep() == 0
+    await slow.commit([b"end"])
+    assert await read(store, "slow", 0, len(BODY) + 3) == BODY + b"end"
+    assert await read(store, "volume", 0, 5) == b"01234"
+    slower = await store.create("slower", None)
+    await slower.write(BODY)
+    store.at += UNNAMED_SECONDS + 1
+    with pytest.raises(StoreUnavailable, match="may have been swept"):
+        await slower.commit()
+    with pytest.raises(ShardMissing):
+        await store.size("slower")
+
+
+async def test_a_sweep_ends_while_others_write(server: UserZdb, store: ZdbStore) -> None:
+    server.page, seconds = 2, itertools.count(server.now())
+    server.now = lambda: next(seconds)
+    space = server.spaces[NS]
+
+    def write(command: bytes, _: bytes) -> None:
+        if command == b"SCANX":
+            for _ in range(2):
+                number = server.next_order()
+                space.entries[b"p:k:" + b"0" * 12 + b":%d" % number] = (number, b"", server.now())
+
+    server.says = write
+    async with asyncio.timeout(20):
+        assert await store.sweep() == 0
+
+
+async def test_heads_that_are_kept_are_bounded(server: UserZdb, store: ZdbStore) -> None:
+    for number in range(40):
+        store.remember(f"k{number}", Head("0" * 12, (1,) * (HEAD_PARTS // 16)))
+    assert 14 <= len(store._heads) <= 16
+    assert "k39" in store._heads
+    assert store._head_parts == sum(len(head.parts) + 1 for head in store._heads.values())
 
 
 @pytest.mark.parametrize("cut", [cut for cut in Cut if cut is not Cut.NONE])
@@ -302,6 +354,8 @@ async def test_a_shard_whose_head_nobody_answered_for_is_whole_or_not_there(
             await store.size("k")
     later = server.now() + LEFTOVER_SECONDS + 10
     server.now = lambda: later
+    await store.sweep()
+    store.at += UNNAMED_SECONDS
     await store.sweep()
     assert sum(len(server.spaces[NS].entries[key][1]) for key in parts_of(server)) == len(wanted)
     await through.close()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from zerostor.core.errors import (
     BackendError,
@@ -45,26 +46,34 @@ UNIT_PART = 64 * KIB
 FETCH_BYTES = 4 * MIB
 """Parts that one read holds at a time, besides the last."""
 DELETE_AT_ONCE = 512
-HEADS = 256
-"""Heads kept per store, of shards with up to HEAD_PARTS parts."""
-HEAD_PARTS = 8192
+HEAD_PARTS = 32_768
+"""Parts, of 76 bytes each, in the heads that are kept per store; every head counts for one more."""
 READ_TRIES = 3
 """A shard that is replaced while it is read is read again, from its new head."""
 SWEEP_PAUSE = 0.02
 """Seconds between the pages of a sweep, for those who want something now."""
 LEFTOVER_SECONDS = 24 * 3600
-"""Age from which a part without a head is no upload any more."""
+"""Age, by the server's clock, from which a part that no head names may be a leftover."""
+UNNAMED_SECONDS = 12 * 3600
+"""How long a writer may leave a part without a head, and how long a sweep must have known it so.
+Both go by clocks that nobody sets: the server's may jump by years, and an upload last for days."""
+LEFTOVERS_MAX = 4096
+"""Leftovers remembered per store; more of them wait for their turn."""
 
 
 class ZdbStore:
     """Adapter of ports.ShardStore over a namespace made by `zdb_namespace.initialise`."""
 
-    def __init__(self, name: str, place: ZdbPlace, password: str = "") -> None:
-        """Connects when first used."""
+    def __init__(self, name: str, place: ZdbPlace, password: str = "", *,
+                 monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Connects when first used. monotonic: seconds, by a clock that nobody sets."""
         self._name = name
+        self.monotonic = monotonic
         self._space = ZdbNamespace(name, place, password)
         self._value_size = place.value_size
         self._heads: dict[str, Head] = {}
+        self._head_parts = 0
+        self._leftovers: dict[bytes, float] = {}
         self._tidying: set[asyncio.Task[None]] = set()
 
     @property
@@ -129,7 +138,7 @@ class ZdbStore:
 
     async def head(self, key: str) -> Head:
         """What the shard is made of now. Raises ShardMissing, ShardCorrupt."""
-        self._heads.pop(check_key(key), None)
+        self.forget(check_key(key))
         reply = await self._space.one(b"GET", head_key(key))
         if reply is None:
             raise ShardMissing(f"store {self._name} does not have shard {key}")
@@ -141,12 +150,18 @@ class ZdbStore:
         return head
 
     def remember(self, key: str, head: Head) -> None:
-        """Keep a head for reads to come."""
-        self._heads.pop(key, None)
-        if len(head.parts) <= HEAD_PARTS:
-            self._heads[key] = head
-            if len(self._heads) > HEADS:
-                del self._heads[next(iter(self._heads))]
+        """Keep a head for reads to come, as far as there is room."""
+        self.forget(key)
+        self._heads[key] = head
+        self._head_parts += len(head.parts) + 1
+        while self._head_parts > HEAD_PARTS:
+            self.forget(next(iter(self._heads)))
+
+    def forget(self, key: str) -> None:
+        """Drop the head that is kept."""
+        head = self._heads.pop(key, None)
+        if head is not None:
+            self._head_parts -= len(head.parts) + 1
 
     async def size(self, key: str) -> int:
         """Asks for the head: another process may have appended."""
@@ -160,16 +175,16 @@ class ZdbStore:
             return
         except ShardCorrupt:
             head = None  # its parts are leftovers then
-        self._heads.pop(key, None)
-        await self._forget([head_key(key)])
+        self.forget(key)
+        await self._delete([head_key(key)])
         if head is not None:
             await self.drop_parts(key, head.generation, range(len(head.parts)))
 
     async def drop_parts(self, key: str, generation: str, numbers: Sequence[int]) -> None:
         """Delete parts; those that are not there are fine."""
-        await self._forget([part_key(key, generation, number) for number in numbers])
+        await self._delete([part_key(key, generation, number) for number in numbers])
 
-    async def _forget(self, keys: Sequence[bytes]) -> None:
+    async def _delete(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), DELETE_AT_ONCE):
             some = keys[start : start + DELETE_AT_ONCE]
             for reply in await self._space.call([(b"DEL", raw) for raw in some]):
@@ -186,35 +201,41 @@ class ZdbStore:
                     yield key
 
     async def sweep(self) -> int:
-        """Delete parts that no head names and that are a day old, and count them.
+        """Delete parts that no head names, and count them: what writers that died left behind.
 
-        They are what writers that died left behind; writers that end tidy up after themselves.
+        They must be a day old, and have been found so UNNAMED_SECONDS ago by a sweep of this
+        process; so the first one deletes nothing.
         """
-        swept, now = 0, await self._space.now()
+        swept, begun, seen = 0, await self._space.now(), dict[bytes, float]()
         async for rows in self._space.pages():
-            old = [raw for raw, stamp in rows if stamp < now - LEFTOVER_SECONDS]
-            swept += await self._sweep_page([raw for raw in old if shard_of_part(raw)])
+            old = [raw for raw, stamp in rows if stamp < begun - LEFTOVER_SECONDS]
+            nameless = await self._nameless([raw for raw in old if shard_of_part(raw)])
+            now = self.monotonic()
+            ripe = [raw for raw in nameless
+                    if self._leftovers.get(raw, now) <= now - UNNAMED_SECONDS]
+            await self._delete(ripe)
+            swept += len(ripe)
+            for raw in nameless[: LEFTOVERS_MAX - len(seen)]:
+                seen[raw] = self._leftovers.get(raw, now)
+            if all(stamp > begun for _, stamp in rows):
+                break  # what is written meanwhile is listed last, and might never end
             await asyncio.sleep(SWEEP_PAUSE)
+        self._leftovers = seen
         return swept
 
-    async def _sweep_page(self, parts: Sequence[bytes]) -> int:
-        leftovers, heads = [], dict[str, Head | None]()
-        for raw in parts:
-            found = shard_of_part(raw)
-            assert found is not None
-            key, generation, number = found
-            if key not in heads:
-                try:
-                    heads[key] = await self.head(key)
-                except ShardMissing:
-                    heads[key] = None
-                except ShardCorrupt:
-                    continue  # nobody knows which parts it had
-            head = heads[key]
-            if head is None or (generation, number < len(head.parts)) != (head.generation, True):
-                leftovers.append(raw)
-        await self._forget(leftovers)
-        return len(leftovers)
+    async def _nameless(self, parts: Sequence[bytes]) -> list[bytes]:
+        """Those that no head names."""
+        of = {raw: found for raw in parts if (found := shard_of_part(raw)) is not None}
+        keys = list({key for key, _, _ in of.values()})
+        replies = await self._space.call([(b"GET", head_key(key)) for key in keys])
+        named: dict[str, Head | None] = {}
+        for key, reply in zip(keys, replies, strict=True):
+            # Of a head that cannot be read nobody knows which parts it names.
+            with contextlib.suppress(ShardCorrupt):
+                stored = self._space.refuse_errors(reply)
+                named[key] = None if stored is None else decode_head(self._space.text(stored))
+        return [raw for raw, (key, generation, number) in of.items()
+                if key in named and not _names(named[key], generation, number)]
 
     async def capacity(self) -> Capacity:
         """By the quota of the namespace, else the disk of the server, shared by all on it."""
@@ -243,6 +264,7 @@ class ZdbWriter:
         self._sizes: list[int] = []
         self._shown = False
         self._named = 0
+        self._unnamed_since: float | None = None
         self._broken = False
 
     @contextlib.contextmanager
@@ -293,6 +315,8 @@ class ZdbWriter:
         if first + len(pieces) > PARTS_MAX:
             raise StoreUnavailable(f"shard {self._key} would have more than {PARTS_MAX} parts")
         self._sizes += map(len, pieces)
+        if self._unnamed_since is None:
+            self._unnamed_since = self._store.monotonic()
         replies = await self._space.call([
             (b"SETX", part_key(self._key, self._generation, first + index), piece)
             for index, piece in enumerate(pieces)])
@@ -300,13 +324,17 @@ class ZdbWriter:
             self._space.refuse_errors(reply)
 
     async def _show(self) -> None:
+        since, now = self._unnamed_since, self._store.monotonic()
+        if since is not None and now - since > UNNAMED_SECONDS:
+            raise StoreUnavailable(f"shard {self._key} took more than {UNNAMED_SECONDS / 3600:g} h"
+                                   " to arrive, and its first parts may have been swept")
         head, before = Head(self._generation, tuple(self._sizes)), self._named
         self._named = len(self._sizes)
         (reply,) = await self._space.call([(b"SETX", head_key(self._key), encode_head(head))])
         if isinstance(reply, ReplyError):
             self._named = before
         self._space.refuse_errors(reply)
-        self._shown = True
+        self._shown, self._unnamed_since = True, None
         self._store.remember(self._key, head)
 
     async def abort(self) -> None:
@@ -325,6 +353,10 @@ def _cut(parts: Sequence[Buffer], size: int) -> list[memoryview]:
     if sum(map(len, views)) <= UNIT_PART:
         views = [memoryview(b"".join(views))]
     return [view[at : at + size] for view in views for at in range(0, len(view), size)]
+
+
+def _names(head: Head | None, generation: str, number: int) -> bool:
+    return head is not None and generation == head.generation and number < len(head.parts)
 
 
 def _batches(spans: Iterator[Span]) -> Iterator[list[Span]]:
