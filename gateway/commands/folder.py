@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from zerostor.config import Paths
+from gateway.commands.options import given
+from zerostor.config import Config, Paths
 from zerostor.core.errors import SetupError
 from zerostor.core.units import Address
 
@@ -41,6 +42,24 @@ def _check_private(run: Path) -> None:
         raise SetupError(f"{run} belongs to someone else: remove it, or set XDG_RUNTIME_DIR")
     if found.st_mode & 0o077:
         os.chmod(run, 0o700)
+
+
+def require_metadata(config: Config) -> None:
+    """Raise SetupError where a master would begin anew over stores that hold objects.
+
+    It would know none of them, and give their ids out again.
+    """
+    from zerostor.stores.folder_marker import is_filled
+
+    paths, metadata = config.paths, config.metadata
+    if not metadata.embedded or metadata.master or any(paths.metadata.glob("default/d*")):
+        return
+    filled = next((store.folder for store in config.store
+                   if store.folder and is_filled(store.folder)), None)
+    if filled is not None:
+        raise SetupError(
+            f"there is no metadata in {paths.metadata}, but objects in {filled}: mount its disk or"
+            f" bring it back, or make it again from the stores: zerostor recover{given(config)}")
 
 
 @contextlib.contextmanager

@@ -228,6 +228,9 @@ def _print_found(summary: Summary, seconds: float) -> None:
         click.echo(f"{summary.verified:,} objects were read and held against their hashes")
     for store, reason in sorted(findings.unlisted.items()):
         click.echo(f"store {store} cannot be listed: {reason}")
+    if summary.unsure:
+        click.echo("that is more stores than may be lost: there may be objects that nothing"
+                   " above knows of")
 
 
 def _print_names(summary: Summary) -> None:

@@ -51,11 +51,12 @@ def command(
     config = read_settings(folder, file, listen, master)
     import msgspec
 
-    from gateway.commands.folder import free_address, make_folders, only_one
+    from gateway.commands.folder import free_address, make_folders, only_one, require_metadata
     from gateway.supervisor import Supervisor
 
     make_folders(config.paths)
     with only_one(config.paths):
+        require_metadata(config)
         address = free_address(config.gateway.listen)
         gateway = msgspec.structs.replace(config.gateway, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway)

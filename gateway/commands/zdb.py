@@ -92,7 +92,7 @@ def command(
       redis-cli -p 9900 SET greeting hello
       zerostor zdb --data /srv/copy --slave-of zdb://10.0.0.5:9900
     """
-    from gateway.commands.folder import make_folders
+    from gateway.commands.folder import make_folders, require_metadata
     from gateway.commands.process import open_many_files, run_process
     from zerostor.zdb.server import serve
 
@@ -104,6 +104,7 @@ def command(
         _check_embedded(ctx)
         config = read_settings(folder, file, master=master)
         make_folders(config.paths)
+        require_metadata(config)
         settings = embedded(config)
     open_many_files()
     run_process(serve(settings))

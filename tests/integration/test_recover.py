@@ -195,6 +195,47 @@ def test_what_is_missing_is_said_and_is_exit_code_1(up: Up, tmp_path: Path) -> N
     assert not (tmp_path / "no").exists()
 
 
+def test_nothing_begins_anew_over_stores_that_hold_objects(up: Up) -> None:
+    """An empty log would give ids out again: a lost or unmounted folder is refused at the start."""
+    up.start()
+    bodies = fill(up, [300, 2_200_000])
+    up.stop()
+    metadata, away = up.folder / "metadata", up.folder / "away"
+    metadata.rename(away)
+    for made in (False, True):
+        if made:
+            metadata.mkdir(exist_ok=True)
+        for role in ("up", "zdb"):
+            refused = subprocess.run([sys.executable, "-m", "gateway", role, "--data",
+                                      str(up.folder)], cwd=ROOT, capture_output=True, text=True,
+                                     timeout=30, check=False)
+            assert refused.returncode == 1
+            assert "there is no metadata in" in refused.stderr
+            assert f"zerostor recover --data {up.folder}" in refused.stderr
+    metadata.rmdir()
+    away.rename(metadata)
+    up.start()
+    all_come_back(up, bodies)
+
+
+def test_stores_that_cannot_be_read_are_no_empty_pool(up: Up) -> None:
+    up.start()
+    fill(up, [300])
+    up.stop()
+    shutil.rmtree(up.folder / "metadata")
+    stores = up.folder / "stores"
+    for path in stores_of(up):
+        path.rename(path.with_name(f"{path.name}-away"))
+    refused = recover("--data", up.folder)
+    assert refused.returncode == 1
+    assert "none of the 20 stores can be read" in refused.stderr
+    assert not list((up.folder / "metadata").glob("*"))
+    for number in range(2):
+        (stores / f"{number:02d}-away").rename(stores / f"{number:02d}")
+    result = recover("--data", up.folder, "--dry-run")
+    assert result.returncode == 1 and "more stores than may be lost" in result.stdout
+
+
 def test_a_folder_that_has_metadata_is_refused(up: Up) -> None:
     up.start()
     link = up.store(b"stays as it is")
@@ -207,6 +248,19 @@ def test_a_folder_that_has_metadata_is_refused(up: Up) -> None:
     assert "holds metadata already" in refused.stderr
     up.start()
     assert up.get(link).body == b"stays as it is"
+
+
+def test_a_link_to_another_disk_is_refused_before_the_work(up: Up, tmp_path: Path) -> None:
+    up.start()
+    fill(up, [300])
+    up.stop()
+    (up.folder / "metadata").rename(tmp_path / "elsewhere")
+    (up.folder / "metadata").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refused = recover("--data", up.folder)
+    assert refused.returncode == 1
+    assert "a link or a mounted disk" in refused.stderr
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.container_index import Container, ContainerIndex, Refused, choose
-from zerostor.core.errors import BackendError, DataError, RecordCorrupt, ShardCorrupt
+from zerostor.core.errors import BackendError, DataError, RecordCorrupt, SetupError, ShardCorrupt
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.record import (
     NoteRecord,
@@ -73,9 +73,17 @@ class Summary:
     policies: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
 
     @property
+    def unsure(self) -> bool:
+        """Whether so many stores were not listed that something may be on none of the others."""
+        spare = min((parity for shapes in self.policies.values() for _, parity in shapes),
+                    default=0)
+        return len(self.findings.unlisted) > spare
+
+    @property
     def complete(self) -> bool:
         """Whether nothing is known to be missing."""
-        return not (self.broken.count or self.missing.count or self.lost.count or self.damaged_ids)
+        return not (self.broken.count or self.missing.count or self.lost.count or self.damaged_ids
+                    or self.unsure)
 
 
 class Recovery:
@@ -95,7 +103,7 @@ class Recovery:
 
     async def run(self, trusted: bytes | None, *, verify: bool) -> Summary:
         """Fill the log; `conclude` ends it. Raises SetupError when several signed and none is
-        trusted.
+        trusted, and when no store can be read.
         """
         await self._restore(trusted)
         known = await self._take_stock()
@@ -218,6 +226,9 @@ class Recovery:
                           progress=self._progress, verify=verify)
         await salvage.run()
         self.summary.findings = salvage.findings
+        unlisted = list(salvage.findings.unlisted.values())
+        if len(unlisted) == len(self._stores.stores):
+            raise SetupError(f"none of the {len(unlisted)} stores can be read: {unlisted[0]}")
         settled = salvage.claims.settle(self._taken, self._highest, self._record)
         self.summary.unbelievable = settled.unbelievable
         for lost in settled.lost():

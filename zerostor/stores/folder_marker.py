@@ -66,6 +66,15 @@ def name_in(path: str) -> str:
     raise SetupError(f"{path} is not the folder of a store: {reason}")
 
 
+def is_filled(path: str) -> bool:
+    """Whether the folder of a store holds anything of the store's."""
+    try:
+        there = set(os.listdir(path))
+    except OSError:
+        return False
+    return MARKER in there and bool(there - _NOT_OURS_BUT_FINE - {MARKER})
+
+
 def _write_marker(path: str, folder: OpenFile, marker: Marker) -> Marker:
     with contextlib.suppress(FileExistsError):
         os.mkdir(PARTS, dir_fd=folder.fd)

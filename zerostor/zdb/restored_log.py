@@ -35,6 +35,9 @@ class DirectoryRestoredLog:
         self._folder = self._aside / NAMESPACE
         self._now = now
         self._store: LogStore | None = None
+        if target.is_symlink() or target.is_mount():
+            raise SetupError(f"{target} is a link or a mounted disk, which a folder cannot replace:"
+                             " recover into another --data, and move what is in its metadata there")
         try:
             if target.exists() and any(target.iterdir()):
                 raise SetupError(f"{target} holds metadata already: a recovery would replace it;"
