@@ -43,7 +43,9 @@ class Address(NamedTuple):
     port: int = 9900
 
     def __str__(self) -> str:
-        return str(self.unix) if self.unix else f"{self.host}:{self.port}"
+        if self.unix:
+            return str(self.unix)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class ConnectionFailed(Exception):

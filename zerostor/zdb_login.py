@@ -51,8 +51,11 @@ class ServerFacts(NamedTuple):
 
     @property
     def term(self) -> str:
-        """Of one of ours: which log it has, and in which epoch. Ids are good within one term."""
-        return f"{self.lines.get('log', '')} {self.lines.get('epoch', '')}".strip()
+        """Of one of ours: which log it has, in which epoch, and who began that.
+
+        Ids are good within one term. Empty for a 0-db that is not ours.
+        """
+        return " ".join(filter(None, map(self.lines.get, ("log", "epoch", "leader"))))
 
     @property
     def id_bytes(self) -> int:

@@ -26,7 +26,8 @@ more = json.loads(more)
 more["mode"] = ServerMode(more.get("mode", "seq"))
 if "admin_password" in more:
     more["admin_password"] = more["admin_password"].encode()
-settings = ServerSettings(Path(directory), unix=Path(unix), host="127.0.0.1", port=0, **more)
+more = {"host": "127.0.0.1", "port": 0} | more
+settings = ServerSettings(Path(directory), unix=Path(unix), **more)
 try:
     asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))
 except SetupError as problem:

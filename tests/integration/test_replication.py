@@ -4,122 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.fakes.replicas import Server, level, same_answers, until, work
 from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
-from tests.fakes.zdb_server import Client, Process, raw_id
+from tests.fakes.zdb_server import raw_id
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.resp import ReplyError
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
-
-PATIENCE = 60.0
-
-
-class Server:
-    """A metadata server, and what a test asks of it."""
-
-    def __init__(self, folder: Path, name: str, master: str = "", **settings: object) -> None:
-        place = folder / name
-        place.mkdir()
-        self.process = Process(place, master=master, announced=f"unix://{place / 'zdb.sock'}",
-                               **settings)
-        self.url = f"unix://{self.process.unix}"
-
-    def start(self, **how: Any) -> Server:
-        self.process.start(**how)
-        return self
-
-    def follow(self, master: Server | str) -> None:
-        """From the next start on."""
-        self.process.settings["master"] = master if isinstance(master, str) else master.url
-
-    def connect(self) -> Client:
-        return self.process.connect()
-
-    def ask(self, *arguments: bytes) -> Any:
-        client = self.connect()
-        try:
-            return client.ask(*arguments)
-        finally:
-            client.socket.close()
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return dict(json.loads(self.ask(b"LOG", b"STATE")))
-
-    @property
-    def end(self) -> tuple[int, int]:
-        state = self.state
-        return state["file"], state["offset"]
-
-    def files(self) -> dict[str, bytes]:
-        folder = self.process.folder / "log" / "default"
-        return {path.name: path.read_bytes() for path in folder.glob("d*")}
-
-    def aside(self) -> list[Path]:
-        return sorted((self.process.folder / "log" / "default").glob("aside-*"))
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes servers; all are killed at the end."""
-    made: list[Server] = []
-
-    def make(name: str, master: Server | str | None = None, **settings: object) -> Server:
-        url = master.url if isinstance(master, Server) else master or ""
-        made.append(Server(tmp_path, name, url, **settings))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.process.kill()
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        found = true()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
-
-
-def level(master: Server, *slaves: Server) -> None:
-    """Wait until all have the same log, and hold them to it byte for byte."""
-    for slave in slaves:
-        until(lambda slave=slave: slave.end == master.end, f"{slave.url} has all of it")
-        assert slave.files() == master.files()
-
-
-def work(client: Client, rng: random.Random, count: int, ids: list[bytes]) -> None:
-    """Inserts, updates and deletions."""
-    for _ in range(count):
-        kind = rng.random()
-        value = rng.randbytes(rng.choice((0, 1, 40, 700, 9000)))
-        if kind < 0.6 or not ids:
-            ids.append(client.ask(b"SET", b"", value))  # type: ignore[arg-type]
-        elif kind < 0.9:
-            client.ask(b"SET", rng.choice(ids), value)
-        else:
-            client.ask(b"DEL", ids.pop(rng.randrange(len(ids))))
-
-
-def same_answers(master: Server, slave: Server, ids: list[bytes]) -> None:
-    one, other = master.connect(), slave.connect()
-    for key in ids:
-        for command in (b"GET", b"KEYTIME", b"LENGTH"):
-            assert one.ask(command, key) == other.ask(command, key)
-    assert one.ask(b"DBSIZE") == other.ask(b"DBSIZE")
+from zerostor.zdb import feed as feed_module
+from zerostor.zdb.feed import Feed
+from zerostor.zdb.positions import Position
+from zerostor.zdb.segments import LogSettings, LogStore
 
 
 def test_a_slave_has_what_its_master_has(servers: Callable[..., Server]) -> None:
@@ -219,6 +127,7 @@ def test_kills_on_both_ends_under_load(servers: Callable[..., Server]) -> None:
 def test_a_full_disk_at_the_slave(servers: Callable[..., Server]) -> None:
     master = servers("master").start()
     ids: list[bytes] = []
+    master.ask(b"SET", b"", b"the first one")
     slave = servers("slave", master).start(limit=300_000)
     work(master.connect(), random.Random(7), 600, ids)
     assert master.end[1] > 400_000
@@ -472,3 +381,98 @@ def test_commands_on_the_log_take_any_nonsense(servers: Callable[..., Server]) -
     client.ask(b"LOG", b"FOLLOW", b"x" * 40, b"", b"0", b"0")
     client.send(b"LOG", b"ACK", b"99", b"99")
     assert master.ask(b"GET", raw_id(0)) == b"value"
+
+
+def test_a_slave_that_keeps_up_is_not_said_to_fall_behind(servers: Callable[..., Server]) -> None:
+    """Under steady load something is always on its way; what counts is for how long."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    until(lambda: slave.state["connected"], "it follows")
+    over, told = threading.Event(), []
+
+    def load() -> None:
+        client = master.connect()
+        while not over.is_set():
+            client.ask(b"SET", b"", bytes(2000))
+
+    writers = [threading.Thread(target=load) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for _ in range(60):
+        time.sleep(0.05)
+        told += [slave["behind_seconds"] for slave in master.state["slaves"]]
+        told.append(slave.state["behind_seconds"])
+    over.set()
+    for writer in writers:
+        writer.join()
+    assert len(told) == 120
+    assert sorted(told)[60] < 0.1 and sum(seconds > 0.3 for seconds in told) < 6, sorted(told)
+    level(master, slave)
+
+
+def test_a_slave_that_never_had_everything_says_so(servers: Callable[..., Server],
+                                                   tmp_path: Path) -> None:
+    slave = servers("slave", f"unix://{tmp_path}/nobody.sock").start()
+    until(lambda: slave.state["behind_seconds"] > 0.5, "it counts from its start")
+
+
+def test_a_stopped_slave_costs_its_master_little(servers: Callable[..., Server]) -> None:
+    """What it is not sent, the last words on how far the log is included, is not kept for it."""
+    master = servers("master", sync=False).start()
+    slave = servers("slave", master, sync=False).start()
+    until(lambda: slave.state["connected"], "it follows")
+    os.kill(slave.process.pid, signal.SIGSTOP)
+    client = master.connect()
+    for _ in range(600):
+        client.ask(b"SET", b"", bytes(20_000))
+    before = psutil.Process(master.process.pid).memory_info().rss
+    client.ask(b"LOG", b"STATE", b"http://" + b"x" * 3000)
+    for _ in range(5000):
+        client.ask(b"SET", b"", b"x")
+    grown = psutil.Process(master.process.pid).memory_info().rss - before
+    assert grown < 4_000_000, grown
+    os.kill(slave.process.pid, signal.SIGCONT)
+    level(master, slave)
+
+
+def test_a_master_lets_go_of_a_slave_that_is_silent(tmp_path: Path) -> None:
+    ended = []
+
+    async def play() -> None:
+        store = LogStore(tmp_path / "log", LogSettings(), time.time)
+        feed = Feed(lambda _: True, store, Position(0, 0), slave="it", address="",
+                    gateway=lambda: "", others=dict, hang_up=lambda: ended.append(True),
+                    now=time.time)
+        end = feed.start()
+        while not ended:
+            await asyncio.sleep(0.05)
+        end()
+        await store.close()
+
+    (tmp_path / "log").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "SILENCE", 0.3)
+        patch.setattr(feed_module, "HEARTBEAT", 0.1)
+        asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_a_master_whose_log_is_damaged_does_not_keep_both_busy(
+        servers: Callable[..., Server]) -> None:
+    """Each session begins with digests; one that gets nowhere is not begun ten times a second."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    work(master.connect(), random.Random(20), 50, [])
+    level(master, slave)
+    slave.process.kill()
+    start = master.end[1]
+    work(master.connect(), random.Random(21), 50, [])
+    path = master.process.folder / "log" / "default" / "d0"
+    content = bytearray(path.read_bytes())
+    content[start + 40] ^= 4
+    path.write_bytes(content)
+    slave.start()
+    until(lambda: "d0 at byte" in slave.state["problem"], "it refuses what is damaged")
+    time.sleep(2)
+    before = int(master.connect().facts(b"INFO")["commands_executed"])
+    time.sleep(3)
+    assert int(master.connect().facts(b"INFO")["commands_executed"]) - before < 60

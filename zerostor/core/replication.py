@@ -29,6 +29,9 @@ class ReplicationState(msgspec.Struct, frozen=True):
     server: its id, 32 hex digits. epoch: grows by one with each promotion. file, offset: the end of
     its log. next_id: the id a next record would get; records: how many there are.
 
+    leader: id of the server that began the epoch. superseded: the epoch of a newer master that this
+    server heard of, 0 if of none; successor: the id of that one, and `master` its address.
+
     Of a slave: master, its address; gateway, where that one's users upload, if it told; connected,
     whether it hears the master now; behind_*: entries, bytes and seconds, as of the last time that
     it did (`behind_seconds` goes on growing without it).
@@ -57,6 +60,19 @@ class ReplicationState(msgspec.Struct, frozen=True):
     compared: float = 0.0
     differs: str = ""
     slaves: list[FollowerState] = []
+    leader: str = ""
+    superseded: int = 0
+    successor: str = ""
+
+    @property
+    def reign(self) -> tuple[int, str]:
+        """Epoch and leader of its log; of two masters the one with the higher pair is right."""
+        return self.epoch, self.leader
+
+    @property
+    def newest_reign(self) -> tuple[int, str]:
+        """The highest that it knows of."""
+        return max(self.reign, (self.superseded, self.successor))
 
     @property
     def writable(self) -> bool:

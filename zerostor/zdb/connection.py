@@ -180,6 +180,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """See `session.Peer`."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _stuck(self) -> bool:
         """True if something must happen before more may be executed; then `_run` is called."""
         if self._paused or self._owner.closing:

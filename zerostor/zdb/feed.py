@@ -5,8 +5,10 @@ Messages that are pushed, as RESP arrays:
     log FILE OFFSET BYTES             raw bytes of a log file, its header included
     tip FILE OFFSET NEXT_ID BYTES URL what the master has: the end of its log, the id a next record
                                       would get, bytes that were not sent yet, its gateway's URL
+    others JSON                       URLs by server id of the slaves that the master knows, so that
+                                      one of them that is promoted can tell the rest
 
-The slave answers with LOG ACK FILE OFFSET once it has them on its disk.
+The slave answers with LOG ACK FILE OFFSET once it has them on its disk, and to each tip.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from zerostor.core.errors import ZerostorError
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.resp import array, bulk, integer
+from zerostor.zdb.lag import Lag
 from zerostor.zdb.positions import Position
 from zerostor.zdb.segments import LogStore
 
@@ -30,6 +35,8 @@ WINDOW = 8 * MIB
 """Bytes on their way that the slave has not confirmed."""
 HEARTBEAT = 1.0
 """Seconds after which a slave hears something in any case."""
+SILENCE = 30.0
+"""Seconds without a word from a slave after which it is taken for gone."""
 
 
 class Feed:
@@ -37,10 +44,12 @@ class Feed:
 
     def __init__(self, push: Callable[[bytes], bool], store: LogStore, position: Position, *,
                  slave: str, address: str, gateway: Callable[[], str],
+                 others: Callable[[], dict[str, str]], hang_up: Callable[[], None],
                  now: Callable[[], float]) -> None:
         """push: sends; False when the peer takes no more for now, until `has_room` is called.
 
-        gateway: tells the URL of the master's gateway, empty as long as that is not known.
+        gateway: tells the URL of the master's gateway, empty as long as that is not known. others:
+        tells URLs by server id. hang_up: ends the connection.
         """
         self.slave = slave
         self.address = address
@@ -53,8 +62,12 @@ class Feed:
         self._woken = asyncio.Event()
         self._room = True
         self._told: Position | None = None
+        self._others = others
+        self._others_told: dict[str, str] = {}
+        self._hang_up = hang_up
+        self._heard = asyncio.get_running_loop().time()
         self._log_id = self._log.log_id
-        self._behind_since: float | None = None
+        self._lag = Lag()
         self._on_the_way = 0
 
     @property
@@ -64,12 +77,13 @@ class Feed:
 
     @property
     def behind_seconds(self) -> float:
-        """Seconds since it had confirmed everything."""
-        since = self._behind_since
+        """Age of the oldest bytes that it did not confirm."""
+        since = self._lag.since
         return 0.0 if since is None else max(0.0, self._now() - since)
 
     def confirm(self, position: Position) -> None:
         """The slave has everything before `position` on its disk."""
+        self._heard = asyncio.get_running_loop().time()
         if self.confirmed < position <= self._sent:
             self._on_the_way = distance(self._log, position, self._sent)
             self.confirmed = position
@@ -88,10 +102,8 @@ class Feed:
 
     def _grown(self) -> None:
         """The log, or what the slave has of it, is longer than before."""
-        if self.confirmed >= self._log.durable:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = self._now()
+        self._lag.grew(self._log.durable, self._now())
+        self._lag.reached(self.confirmed)
         self._woken.set()
 
     def has_room(self) -> None:
@@ -106,8 +118,12 @@ class Feed:
                 self._woken.clear()
                 while self._room and self._on_the_way < WINDOW and await self._send_chunk():
                     pass
-                if self._told != self._log.durable:
+                if self._room and self._told != self._log.durable:
                     self._send_tip()
+                if asyncio.get_running_loop().time() > self._heard + SILENCE:
+                    log.warning("slave %s said nothing for %g s", self.slave, SILENCE)
+                    self._hang_up()
+                    return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
                         await self._woken.wait()
@@ -139,6 +155,9 @@ class Feed:
         return True
 
     def _send_tip(self) -> None:
+        if self._told is None and (others := self._others()) != self._others_told:
+            self._others_told = others
+            self._push(array([bulk(b"others"), bulk(msgspec.json.encode(others))]))
         self._told = durable = self._log.durable
         left = distance(self._log, self._sent, durable)
         self._push(array([

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.errors import MetadataUnavailable, SetupError
+from zerostor.core.limits import MIB
 from zerostor.core.replication import Comparison, ReplicationState
 from zerostor.core.resp import Reply, ReplyError
 from zerostor.zdb.comparison import compare, shared_part
 from zerostor.zdb.feed import distance
 from zerostor.zdb.foreign import Foreign, compare_foreign
+from zerostor.zdb.lag import Lag
 from zerostor.zdb.link import Link, LinkFailed, Peer, linked
 from zerostor.zdb.positions import Position
 from zerostor.zdb.segments import LogStore
@@ -33,6 +35,8 @@ BACK_OFF_MAX = 2.0
 SILENCE = 10.0
 """Seconds without a word after which the master is taken for gone; it speaks every second."""
 CONGESTION_PAUSE = 0.01
+NEAR = 8 * MIB
+"""Bytes that are quickly had, so that a master may stop writing for them."""
 COMPARE_SECONDS = 600.0
 """Between comparisons of the whole log with the master's."""
 
@@ -49,11 +53,13 @@ class Follower:
     """
 
     def __init__(self, store: LogStore, master: Peer, *, server: str, listens: str, foreign: bool,
-                 turned: Callable[[], None], now: Callable[[], float]) -> None:
+                 turned: Callable[[], None], told: Callable[[dict[str, str]], None],
+                 now: Callable[[], float]) -> None:
         """server: our id, listens: where others reach us; both are told to the master.
 
         foreign: the master is a 0-db that is not ours, as `turned` was called to tell at another
-        start; then the log is opened as one that takes writes.
+        start; then the log is opened as one that takes writes. told: called with URLs by id of the
+        other servers that the master knows.
         """
         self.store = store
         self.master = master
@@ -64,20 +70,26 @@ class Follower:
         self.differs = ""
         self.foreign = foreign
         self._turned = turned
+        self._told = told
         self._server = server
         self._listens = listens
         self._now = now
-        self._had_all = 0.0
+        self._had_all = now()
+        self._lag = Lag()
+        self._news = asyncio.Event()
         self._tip: Position | None = None
         self._their_next_id = 0
         self._unsent, self._received = 0, Position(0, 0)
 
     @property
     def behind_seconds(self) -> float:
-        """Since this log had all that the master was known to have; 0 while it has."""
+        """Since this log had all that the master was known to have, or since the start.
+
+        0 while it has; under load, the age of the oldest bytes that are still on their way.
+        """
         if self.connected and not self.foreign and self._has_all():
             return 0.0
-        return max(0.0, self._now() - self._had_all) if self._had_all else 0.0
+        return max(0.0, self._now() - self._had_all)
 
     @property
     def behind_bytes(self) -> int:
@@ -92,21 +104,29 @@ class Follower:
     def _has_all(self) -> bool:
         return self._tip is not None and self.store.durable >= self._tip
 
+    @property
+    def nearly_level(self) -> bool:
+        """Whether it follows, with less than NEAR bytes to go."""
+        return self.connected and self._tip is not None and self.behind_bytes <= NEAR
+
     async def run(self) -> None:
         """Follow until cancelled."""
-        pause = BACK_OFF
+        pause, loop = BACK_OFF, asyncio.get_running_loop()
         while True:
+            before, began = self.store.durable, loop.time()
             try:
                 async with linked(self.master) as link:
                     if link.facts.ours:
                         await self._begin(link)
-                        pause = BACK_OFF
                         await self._follow(link)
                     else:
                         await self._copy_foreign(link)
-            except (MetadataUnavailable, LogRefused) as error:
+            except (MetadataUnavailable, LogRefused, SetupError, OSError) as error:
                 self._say(str(error))
             self.connected = False
+            # Each session begins with digests of a file: one that got nowhere is not begun at once.
+            if self.store.durable != before or loop.time() - began > SILENCE:
+                pause = BACK_OFF
             await asyncio.sleep(pause)
             pause = min(2 * pause, BACK_OFF_MAX)
 
@@ -153,10 +173,12 @@ class Follower:
         """Agree with the master on where to go on. Raises Diverged, LinkFailed."""
         store, theirs = self.store, await state_of(link)
         self.gateway = theirs.gateway or self.gateway
-        if theirs.epoch < store.epoch:
-            await link.call(b"LOG", b"SUPERSEDED", b"%d" % store.epoch, b"")
-            raise Diverged(f"it is of epoch {theirs.epoch} and this log of {store.epoch}: another"
-                           " server was promoted; follow that one, or promote this one")
+        if theirs.reign < store.reign:
+            epoch, leader = store.reign
+            await link.call(b"LOG", b"SUPERSEDED", b"%d" % epoch, b"", b"", leader.encode())
+            raise Diverged(f"it is of epoch {theirs.epoch} and this log of {epoch}"
+                           f"{' too, of another server' if theirs.epoch == epoch else ''}: another"
+                           " was promoted; follow that one, or promote this one")
         log_id = await link.ask(b"LOG", b"ID")
         if store.log_id and log_id != store.log_id:
             raise Diverged("it has another log; a slave follows one log for life: give this one an"
@@ -168,19 +190,11 @@ class Follower:
             await self._agree(link, theirs)
         # A log that has nothing yet does not know the number of the first file.
         start = Position(max(0, store.received.number), store.received.offset)
-        await link.ask(b"LOG", b"FOLLOW", self._server.encode(), self._announced(link),
-                       b"%d" % start.number, b"%d" % start.offset)
-        self.connected, self._tip, self.problem = True, None, ""
+        await link.ask(b"LOG", b"FOLLOW", self._server.encode(),
+                       link.announced(self._listens), b"%d" % start.number, b"%d" % start.offset)
+        self.connected, self._tip, self.problem, self._lag = True, None, "", Lag()
         self._unsent, self._received = 0, start
         log.info("following %s from file %d, byte %d", self.master, *start)
-
-    def _announced(self, link: Link) -> bytes:
-        """Where others reach this server: of "any address" the one that this link has."""
-        host = link.local_host
-        for wildcard in ("//0.0.0.0:", "//[::]:"):
-            if wildcard in self._listens and host:
-                return self._listens.replace(wildcard, f"//{host}:").encode()
-        return self._listens.encode()
 
     async def _agree(self, link: Link, theirs: ReplicationState) -> None:
         """Put aside what the master does not have. Raises Diverged if it should have it."""
@@ -188,19 +202,19 @@ class Follower:
         shared = await shared_part(store, link)
         if shared >= store.durable:
             return
-        if theirs.epoch == store.epoch:
+        if theirs.reign == store.reign:
             raise Diverged(
                 f"it differs from this log from file {shared.number}, byte {shared.offset} on, and"
                 " both are of the same epoch: one of the two is damaged, or was put back from a"
-                " copy. If this one is right, promote it; else give it an empty metadata folder")
+                " copy. If this one is right, stop that one and promote this; else give this one an"
+                " empty metadata folder")
         log.error("what this server wrote from file %d, byte %d on was never copied to the new"
                   " master; it is kept in files aside-*", *shared)
         await store.cut(shared)
 
     async def _follow(self, link: Link) -> None:
-        grown = asyncio.Event()
-        unsubscribe = self.store.subscribe(grown.set)
-        confirming = asyncio.ensure_future(self._confirm(link, grown))
+        unsubscribe = self.store.subscribe(self._grown)
+        confirming = asyncio.ensure_future(self._confirm(link))
         try:
             while not confirming.done():
                 await self._take(await link.receive(SILENCE))
@@ -220,8 +234,10 @@ class Follower:
                 self._tip, self._their_next_id = Position(number, offset), next_id
                 self._unsent, self._received = unsent, self.store.received
                 self.gateway = gateway.decode("utf-8", "replace") or self.gateway
-                if self._has_all():
-                    self._had_all = self._now()
+                self._lag.grew(self._tip, self._now())
+                self._grown()
+            case [b"others", bytes() as stored]:
+                self._told(_decoded_others(stored))
             case ReplyError():
                 raise LinkFailed(f"it ended the stream: {message}")
             case _:
@@ -234,15 +250,29 @@ class Follower:
                 return
             await asyncio.sleep(CONGESTION_PAUSE)
 
-    async def _confirm(self, link: Link, grown: asyncio.Event) -> None:
-        """Tell the master what is on the disk here."""
+    def _grown(self) -> None:
+        """The log grew here, or there."""
+        at = self._lag.reached(self.store.durable)
+        if at is not None:
+            self._had_all = max(self._had_all, at)
+        if self._has_all():
+            self._had_all = self._now()
+        self._news.set()
+
+    async def _confirm(self, link: Link) -> None:
+        """Tell the master what is on the disk here, and so that this side lives."""
         while True:
-            await grown.wait()
-            grown.clear()
-            if self._has_all():
-                self._had_all = self._now()
+            await self._news.wait()
+            self._news.clear()
             at = self.store.durable
             await link.send(b"LOG", b"ACK", b"%d" % at.number, b"%d" % at.offset)
+
+
+def _decoded_others(stored: bytes) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(stored, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise LinkFailed(f"it tells of other servers strangely: {error}") from None
 
 
 async def state_of(link: Link) -> ReplicationState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -23,10 +24,15 @@ CALL_TIMEOUT = 60.0
 PORT = 9900
 """Where a 0-db listens if nothing else is said."""
 _CHUNK = 256 * KIB
+_ANY_ADDRESS = re.compile(r"//(0\.0\.0\.0|\[::\]|):")
 
 
 class LinkFailed(MetadataUnavailable):
     """The other server cannot be reached, went away, or refused."""
+
+
+class LinkRefused(LinkFailed):
+    """The other server lives, and does not do what it is asked."""
 
 
 class Peer(NamedTuple):
@@ -42,6 +48,9 @@ class Peer(NamedTuple):
             return f"unix://{self.address.unix}"
         where = f"zdb://{self.address}"
         return where if self.namespace == "default" else f"{where}/{self.namespace}"
+
+    def __repr__(self) -> str:
+        return f"Peer({self!s}{', ***' if self.password else ''})"
 
 
 def parse_peer(url: str, password: str = "") -> Peer:
@@ -70,11 +79,13 @@ class Link:
         self._parser = ReplyParser()
         self._replies: deque[Reply] = deque()
 
-    @property
-    def local_host(self) -> str:
-        """This side's address; empty on a unix socket."""
+    def announced(self, listens: str) -> bytes:
+        """Our own URL for the other side: of "any address" the one that this link has."""
         name = self._writer.get_extra_info("sockname")
-        return str(name[0]) if isinstance(name, tuple) else ""
+        if isinstance(name, tuple):
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            listens = _ANY_ADDRESS.sub(f"//{host}:", listens, count=1)
+        return listens.encode()
 
     async def exchange(self, requests: Sequence[Arguments]) -> list[Reply]:
         """One reply per request, one after the other."""
@@ -90,9 +101,9 @@ class Link:
         reply = await self.call(*arguments, seconds=seconds)
         if isinstance(reply, ReplyError):
             if str(reply) == "Permission denied":
-                raise LinkFailed("it needs the password of its admin: name a file with it in"
+                raise LinkRefused("it needs the password of its admin: name a file with it in"
                                  " metadata.password_file")
-            raise LinkFailed(f"it answers {bytes(arguments[0]).decode()} with: {reply}")
+            raise LinkRefused(f"it answers {bytes(arguments[0]).decode()} with: {reply}")
         return reply
 
     async def send(self, *arguments: bytes | memoryview) -> None:
@@ -132,13 +143,13 @@ async def open_link(peer: Peer) -> Link:
                 link.facts = await log_in(link, Login(peer.namespace, peer.password))
             except SetupError as error:
                 link.close()
-                raise LinkFailed(str(error)) from None
+                raise LinkRefused(str(error)) from None
             except BaseException:
                 link.close()
                 raise
             if not link.facts.admin:
                 link.close()
-                raise LinkFailed("it refuses the password of metadata.password_file")
+                raise LinkRefused("it refuses the password of metadata.password_file")
             return link
     except TimeoutError:
         raise LinkFailed(f"it does not answer within {CONNECT_TIMEOUT:g} s") from None

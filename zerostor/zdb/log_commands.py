@@ -7,7 +7,9 @@
     LOG DIGEST FILE SIZE         BLAKE3 of the first SIZE bytes of a file; nil if it is shorter
     LOG FOLLOW SERVER URL FILE OFFSET   +OK, then messages without end, see zerostor/zdb/feed.py
     LOG ACK FILE OFFSET          a slave has everything before; no reply
-    LOG SUPERSEDED EPOCH URL [GATEWAY]  write no more; replies [file, offset], the end of the log
+    LOG YIELD EPOCH URL GATEWAY SERVER  write no more, SERVER is being promoted; refused if another
+                                        one is; replies [file, offset], the end of the log
+    LOG SUPERSEDED EPOCH URL [GATEWAY [SERVER]]  as YIELD, of a server that was promoted
     LOG PROMOTE                  JSON as of STATE, once this slave is the master
     LOG COMPARE                  JSON, core.replication.Comparison, of a slave with its master
 """
@@ -110,7 +112,8 @@ def _follow(session: Session, replication: Replication, given: Sequence[bytes]) 
         raise Refusal("This connection follows already")
     feed = Feed(session.peer.push, replication.store, _position(*place),
                 slave=slave.decode("utf-8", "replace"), address=address.decode("utf-8", "replace"),
-                gateway=lambda: replication.gateway, now=session.shared.now)
+                gateway=lambda: replication.gateway, others=replication.known,
+                hang_up=session.peer.abort, now=session.shared.now)
     replication.admit(session, feed)
     session.on_room = feed.has_room
     end = feed.start()
@@ -131,9 +134,14 @@ def _ack(session: Session, replication: Replication, given: Sequence[bytes]) -> 
     return NO_REPLY
 
 
+def _yield(session: Session, replication: Replication, given: Sequence[bytes]) -> Answer:
+    replication.check_claim(_number(given[0]), given[3].decode("utf-8", "replace"))
+    return _superseded(session, replication, given)
+
+
 def _superseded(_: Session, replication: Replication, given: Sequence[bytes]) -> Answer:
-    epoch, *urls = given
-    replication.supersede(_number(epoch), *(url.decode("utf-8", "replace") for url in urls))
+    epoch, *texts = given
+    replication.supersede(_number(epoch), *(text.decode("utf-8", "replace") for text in texts))
     tip = replication.store.tip
     return held(replication.store, array([integer(tip.number), integer(tip.offset)]))
 
@@ -168,7 +176,8 @@ _PARTS: Mapping[bytes, _Part] = {
     b"DIGEST": _Part(2, 2, _digest),
     b"FOLLOW": _Part(4, 4, _follow),
     b"ACK": _Part(2, 2, _ack),
-    b"SUPERSEDED": _Part(2, 3, _superseded),
+    b"YIELD": _Part(4, 4, _yield),
+    b"SUPERSEDED": _Part(2, 4, _superseded),
     b"PROMOTE": _Part(0, 0, _promote),
     b"COMPARE": _Part(0, 0, _compare),
 }

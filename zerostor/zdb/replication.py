@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,14 @@ from zerostor.core.replication import Comparison, FollowerState, ReplicationStat
 from zerostor.core.resp import ReplyError
 from zerostor.zdb.feed import Feed
 from zerostor.zdb.follower import Follower, state_of
-from zerostor.zdb.link import LinkFailed, Peer, linked, parse_peer
-from zerostor.zdb.positions import Position
+from zerostor.zdb.link import Link, LinkFailed, Peer, linked, parse_peer
+from zerostor.zdb.positions import EPOCH_TEXT_MAX
+from zerostor.zdb.promotion import (
+    check_that_none_has_more,
+    check_that_none_leads,
+    hand_over,
+    states_of,
+)
 from zerostor.zdb.segments import LogStore
 from zerostor.zdb.standing import SLAVES_MAX, keep_standing, load_standing
 
@@ -30,11 +37,12 @@ log = logging.getLogger(__name__)
 
 FENCE_SECONDS = 1.0
 """Between attempts to tell the old master that it is none any more."""
-ASK_SECONDS = 2.0
-"""How long a starting master waits for what its slaves say."""
-HANDOVER_SECONDS = 30.0
-"""In which a slave gets the last entries of a master that has stopped writing."""
+CLAIM_SECONDS = 60.0
+"""In which a server that yields to one slave yields to no other."""
 FEEDS_MAX = 32
+URL_MAX = 1024
+"""Bytes of a slave's URL that is remembered."""
+_BEGINS = "the epoch of this server is being written"
 
 
 class Replication:
@@ -66,6 +74,7 @@ class Replication:
         self._follower: Follower | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
+        self._claim = "", 0.0
 
     @property
     def follows(self) -> str:
@@ -76,21 +85,21 @@ class Replication:
 
     async def start(self, store: LogStore) -> None:
         """Take up the role with the open log, before a request is taken. Raises SetupError."""
-        self.store, standing = store, self._standing
+        self.store = store
         if self._master is not None and not self._doubtful:
             self._follow(self._master)
             return
-        await self._ask_slaves()
+        await self._ask_others()
         self._refuse_if_superseded()
-        if standing.led_over and not await self._submits():
-            self._run(self._fence(parse_peer(standing.led_over, self._password)))
+        if store.epoch and not await self._submits():
+            self._fence_all()
 
     async def _submits(self) -> bool:
         """Follow the master that the settings name, if it was promoted over this one since."""
         if not self._doubtful or self._master is None:
             return False
-        await self._ask(str(self._master))
-        if self._standing.superseded <= self.store.epoch:
+        await self._ask_others(str(self._master))
+        if not self._outranked or self._standing.superseded_by != str(self._master):
             log.warning("this server was promoted over %s and leads; the settings that tell it to"
                         " follow that one are out of date", self._master)
             return False
@@ -114,12 +123,15 @@ class Replication:
         state = ReplicationState(
             Role.MASTER if follower is None else Role.SLAVE, self._standing.server, store.epoch,
             *store.durable, store.next_id, store.entries, gateway=self.gateway,
-            refuses=store.refused or "",
+            refuses=store.refused or "", leader=store.reign[1],
+            superseded=self._standing.superseded, successor=self._standing.successor,
             slaves=[FollowerState(feed.slave, feed.address, feed.behind_bytes,
-                                  round(feed.behind_seconds, 3)) for feed in self.feeds.values()])
+                                  round(feed.behind_seconds, 3))
+                    # Of one that lost its connection unheard and came back, the newer one counts.
+                    for feed in {feed.slave: feed for feed in self.feeds.values()}.values()])
         if follower is None:
             standing = self._standing
-            if standing.superseded > store.epoch:
+            if self._outranked:
                 return msgspec.structs.replace(
                     state, master=standing.superseded_by, gateway=standing.successor_gateway)
             return state
@@ -140,33 +152,76 @@ class Replication:
         if len(self.feeds) >= FEEDS_MAX:
             raise MetadataUnavailable(f"{FEEDS_MAX} slaves follow already")
         self.feeds[key] = feed
-        slaves = self._standing.slaves
-        if slaves.get(feed.slave) != feed.address:
-            slaves.pop(feed.slave, None)
-            slaves[feed.slave] = feed.address
-            while len(slaves) > SLAVES_MAX:
-                del slaves[next(iter(slaves))]
-            keep_standing(self._folder, self._standing)
+        self._learn({feed.slave: feed.address})
 
-    def supersede(self, epoch: int, successor: str, gateway: str = "") -> None:
+    def known(self) -> dict[str, str]:
+        """URLs by id of the other servers of this log, as far as they told one."""
+        return {server: url for server, url in self._standing.slaves.items() if url}
+
+    def _learn(self, others: dict[str, str]) -> None:
+        """Remember them, those that were heard of last if they are too many."""
+        slaves, before = self._standing.slaves, dict(self._standing.slaves)
+        for server, url in others.items():
+            if slaves.get(server) != url and server != self._standing.server:
+                slaves.pop(server, None)
+                slaves[server] = url if len(url) <= URL_MAX else ""
+        while len(slaves) > SLAVES_MAX:
+            del slaves[next(iter(slaves))]
+        if slaves != before:
+            try:
+                keep_standing(self._folder, self._standing)
+            except SetupError as failure:
+                log.warning("%s", failure)
+
+    def check_claim(self, epoch: int, server: str) -> None:
+        """Refuse to yield to `server` while another one is being, or was, promoted.
+
+        Raises MetadataUnavailable.
+        """
+        standing, now = self._standing, asyncio.get_running_loop().time()
+        claimed, until = self._claim
+        if claimed not in ("", server) and now < until:
+            raise MetadataUnavailable("another slave is being promoted; wait a minute")
+        if epoch <= standing.superseded and server != standing.successor:
+            raise MetadataUnavailable(f"epoch {standing.superseded} is another server's already")
+        self._claim = server, now + CLAIM_SECONDS
+
+    def supersede(self, epoch: int, url: str, gateway: str = "", server: str = "") -> None:
         """There is a master of `epoch`: write no more.
 
-        successor: its URL; gateway: where its users upload; both empty where that is not known.
+        url: of it; gateway: where its users upload; server: its id; empty where that is not known.
 
-        Raises MetadataUnavailable if this log is of that epoch or later.
+        Raises MetadataUnavailable if this log is of that reign or a later one.
         """
-        if epoch <= self.store.epoch:
+        if (epoch, server) <= self.store.reign:
             raise MetadataUnavailable(f"this log is of epoch {self.store.epoch}")
         standing = self._standing
-        if epoch > standing.superseded:
-            log.warning("superseded by a master of epoch %d %s", epoch, successor)
-        known = standing.superseded, standing.superseded_by, standing.successor_gateway
-        heard = epoch, successor or standing.superseded_by, gateway or standing.successor_gateway
-        if epoch >= standing.superseded and heard != known:
-            standing.superseded, standing.superseded_by, standing.successor_gateway = heard
-            keep_standing(self._folder, standing)
-        if self._follower is None:
-            self._refuse_if_superseded()
+        known = standing.superseded, standing.successor
+        if (epoch, server) < known:
+            raise MetadataUnavailable(f"a master of epoch {known[0]} was promoted")
+        same = (epoch, server) == known
+        known_url = standing.superseded_by if same else ""
+        known_gateway = standing.successor_gateway if same else ""
+        if not same:
+            log.warning("superseded by a master of epoch %d %s", epoch, url)
+        heard = msgspec.structs.replace(
+            standing, superseded=epoch, successor=server, superseded_by=url or known_url,
+            successor_gateway=gateway or known_gateway)
+        if heard != standing:
+            self._standing = heard
+            if self._follower is None:
+                self._refuse_if_superseded()
+            try:
+                keep_standing(self._folder, heard)
+            except SetupError:
+                # So that it is written when it is heard again.
+                self._standing = standing
+                raise
+
+    @property
+    def _outranked(self) -> bool:
+        """Whether a newer master than this log's is known."""
+        return (self._standing.superseded, self._standing.successor) > self.store.reign
 
     async def promote(self, asker: object) -> ReplicationState:
         """Make this slave the master. Raises SetupError if it leads already, MetadataUnavailable.
@@ -179,12 +234,13 @@ class Replication:
             follower = self._follower
             if follower is None and not self.store.refused:
                 raise SetupError("this is the master already")
-            epoch = max(self.store.epoch, self._standing.superseded) + 1
-            if follower is not None and not follower.foreign:
-                epoch = await self._hand_over(follower, epoch)
+            if not self.store.log_id:
+                raise SetupError("this slave has nothing of its master's log yet: promoted, it"
+                                 " would begin another, empty one")
+            epoch = await self._free_epoch(follower)
             await self.close()
             try:
-                await self._lead(epoch, str(follower.master) if follower else "")
+                await self._lead(epoch, follower)
             except (MetadataUnavailable, SetupError):
                 if self._follower is not None:
                     self._follow(self._follower.master)
@@ -192,54 +248,74 @@ class Replication:
         self._hang_up(asker)
         return self.state()
 
-    async def _hand_over(self, follower: Follower, epoch: int) -> int:
-        """Stop the old master if it lives, and get its last entries; the epoch to begin."""
-        try:
-            async with linked(follower.master) as link:
-                epoch = max(epoch, (await state_of(link)).epoch + 1)
-                reply = await link.call(*self._superseding(epoch))
-        except LinkFailed as error:
-            log.warning("the old master %s cannot be reached (%s): promoted with what was copied",
-                        follower.master, error)
-            return epoch
-        if isinstance(reply, ReplyError):
-            raise MetadataUnavailable(f"the old master refuses to step down: {reply}")
-        match reply:
-            case [int() as number, int() as offset]:
-                await self._wait_for(Position(number, offset))
-        return epoch
+    async def _free_epoch(self, follower: Follower | None) -> int:
+        """The epoch to begin, once nobody else leads. Raises MetadataUnavailable."""
+        store, standing = self.store, self._standing
+        others = await states_of(self._others({str(follower.master)} if follower else set()))
+        check_that_none_leads(others, store.reign)
+        least = max(store.epoch, standing.superseded,
+                    *(state.newest_reign[0] for _, state in others)) + 1
+        if follower is None or follower.foreign:
+            return least
+        epoch = await hand_over(follower, partial(self._words, b"YIELD"), least)
+        if epoch is None:
+            check_that_none_has_more(others, store)
+            log.warning("the old master %s cannot be reached: promoted with what was copied",
+                        follower.master)
+        return epoch or least
 
-    def _superseding(self, epoch: int) -> tuple[bytes, ...]:
-        return (b"LOG", b"SUPERSEDED", b"%d" % epoch, self._listens.encode(), self.gateway.encode())
-
-    async def _wait_for(self, end: Position) -> None:
-        try:
-            async with asyncio.timeout(HANDOVER_SECONDS):
-                while True:
-                    if self.store.durable >= end:
-                        return
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise MetadataUnavailable(
-                "the old master has stopped writing, but this slave does not get its last entries"
-                " within 30 s: promote again once it has, or stop the old master first") from None
-
-    async def _lead(self, epoch: int, over: str) -> None:
-        if self._follower is not None and not self._follower.foreign:
-            await self.store.lead()
-        else:
-            self.store.refused = None
-        self._follower = None
-        self.store.begin_epoch(epoch, bytes.fromhex(self._standing.server), f"after {over}")
-        await self._durable()
+    def _others(self, left_out: set[str]) -> list[Peer]:
+        """Whom this server knows: slaves, its own and its master's, and who was promoted."""
         standing = self._standing
+        urls = {*standing.slaves.values(), standing.superseded_by}
+        return self._peers(urls - left_out - {"", self._listens})
+
+    def _peers(self, urls: Iterable[str]) -> list[Peer]:
+        found = []
+        for url in urls:
+            with contextlib.suppress(SetupError):
+                found.append(parse_peer(url, self._password))
+        return found
+
+    def _words(self, command: bytes, link: Link, epoch: int = 0) -> tuple[bytes, ...]:
+        """YIELD to `epoch`, or SUPERSEDED by whoever leads: this server, or who superseded it."""
+        standing = self._standing
+        server, gateway, url = standing.server, self.gateway, link.announced(self._listens)
+        if not epoch:
+            epoch, server = self.store.reign
+            if self._outranked:
+                epoch, server = standing.superseded, standing.successor
+                url, gateway = standing.superseded_by.encode(), standing.successor_gateway
+        return (b"LOG", command, b"%d" % epoch, url, gateway.encode(), server.encode())
+
+    async def _lead(self, epoch: int, follower: Follower | None) -> None:
+        """Begin the epoch and take writes. Raises MetadataUnavailable, SetupError: as it was."""
+        store, standing, refused = self.store, self._standing, self.store.refused
+        over = str(follower.master) if follower is not None else ""
+        if follower is not None and not follower.foreign:
+            await store.lead()
+        store.refused = None
+        try:
+            text = f"after {over}"[:EPOCH_TEXT_MAX]
+            store.begin_epoch(epoch, bytes.fromhex(standing.server), text)
+            # Nobody else writes before it is known that the epoch has begun.
+            store.refused = _BEGINS
+            await self._durable()
+        except MetadataUnavailable:
+            if store.refused in (None, _BEGINS):
+                store.refused = refused
+            if follower is not None and not follower.foreign and store.refused == refused:
+                await store.follow(refused or "")
+            raise
+        if store.refused == _BEGINS:
+            store.refused = None
+        self._follower = None
         standing.led_over = over or standing.led_over
         standing.superseded_by = standing.successor_gateway = ""
         standing.foreign = False
-        keep_standing(self._folder, standing)
+        self._fence_all()
         log.warning("this server leads now, epoch %d", epoch)
-        if standing.led_over:
-            self._run(self._fence(parse_peer(standing.led_over, self._password)))
+        keep_standing(self._folder, standing)
 
     async def _durable(self) -> None:
         batch = self.store.newest
@@ -247,14 +323,14 @@ class Replication:
             done = asyncio.Event()
             batch.waiters.append(done.set)
             await done.wait()
-            if batch.error is not None:
-                raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")
+        if batch is not None and batch.error is not None:
+            raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")
 
     def _follow(self, master: Peer) -> None:
         standing = self._standing
         self._follower = Follower(
             self.store, master, server=standing.server, listens=self._listens,
-            foreign=standing.foreign, turned=self._turned, now=self._now)
+            foreign=standing.foreign, turned=self._turned, told=self._learn, now=self._now)
         self._run(self._follower.run())
         self._run(self._follower.compare_regularly())
 
@@ -265,37 +341,47 @@ class Replication:
 
     def _refuse_if_superseded(self) -> None:
         standing = self._standing
-        if standing.superseded > self.store.epoch:
+        if self._outranked:
             where = f" at {standing.superseded_by}" if standing.superseded_by else ""
             self.store.refused = (f"another server{where} was promoted (epoch"
                                   f" {standing.superseded}); follow it with --slave-of")
 
-    async def _ask_slaves(self) -> None:
-        """Whether one of those that followed is the master by now."""
-        asked = [self._ask(url) for url in self._standing.slaves.values() if url]
-        await asyncio.gather(*asked)
+    async def _ask_others(self, *more: str) -> None:
+        """Whether one of those that are known is the master by now."""
+        for peer, state in await states_of([*self._others(set()), *self._peers(more)]):
+            self._heed(peer, state)
 
-    async def _ask(self, url: str) -> None:
-        with contextlib.suppress(LinkFailed, TimeoutError, SetupError):
-            async with asyncio.timeout(ASK_SECONDS):
-                async with linked(parse_peer(url, self._password)) as link:
-                    state = await state_of(link)
-            if state.epoch > self.store.epoch:
-                self.supersede(state.epoch, url)
+    def _heed(self, peer: Peer, state: ReplicationState) -> None:
+        """Supersede this server if `peer` leads instead, or knows who does."""
+        if state.newest_reign <= self.store.reign:
+            return
+        epoch, server = state.newest_reign
+        led = state.reign == state.newest_reign
+        where = str(peer) if led and state.role is Role.MASTER else state.master
+        if not led and state.role is Role.SLAVE:
+            where = ""
+        with contextlib.suppress(MetadataUnavailable, SetupError):
+            self.supersede(epoch, where, "" if led else state.gateway, server)
+
+    def _fence_all(self) -> None:
+        """Tell all who may still think that another one leads, for as long as this runs."""
+        for peer in self._others({self._standing.led_over}):
+            self._run(self._fence(peer))
+        for peer in self._peers({self._standing.led_over} - {""}):
+            self._run(self._fence(peer))
 
     async def _fence(self, old: Peer) -> None:
-        """Tell the old master, again and again: it may come back from a copy of its disk."""
+        """Tell it again and again: it may come back from a copy of its disk."""
         told = False
         while True:
-            with contextlib.suppress(LinkFailed):
-                async with linked(old) as link:
-                    reply = await link.call(*self._superseding(self.store.epoch))
-                    if not told and not isinstance(reply, ReplyError):
-                        log.info("the old master %s knows that it is none any more", old)
-                        told = True
-                    theirs = await state_of(link)
-                if theirs.epoch > self.store.epoch:
-                    self.supersede(theirs.epoch, str(old))
+            if not any(feed.address == str(old) for feed in self.feeds.values()):
+                with contextlib.suppress(LinkFailed):
+                    async with linked(old) as link:
+                        reply = await link.call(*self._words(b"SUPERSEDED", link))
+                        if not told and not isinstance(reply, ReplyError):
+                            log.info("%s knows that this server leads", old)
+                            told = True
+                        self._heed(old, await state_of(link))
             await asyncio.sleep(FENCE_SECONDS)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:

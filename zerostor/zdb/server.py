@@ -133,6 +133,7 @@ class ZdbServer:
 
     def _facts(self) -> Mapping[str, Mapping[str, str | int]]:
         now, counters = self._now(), self.shared.counters
+        epoch, leader = self.store.reign
         return {
             "server": {
                 "server_name": "zerostor zdb", "server_revision": "1", "engine_revision": "1",
@@ -140,7 +141,7 @@ class ZdbServer:
                 "uptime": int(now - self._started), "read_only": self.store.refused or "no",
             },
             "replication": {
-                "log": self.store.log_id.hex(), "epoch": self.store.epoch,
+                "log": self.store.log_id.hex(), "epoch": epoch, "leader": leader or "none",
             },
             "clients": {
                 "clients_lifetime": counters.clients, "clients_now": len(self.connections),

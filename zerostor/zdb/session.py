@@ -60,6 +60,9 @@ class Peer(Protocol):
         is sent once the connection is lost, and `Session.at_end` was called then.
         """
 
+    def abort(self) -> None:
+        """End the connection at once, whatever was not sent."""
+
 
 @dataclass(slots=True)
 class Counters:

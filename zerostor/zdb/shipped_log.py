@@ -46,6 +46,14 @@ class ShippedLog(OpenedLog):
         """Up to where everything is on disk; between two entries."""
         return self._writer.durable
 
+    @property
+    def reign(self) -> tuple[int, str]:
+        """The current epoch and the id of the server that began it, 32 hex digits or empty."""
+        if not self.index.epochs:
+            return 0, ""
+        last = self.index.epochs[-1]
+        return last.number, last.server_id.hex()
+
     def subscribe(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Have `tell` called each time `durable` advanced; what is returned ends that."""
         self._listeners.append(tell)
@@ -186,13 +194,22 @@ class ShippedLog(OpenedLog):
         try:
             await self._writer.drain()
             self._writer.let_go()
-            await self._in_side_thread(
-                lambda: move_aside(self._folder, position, self._first_number, int(self._now()))
-            )
-            self._open()
+            try:
+                await self._in_side_thread(lambda: move_aside(
+                    self._folder, position, self._first_number, int(self._now())))
+            finally:
+                # What a full disk left uncut is whole.
+                self._reopen()
         except OSError as failure:
             raise SetupError(f"cannot cut {self._folder}: {failure.strerror}") from None
-        self.refused = reason
+
+    def _reopen(self) -> None:
+        try:
+            self._open()
+        except SetupError as failure:
+            self.refused = str(failure)
+            raise
+        self.refused = self._settings.follow
 
 
 def move_aside(folder: Path, position: Position, first: int, stamp: int) -> None:

@@ -20,9 +20,9 @@ class Standing(msgspec.Struct):
 
     led_over: the master that this server was promoted over; settings that still name it as the one
     to follow are out of date. superseded: the epoch of a newer master, as soon as this server heard
-    of one; superseded_by: where that is; successor_gateway: where its users upload. slaves: URLs by
-    server id. foreign: the master that is followed is a 0-db that is not ours, so this log is no
-    copy of its bytes.
+    of one; successor: its id; superseded_by: where that is; successor_gateway: where its users
+    upload. slaves: URLs by server id, of those that follow this server or the same master. foreign:
+    the master that is followed is a 0-db that is not ours, so this log is no copy of its bytes.
     """
 
     server: str
@@ -32,6 +32,7 @@ class Standing(msgspec.Struct):
     successor_gateway: str = ""
     slaves: dict[str, str] = {}
     foreign: bool = False
+    successor: str = ""
 
 
 def load_standing(folder: Path) -> Standing:

@@ -1,0 +1,280 @@
+"""Who may lead: promotions that meet, that fail half-way, at the wrong server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.replicas import Server, level, until, work
+from tests.fakes.rough_link import RoughLink
+from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.resp import ReplyError
+from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.resp_client import Address
+
+Servers = Callable[..., Server]
+
+
+def promote(server: Server) -> dict[str, Any]:
+    reply = server.ask(b"LOG", b"PROMOTE")
+    assert isinstance(reply, bytes), reply
+    return dict(json.loads(reply))
+
+
+def refuses_promotion(server: Server) -> str:
+    client = server.connect()
+    client.socket.settimeout(60)
+    return client.fails(b"LOG", b"PROMOTE")
+
+
+def leads(server: Server) -> bool:
+    state = server.state
+    return state["role"] == "master" and not state["refuses"]
+
+
+def three(servers: Servers) -> tuple[Server, Server, Server]:
+    """A master and two slaves that know of each other, level."""
+    master = servers("master").start()
+    one, two = servers("one", master).start(), servers("two", master).start()
+    master.ask(b"SET", b"", b"of all")
+    level(master, one, two)
+    until(lambda: all(known(server) == 1 for server in (one, two)), "they know of each other")
+    return master, one, two
+
+
+def known(server: Server) -> int:
+    kept = json.loads((server.process.folder / "log" / "replication").read_bytes())
+    return len(kept["slaves"])
+
+
+def test_the_second_of_two_slaves_is_not_promoted_beside_the_first(servers: Servers) -> None:
+    master, one, two = three(servers)
+    master.process.kill()
+    assert promote(one)["epoch"] == 1
+    one.ask(b"SET", b"", b"acknowledged")
+    said = refuses_promotion(two)
+    assert f"{one.url} was promoted already (epoch 1)" in said and "--slave-of" in said
+    # It was told of the first, so its own epoch is a later one when the first is gone as well.
+    until(lambda: two.state["superseded"] == 1, "it was told")
+    one.process.kill()
+    assert promote(two)["epoch"] == 2
+    one.start()
+    until(lambda: not leads(one), "the first hears of the second")
+    assert one.state["master"] == two.url
+
+
+def test_two_slaves_promoted_at_once(servers: Servers) -> None:
+    _, one, two = three(servers)
+    replies: list[object] = []
+    askers = [threading.Thread(target=lambda s=s: replies.append(s.ask(b"LOG", b"PROMOTE")))
+              for s in (one, two)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    refused = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
+    assert len(refused) == 1 and "promoted" in refused[0]
+    assert leads(one) != leads(two)
+
+
+def test_of_two_masters_of_one_epoch_one_steps_down(servers: Servers) -> None:
+    """Promoted while neither could reach the other, nor anybody else."""
+    master, one, two = three(servers)
+    for server in (master, one, two):
+        server.process.kill()
+    one.start()
+    assert promote(one)["epoch"] == 1
+    one.ask(b"SET", b"", b"here")
+    one.process.kill()
+    two.start()
+    assert promote(two)["epoch"] == 1
+    two.ask(b"SET", b"", b"there")
+    one.start()
+    until(lambda: leads(one) != leads(two), "one of them leads")
+    right, wrong = (one, two) if leads(one) else (two, one)
+    assert right.state["leader"] > wrong.state["leader"]
+    master.start()
+    assert not leads(master)
+    told = [master.state["master"] for _ in range(25) if not time.sleep(0.1)]
+    assert set(told[10:]) == {right.url}, "all say the same"
+    wrong.process.kill()
+    wrong.follow(right)
+    wrong.start()
+    level(right, wrong)
+    assert [path.stat().st_size > 0 for path in wrong.aside()] == [True]
+
+
+async def test_ids_of_two_masters_of_one_epoch_are_never_mixed(
+        servers: Servers, tmp_path: Path) -> None:
+    master, one, two = await asyncio.to_thread(three, servers)
+    for server in (master, one, two):
+        server.process.kill()
+    one.start()
+    await asyncio.to_thread(promote, one)
+    one.process.kill()
+    two.start()
+    await asyncio.to_thread(promote, two)
+    theirs = ZdbMetadata(Address(unix=two.process.unix))
+    (reserved,) = await theirs.reserve([b"of somebody else"])
+    await theirs.close()
+    two.process.kill()
+    one.start()
+    address = RoughLink(one.process.unix, seed=1)
+    await address.start(tmp_path / "address.sock")
+    metadata = ZdbMetadata(Address(unix=tmp_path / "address.sock"))
+    term = await metadata.term()
+    (mine,) = await metadata.reserve([b"mine"])
+    assert mine == reserved
+    one.process.kill()
+    two.start()
+    address.target = two.process.unix
+    address.hang_up()
+    with pytest.raises(MetadataUnavailable, match="another metadata server has become the master"):
+        await metadata.commit([(mine, b"record")], term)
+    assert await metadata.get(mine) == b"of somebody else"
+    await metadata.close()
+    await address.close()
+
+
+def test_the_slave_that_has_less_is_not_promoted(servers: Servers) -> None:
+    master, one, two = three(servers)
+    two.process.kill()
+    master.ask(b"SET", b"", b"acknowledged")
+    level(master, one)
+    master.process.kill()
+    two.start()
+    assert f"{one.url} has more of the old master's log" in refuses_promotion(two)
+    assert promote(one)["epoch"] == 1
+
+
+def test_a_superseded_master_is_not_promoted_while_its_successor_leads(servers: Servers) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    promote(slave)
+    key = slave.ask(b"SET", b"", b"acknowledged")
+    assert f"{slave.url} was promoted already" in refuses_promotion(master)
+    time.sleep(1.5)
+    assert leads(slave) and slave.ask(b"GET", key) == b"acknowledged"
+    slave.process.kill()
+    assert promote(master)["epoch"] == 2, "the way back when the successor is lost"
+
+
+def test_a_slave_of_a_slave_is_not_promoted_over_the_one_in_between(servers: Servers) -> None:
+    master = servers("master").start()
+    between = servers("between", master).start()
+    last = servers("last", between).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, between, last)
+    assert f"{between.url} is itself a slave, of {master.url}" in refuses_promotion(last)
+    assert leads(master)
+    promote(between)
+    between.ask(b"SET", b"", b"two")
+    level(between, last)
+    assert last.state["epoch"] == 1
+
+
+def test_a_slave_that_differs_leaves_its_living_master_alone(
+        servers: Servers, tmp_path: Path) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    rng = random.Random(1)
+    work(master.connect(), rng, 50, [])
+    master.process.kill()
+    shutil.copytree(master.process.folder / "log", tmp_path / "copy")
+    master.start()
+    work(master.connect(), rng, 50, [])
+    level(master, slave)
+    master.process.kill()
+    shutil.rmtree(master.process.folder / "log")
+    (tmp_path / "copy").rename(master.process.folder / "log")
+    master.start()
+    work(master.connect(), rng, 100, [])
+    until(lambda: "same epoch" in slave.state["problem"], "it refuses")
+    assert "nothing was changed" in refuses_promotion(slave)
+    assert leads(master)
+    master.ask(b"SET", b"", b"goes on")
+    master.process.kill()
+    assert promote(slave)["epoch"] == 1, "what the message says to do"
+
+
+def test_a_master_that_cannot_be_told_is_not_promoted_over(servers: Servers) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    slave.process.kill()
+    master.process.kill()
+    master.process.settings["admin_password"] = "another"
+    master.start()
+    slave.start()
+    said = refuses_promotion(slave)
+    assert "lives, and cannot be asked to stop writing" in said and "stop it first" in said
+    assert not leads(slave)
+
+
+def test_a_promotion_that_the_disk_refuses_leaves_a_slave(servers: Servers) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    work(master.connect(), random.Random(2), 100, [])
+    level(master, slave)
+    master.process.kill()
+    slave.process.kill()
+    slave.start(limit=len(slave.files()["d0"]))
+    assert "the epoch cannot be written" in refuses_promotion(slave)
+    assert not leads(slave) and slave.state["epoch"] == 0
+    assert "this is a slave of" in slave.connect().fails(b"SET", b"", b"x")
+    master.start()
+    until(lambda: slave.state["connected"], "it goes on following")
+    slave.process.restart()
+    work(master.connect(), random.Random(3), 100, [])
+    level(master, slave)
+    assert promote(slave)["epoch"] == 1
+
+
+def test_a_slave_that_has_nothing_is_not_promoted(servers: Servers, tmp_path: Path) -> None:
+    slave = servers("slave", f"unix://{tmp_path}/nobody.sock").start()
+    assert "nothing of its master's log yet" in refuses_promotion(slave)
+
+
+def test_a_stopped_master_is_promoted_over_and_hears_of_it_when_it_goes_on(
+        servers: Servers) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    os.kill(master.process.pid, signal.SIGSTOP)
+    client = slave.connect()
+    client.socket.settimeout(60)
+    assert json.loads(client.ask(b"LOG", b"PROMOTE"))["epoch"] == 1  # type: ignore[arg-type]
+    os.kill(master.process.pid, signal.SIGCONT)
+    until(lambda: not leads(master), "it is told")
+    assert leads(slave)
+
+
+def test_over_ipv6(servers: Servers) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    master = servers("master", host="::1").start()
+    url = f"zdb://[::1]:{master.process.port}"
+    slave = servers("slave", url).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    assert slave.state["master"] == url
+    assert promote(slave)["epoch"] == 1
+    slave.process.restart()
+    assert leads(slave), "it starts, and its settings are out of date"
+    until(lambda: not leads(master), "it goes on telling it")
