@@ -74,7 +74,7 @@ class Archive:
 
     def content(self, file: int) -> bytes:
         """A file of the log as it is now."""
-        return (self.folder / "log" / "default" / f"d{file}").read_bytes()
+        return (self.server.settings.directory / "default" / f"d{file}").read_bytes()
 
     def archivist(self, identity: Identity | None = None, place: IndexFile | None = None,
                   queue: MemoryJobQueue | None = None) -> Archivist:

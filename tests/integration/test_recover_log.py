@@ -26,6 +26,7 @@ from zerostor.core.record import (
     encode_record,
 )
 from zerostor.core.settings import StoreSettings
+from zerostor.engine.archivist import Archivist
 from zerostor.engine.containers import sign
 from zerostor.engine.log_parts import entries as log_entries
 from zerostor.engine.log_parts import is_ours
@@ -172,6 +173,21 @@ async def test_the_log_byte_by_byte_and_the_rest_from_shards(site: Site) -> None
     await site.check()
 
 
+async def go_on(site: Site, name: str) -> Archivist:
+    """Run on what was recovered."""
+    paths, grid = site.paths(name), site.archive.grid
+    again = Archive(site.folder / name, grid)
+    again.server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "z.sock",
+                                            segment_size=SEGMENT))
+    again.metadata = ZdbMetadata(Address(unix=site.folder / "z.sock"))
+    again.identity = load_identity(paths.identity)
+    again.log._server, again.place = again.server, type(again.place)(paths.containers)
+    await again.start()
+    site.archive, grid.metadata = again, again.metadata
+    grid.use(again.metadata)
+    return again.archivist()
+
+
 async def test_the_archivist_goes_on_after_a_recovery(site: Site) -> None:
     await history(site)
     before = await site.archive.index()
@@ -183,22 +199,13 @@ async def test_the_archivist_goes_on_after_a_recovery(site: Site) -> None:
         copy = decode_copy(path.read_bytes())
         assert (copy.key, copy.index.sequence) == (signer.public_key, before.sequence + 1)
         assert copy.index.epoch == summary.epoch == 1
-    grid = site.archive.grid
-    again = Archive(site.folder / "again", grid)
-    again.server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "z.sock",
-                                            segment_size=SEGMENT))
-    again.metadata, again.identity = ZdbMetadata(Address(unix=site.folder / "z.sock")), signer
-    again.log._server, again.place = again.server, type(again.place)(paths.containers)
-    await again.start()
-    site.archive, grid.metadata = again, again.metadata
-    grid.use(again.metadata)
-    archivist = again.archivist()
+    archivist = await go_on(site, "new")
     await archivist.look(now=True)
     await site.store(5)
     await archivist.look(now=True)
-    rows = (await again.index()).rows
+    rows = (await site.archive.index()).rows
     assert {row.link for row in before.rows if row.closed} <= {row.link for row in rows}
-    await again.close()
+    await site.archive.close()
     shutil.rmtree(paths.metadata)
     second = await site.recover("third")
     assert second.complete and second.epoch == 2
@@ -302,6 +309,32 @@ async def test_a_part_of_the_log_that_is_lost_is_made_good_from_shards(
         assert await site.archive.grid.read(link) == body
     await metadata.close()
     await server.close()
+
+
+@pytest.mark.parametrize("broken", [0, 1, -1])
+async def test_after_a_lost_part_the_log_is_kept_again(site: Site, broken: int) -> None:
+    """What is listed must be what the log has, or a second recovery mixes the two."""
+    await history(site)
+    stripes = (await site.archive.index()).rows[broken].object_record.stripes
+    assert stripes is not None
+    await site.lose()
+    for number, name in list(enumerate(stripes.stores))[3:8]:
+        key = f"{stripes.key.hex()}-{number:02d}"
+        (site.stores[name] / key[:2] / key).unlink()
+    assert (await site.recover()).broken.count == 1
+    archivist = await go_on(site, "new")
+    await archivist.look(now=True)
+    await site.store(5)
+    await archivist.look(now=True)
+    kept = await site.archive.kept()
+    for part in (await site.archive.log.state()).files:
+        assert kept[part.file] and site.archive.content(part.file).startswith(kept[part.file])
+    await site.archive.close()
+    shutil.rmtree(site.paths().metadata)
+    summary = await site.recover("third")
+    assert summary.complete, summary.broken.first
+    if broken:  # what the first file deleted is back, as the deletion is lost
+        await site.check("third")
 
 
 async def test_an_id_that_metadata_begun_anew_gave_again_is_named(site: Site) -> None:

@@ -100,6 +100,7 @@ class Recovery:
         self._clock = clock
         self._progress = progress
         self._highest = -1
+        self._lost: list[Container] = []
 
     async def run(self, trusted: bytes | None, *, verify: bool) -> Summary:
         """Fill the log; `conclude` ends it. Raises SetupError when several signed and none is
@@ -122,8 +123,12 @@ class Recovery:
         self.summary.epoch = max(self._log.epoch, index.epoch if index is not None else 0) + 1
         log_id = self._log.log_id
         await self._log.finish(self.summary.epoch, "recovered from the stores")
-        rows = index.rows if index is not None and index.log_id == log_id else ()
-        retired = index.retired if index is not None and rows else ()
+        rows: tuple[Container, ...] = ()
+        retired: tuple[Container, ...] = ()
+        if index is not None and index.log_id == log_id:
+            # Only what the log really has: it goes on where a lost part began.
+            rows = tuple(row for row in index.rows if row not in self._lost)
+            retired = (*index.retired, *self._lost)
         copy = sign(ContainerIndex(index.sequence + 1 if index is not None else 1, log_id,
                                    self.summary.epoch, int(self._clock.now() * 1000), rows,
                                    retired), signer)
@@ -141,6 +146,7 @@ class Recovery:
             for done, row in enumerate(best.index.rows, 1):
                 if row.file in broken or not await self._restore_part(row):
                     broken.add(row.file)
+                    self._lost.append(row)
                 summary.containers += 1
                 self._progress("fetching the log", done, len(best.index.rows))
         await self._log.open()
