@@ -18,6 +18,10 @@ from zerostor.ports import Reply
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = ARRIVAL_SECONDS + 5.0
 """A gateway that sends nothing for this long is given up."""
+ANSWER_SECONDS = 20.0
+"""For an answer as a whole; one that came byte by byte would hold up its worker for ever."""
+STREAM_SECONDS = 30.0
+"""For a piece of a body, of which what came is kept."""
 CONNECTIONS_PER_GATEWAY = 24
 
 
@@ -25,31 +29,27 @@ class HttpLink:
     """Connections are kept and shared; make it inside a running event loop."""
 
     def __init__(self) -> None:
-        # No proxies, no redirects, no cookies: it talks to the address that was announced.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_GATEWAY),
-            cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS,
-                                          sock_read=SILENCE_SECONDS))
+        # Apart, so that no lease ends because its renewal waits behind long bodies.
+        self._session, self._bodies = _session(ANSWER_SECONDS), _session(STREAM_SECONDS)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """As in ports.GatewayLink."""
         try:
             async with self._session.post(url, data=body, headers=headers,
                                           allow_redirects=False) as response:
-                answer = await response.content.read(REPLY_MAX)
-                while not response.content.at_eof():
-                    answer += await response.content.read(REPLY_MAX)
+                answer = bytearray()
+                async for chunk in response.content.iter_any():
+                    answer += chunk
                     if len(answer) > REPLY_MAX:
                         raise BackendError("the answer of a gateway is too long")
-                return Reply(response.status, response.headers, answer)
+                return Reply(response.status, response.headers, bytes(answer))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SpoolAway(_reason(error)) from error
 
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         """As in ports.GatewayLink."""
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with self._bodies.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status != 206:
                     raise BackendError(f"the gateway answered {response.status} for a body")
                 async for chunk in response.content.iter_any():
@@ -60,6 +60,16 @@ class HttpLink:
     async def close(self) -> None:
         """As in ports.GatewayLink."""
         await self._session.close()
+        await self._bodies.close()
+
+
+def _session(seconds: float) -> aiohttp.ClientSession:
+    # No proxies, no redirects, no cookies: it talks to the address that was announced.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_GATEWAY),
+        cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
+        timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS,
+                                      sock_read=SILENCE_SECONDS))
 
 
 def _reason(error: BaseException) -> str:

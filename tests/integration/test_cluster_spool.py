@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 from collections.abc import AsyncIterator
@@ -237,11 +238,11 @@ async def test_a_body_damaged_on_its_way_is_no_fault_of_the_upload(
         server: SpoolServer, worker: RemoteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [await accept(server.spool, number, body_of(size)) for number, size in
             enumerate((100, 3 * MIB))]
-    read = DirectorySpoolEntry.read
+    read, places = DirectorySpoolEntry.read, itertools.count()
 
     def flipped(self: DirectorySpoolEntry, into: memoryview, offset: int) -> int:
         got = read(self, into, offset)
-        into[0] ^= 1
+        into[next(places)] ^= 1
         return got
 
     monkeypatch.setattr(DirectorySpoolEntry, "read", flipped)

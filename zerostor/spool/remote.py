@@ -155,10 +155,12 @@ class RemoteSpool:
             if not held:
                 return
             try:
-                rows = await self._ask("renew", Ask(
-                    [entry.job for entry in held], [entry.lease for entry in held]))
-            except BackendError as error:
-                _log.warning("leases are not renewed: %s", error)
+                # Given up soon: a connection that is dead is best replaced before the leases end.
+                async with asyncio.timeout(RENEW_SECONDS):
+                    rows = await self._ask("renew", Ask(
+                        [entry.job for entry in held], [entry.lease for entry in held]))
+            except (BackendError, TimeoutError) as error:
+                _log.warning("leases are not renewed: %s", str(error) or "no answer")
                 continue
             for entry, row in zip(held, rows, strict=True):
                 entry.lost = bool(row.code)

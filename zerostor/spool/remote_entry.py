@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from zerostor.core.checksum import ContentHasher
-from zerostor.core.errors import BackendError, Busy, SpoolAway
+from zerostor.core.errors import BackendError, Busy, SpoolAway, SpoolCorrupt
 from zerostor.core.jobs import SpoolNote, Upload
-from zerostor.core.limits import MIB
+from zerostor.core.limits import KIB, MIB
 from zerostor.core.spool_protocol import Ask, Row
 from zerostor.ports import WorkSpool
 from zerostor.spool.remote_calls import Gateways
@@ -25,7 +25,9 @@ PIECE = MIB
 STEP = 4 * MIB
 """What is asked for at a time of an upload that is still arriving."""
 FRUITLESS_MAX = 3
-"""Attempts without a byte before a body is given up for now."""
+"""Attempts that bring next to nothing before a body is given up for now."""
+FRUIT = 64 * KIB
+"""Bytes that an attempt must bring, or all that is left."""
 
 
 class RemoteEntry:
@@ -71,7 +73,7 @@ class RemoteEntry:
                 await self._follow(min(beyond, self._there + STEP - 1))
             await self._fetch(beyond + 1)
         if self._is_whole():
-            self._check()
+            await self._check()
 
     async def fetch_whole(self) -> None:
         """Have all bytes of a sealed entry here. Raises as `arrival`."""
@@ -90,12 +92,21 @@ class RemoteEntry:
     def _is_whole(self) -> bool:
         return self.upload is not None and self._there >= self.upload.size
 
-    def _check(self) -> None:
-        upload = self.upload
+    async def _check(self) -> None:
+        """Raise BackendError for what came wrong, SpoolCorrupt for what lies there so: it comes
+        the same a second time.
+        """
+        upload, digest = self.upload, self._hasher.digest()
         assert upload is not None
-        if (self._there, self._hasher.digest()) != (upload.size, upload.content):
-            raise BackendError(f"the body of job {self.job} was damaged on its way; it is fetched"
-                               " again")
+        if (self._there, digest) == (upload.size, upload.content):
+            return
+        self._inline, self._there, self._hasher = None, 0, ContentHasher()
+        await self._fetch(upload.size)
+        if self._hasher.digest() == digest:
+            raise SpoolCorrupt(f"the spool entry of job {self.job} is damaged at its gateway")
+        # What was read of it before is wrong, even if all of it is right now.
+        raise BackendError(f"the body of job {self.job} was damaged on its way; it is fetched"
+                           " again")
 
     async def _follow(self, beyond: int) -> None:
         """Wait for more than `beyond` bytes at the gateway, or for the description."""
@@ -114,19 +125,18 @@ class RemoteEntry:
             end = min(end, self.upload.size)
         fruitless = 0
         while self._there < end:
-            before = self._there
+            before, away = self._there, None
             try:
                 await self._receive(end)
-            except SpoolAway:
-                fruitless = fruitless + 1 if self._there == before else 0
-                if fruitless >= FRUITLESS_MAX:
-                    raise
-                continue
-            if self.upload is None:
+            except SpoolAway as error:
+                away = error
+            if away is None and self.upload is None:
                 return
-            fruitless = fruitless + 1 if self._there == before else 0
+            fruitful = self._there >= min(end, before + FRUIT)
+            fruitless = 0 if fruitful else fruitless + 1
             if fruitless >= FRUITLESS_MAX:
-                raise BackendError(f"the gateway has fewer bytes of job {self.job} than it says")
+                raise away or BackendError(f"the gateway has fewer bytes of job {self.job} than it"
+                                           " says")
 
     async def _receive(self, end: int) -> None:
         pieces: list[bytes] = []
