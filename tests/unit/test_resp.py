@@ -122,3 +122,18 @@ def test_a_value_that_comes_in_crumbs_costs_about_its_size() -> None:
     assert parser.unfinished > size * 0.99
     assert peak < 2 * size
     assert requests + parser.feed(raw[(len(raw) - 8 + 7) // 8 * 8 :])
+
+
+def test_a_finished_request_is_not_kept() -> None:
+    parser = RequestParser()
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            got = parser.feed(b"*2\r\n$3\r\nSET\r\n$1000000\r\n" + bytes(400_000))
+            got += parser.feed(bytes(600_000) + b"\r\n")
+            assert len(got) == 1
+        del got
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000

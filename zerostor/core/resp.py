@@ -141,7 +141,8 @@ class RequestParser:
             self._taken += number
             if not missing:
                 requests.append(arguments)
-        self._arguments, self._missing = arguments, missing
+        # A connection that is idle keeps nothing of its last request.
+        self._arguments, self._missing = arguments if missing else [], missing
         return position
 
     def _refuse(self, buffer: bytes, position: int, missing: int) -> None:
