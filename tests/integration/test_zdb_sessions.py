@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from tests.fakes.zdb_server import Client, Process
 from zerostor.core.errors import SetupError
 from zerostor.core.resp import request
-from zerostor.zdb import connection, server
+from zerostor.zdb import batches, connection, opened_log, server
 from zerostor.zdb.server import ZdbServer
 from zerostor.zdb.server_settings import ServerSettings
 
@@ -315,6 +316,87 @@ async def test_all_clients_together_are_bounded(
     while running.connections:
         await asyncio.sleep(0.01)
     assert running.backlog.leaving == 0
+    await running.close()
+
+
+def _push(taker: socket.socket, raw: bytes) -> int:
+    """Send without waiting; bytes that were taken."""
+    with contextlib.suppress(BlockingIOError):
+        return taker.send(raw)
+    return 0
+
+
+async def test_who_takes_no_replies_is_read_no_further(tmp_path: Path) -> None:
+    running = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
+    await running.start()
+    value = bytes(4_000_000)
+    raw = request([b"SET", b"", value])
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.write(raw)
+    await reader.readexactly(len(b"$8\r\n12345678\r\n"))
+    taker = socket.socket(socket.AF_UNIX)
+    taker.connect(str(tmp_path / "s"))
+    taker.setblocking(False)
+    taker.sendall(request([b"GET", bytes(8)]))
+    sent, still = 0, 0
+    while still < 20:
+        step = _push(taker, raw[sent : sent + 65_536])
+        sent, still = sent + step, 0 if step else still + 1
+        assert sent < len(raw)
+        await asyncio.sleep(0.01)
+    taker.close()
+    writer.close()
+    await running.close()
+
+
+async def test_large_replies_that_wait_for_the_disk_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many clients read much behind a write of theirs; all are answered in the end."""
+    monkeypatch.setattr(connection, "BACKLOG_MAX", 20_000_000)
+    running = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
+    await running.start()
+    streams = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(15)]
+    streams[0][1].write(request([b"SET", b"", bytes(1_000_000)]))
+    await streams[0][0].readexactly(14)
+    gate = threading.Event()
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
+    for _, writer in streams:
+        writer.write(request([b"SET", b"", b"v"]) + request([b"GET", bytes(8)]))
+    await asyncio.sleep(0.3)
+    assert 10_000_000 < running.backlog.leaving < 12_000_000
+    gate.set()
+    size = 14 + (len(b"$1000000\r\n") + 1_000_000 + 2)
+    await asyncio.gather(*(reader.readexactly(size) for reader, _ in streams))
+    assert running.backlog.leaving == 0
+    for _, writer in streams:
+        writer.close()
+    await running.close()
+
+
+async def test_requests_that_wait_for_the_disk_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many clients write more than the disk takes."""
+    monkeypatch.setattr(batches, "BATCH_MAX", 1_000_000)
+    monkeypatch.setattr(opened_log, "BATCH_MAX", 1_000_000)
+    running = ZdbServer(ServerSettings(tmp_path, unix=tmp_path / "s"))
+    await running.start()
+    gate = threading.Event()
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
+    streams = [
+        await asyncio.open_unix_connection(str(tmp_path / "s"), limit=2**22) for _ in range(20)
+    ]
+    for _, writer in streams:
+        writer.write(request([b"SET", b"", bytes(2_000_000)]))
+    await asyncio.sleep(0.5)
+    assert 20_000_000 < running.backlog.arriving < 40_000_000
+    gate.set()
+    replies = await asyncio.gather(*(reader.readexactly(14) for reader, _ in streams))
+    assert len(set(replies)) == 20
+    assert running.backlog.arriving == 0
+    for _, writer in streams:
+        writer.close()
     await running.close()
 
 

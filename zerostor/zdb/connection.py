@@ -29,14 +29,16 @@ TURN_BYTES = MIB
 """Requests, and bytes of replies, after which others get their turn."""
 STRANGER_MAX = 64 * KIB
 """Bytes of one request of somebody who is told nothing yet."""
+LARGE = 64 * KIB
+"""Less of a connection than this is never held against it."""
 STRANGER_SECONDS = 30.0
 """How long somebody who is told nothing may stay without AUTH."""
 BACKLOG_MAX = 256 * MIB
-"""Bytes of all connections together: half-arrived requests, and as much of replies not taken."""
+"""Bytes of all connections together: requests not executed, and as much of replies not taken."""
 
 
 class Backlog:
-    """What all clients together make the server keep, bytes."""
+    """What all clients together make the server keep, bytes; see BACKLOG_MAX."""
 
     __slots__ = ("arriving", "leaving")
 
@@ -124,15 +126,11 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not take its replies."""
         self._paused = True
-        if self._transport is not None:
-            self._left(self._transport.get_write_buffer_size())
-            if self._owner.backlog.leaving > BACKLOG_MAX:
-                self._transport.abort()
+        self._count_leaving()
 
     def resume_writing(self) -> None:
         """It took them."""
         self._paused = False
-        self._left(0)
         if self._session.on_room is not None:
             self._session.on_room()
         self._run()
@@ -140,6 +138,15 @@ class Connection(asyncio.Protocol):
     def _arrived(self, size: int) -> None:
         self._owner.backlog.arriving += size - self._arriving
         self._arriving = size
+
+    def _count_leaving(self) -> None:
+        """Replies that wait for the disk, or for the client; who adds too many is cut off."""
+        transport = self._transport
+        if transport is not None:
+            untaken = transport.get_write_buffer_size() if self._paused else 0
+            self._left(untaken + self._held_bytes)
+            if untaken > LARGE and self._owner.backlog.leaving > BACKLOG_MAX:
+                transport.abort()
 
     def _left(self, size: int) -> None:
         self._owner.backlog.leaving += size - self._leaving
@@ -151,14 +158,21 @@ class Connection(asyncio.Protocol):
             return
         self._owner.shared.counters.received += len(chunk)
         self._todo.extend(self._parser.feed(chunk))
+        self._run()
         unfinished = self._parser.unfinished
-        if unfinished != self._arriving:
-            self._arrived(unfinished)
-            stranger = unfinished > STRANGER_MAX and not self._session.told and not self._todo
-            if self._owner.backlog.arriving > BACKLOG_MAX and unfinished > STRANGER_MAX:
-                self._last = error("Too much is being received; try again later")
-            elif stranger:
-                self._last = error("Permission denied")
+        if unfinished or self._todo:
+            self._keep(len(chunk), unfinished)
+
+    def _keep(self, size: int, unfinished: int) -> None:
+        """Count bytes that came and were not executed; who adds too many is cut off."""
+        self._arrived(self._arriving + size if self._todo else unfinished)
+        if self._arriving <= LARGE:
+            return
+        if self._owner.backlog.arriving > BACKLOG_MAX:
+            self._todo.clear()
+            self._last = error("Too much is being received; try again later")
+        elif not self._session.told and unfinished > STRANGER_MAX:
+            self._last = error("Permission denied")
         self._run()
 
     def eof_received(self) -> bool:
@@ -189,7 +203,10 @@ class Connection(asyncio.Protocol):
         """True if something must happen before more may be executed; then `_run` is called."""
         if self._paused or self._owner.closing:
             return True
-        if len(self._held) >= HELD_MAX or self._held_bytes >= HELD_BYTES_MAX:
+        if self._held and (
+            len(self._held) >= HELD_MAX or self._held_bytes >= HELD_BYTES_MAX
+            or self._owner.backlog.leaving > BACKLOG_MAX // 2
+        ):
             return True
         namespace = self._session.namespace
         if namespace.pause is not None:
@@ -256,17 +273,26 @@ class Connection(asyncio.Protocol):
                 break
             spent += self._answer(execute(session, todo.popleft()))
         session.shared.counters.requests += waiting - len(todo)
+        if self._arriving and not todo:
+            self._arrived(self._parser.unfinished)
         self._drain()
+        if self._paused or self._leaving or self._held_bytes > LARGE:
+            self._count_leaving()
         transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if todo:
+        if transport is not None and not transport.is_closing():
+            self._go_on(transport)
+
+    def _go_on(self, transport: asyncio.Transport) -> None:
+        """Read on, wait, or part, whichever is due."""
+        if self._todo:
             transport.pause_reading()
             if not self._scheduled and not self._stuck():
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._resume)
         elif self._last is not None or self._parser.error is not None:
             self._part(transport)
+        elif self._paused or (self._arriving > LARGE and self._stuck()):
+            transport.pause_reading()
         elif not transport.is_reading():
             transport.resume_reading()
 
