@@ -51,11 +51,8 @@ class ServerFacts(NamedTuple):
 
     @property
     def term(self) -> str:
-        """Of one of ours: which log it has, in which epoch, and who began that.
-
-        Ids are good within one term. Empty for a 0-db that is not ours.
-        """
-        return " ".join(filter(None, map(self.lines.get, ("log", "epoch", "leader"))))
+        """Of one of ours, a word for its log and epoch; ids are good within one term."""
+        return self.lines.get("term", "")
 
     @property
     def id_bytes(self) -> int:

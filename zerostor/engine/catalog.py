@@ -26,6 +26,9 @@ class Located(NamedTuple):
 
 class Catalog:
     """Looks up objects. Records are immutable once committed, but for their places: see `forget`.
+
+    An id may become somebody else's when the metadata server's term changes, so what was read in
+    another term is forgotten, and what is remembered is never the reason to say that there is none.
     """
 
     def __init__(self, metadata: MetadataStore, cache_bytes: int = CACHE_BYTES) -> None:
@@ -33,19 +36,25 @@ class Catalog:
         self._cache: OrderedDict[int, tuple[Record, int]] = OrderedDict()
         self._cached = 0
         self._cache_bytes = cache_bytes
+        self._term = ""
 
     async def find(self, wanted: Hash) -> Located:
         """The object of `wanted`. Raises UnknownObject, the same for a wrong id and a wrong hash.
         """
+        term, remembered = self._term, wanted.metadata_id in self._cache
         record = await self._record(wanted.metadata_id)
-        content = record.content if isinstance(record, ObjectRecord) else bytes(len(wanted.content))
-        matches = hmac.compare_digest(content, wanted.content)
-        if not isinstance(record, ObjectRecord) or not matches:
+        if remembered and not _is(record, wanted):
+            self.forget(wanted.metadata_id)
+            record = await self._record(wanted.metadata_id)
+        if not isinstance(record, ObjectRecord) or not _is(record, wanted):
             raise UnknownObject("no object has this hash")
         if record.pack is None:
             assert record.stripes is not None
             return Located(record, record.stripes, 0)
         pack = await self._record(record.pack)
+        if self._term != term:
+            # The object may be of one term and the pack of the next.
+            return await self.find(wanted)
         if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
         return Located(record, pack.stripes, record.offset)
@@ -62,6 +71,10 @@ class Catalog:
             self._cache.move_to_end(metadata_id)
             return cached[0]
         stored = await self._metadata.get(metadata_id)
+        term = await self._metadata.term()
+        if term != self._term:
+            self._cache.clear()
+            self._cached, self._term = 0, term
         if stored is None:
             return None
         record = decode_record(stored)
@@ -74,3 +87,8 @@ class Catalog:
             _, (_, size) = self._cache.popitem(last=False)
             self._cached -= size
         return record
+
+
+def _is(record: Record | None, wanted: Hash) -> bool:
+    content = record.content if isinstance(record, ObjectRecord) else bytes(len(wanted.content))
+    return hmac.compare_digest(content, wanted.content)

@@ -29,6 +29,7 @@ class RecentJobs:
         self._ids: OrderedDict[str, int] = OrderedDict()
         self._next: int | None = None
         self._looked = 0.0
+        self._term = ""
         self._turn = asyncio.Lock()
 
     async def find(self, job: str, next_id: int) -> JobUpdate | None:
@@ -36,8 +37,14 @@ class RecentJobs:
 
         next_id: about what the metadata would give now; decides where the first look begins.
         """
-        if job not in self._ids:
-            await self._look(next_id)
+        if job in self._ids:
+            update = await self._told(job)
+            if update is not None:
+                return update
+        await self._look(next_id)
+        return await self._told(job)
+
+    async def _told(self, job: str) -> JobUpdate | None:
         metadata_id = self._ids.get(job)
         stored = None if metadata_id is None else await self._metadata.get(metadata_id)
         if metadata_id is None or stored is None:
@@ -46,10 +53,10 @@ class RecentJobs:
             record = decode_record(stored)
         except RecordCorrupt:
             return None
+        if not isinstance(record, NoteRecord | ObjectRecord) or record.job != job:
+            return None
         if isinstance(record, NoteRecord):
             return JobUpdate(job, JobState.ACTIVE)
-        if not isinstance(record, ObjectRecord) or record.job != job:
-            return None
         if record.created_ms / 1000 < self._clock.now() - RESULT_KEEP:
             return None
         link = format_link(make_hash(record.content, metadata_id), record.ext)
@@ -61,6 +68,8 @@ class RecentJobs:
                 self._next = max(0, next_id - _IDS_PER_JOB * JOBS_MAX)
             elif self._clock.monotonic() < self._looked + READ_PAUSE:
                 return
+            if await self._another_term():
+                self._next = max(0, next_id - _IDS_PER_JOB * JOBS_MAX)
             async for metadata_id, stored in self._metadata.scan(self._next):
                 self._next = metadata_id + 1
                 try:
@@ -72,3 +81,12 @@ class RecentJobs:
                     if len(self._ids) > JOBS_MAX:
                         self._ids.popitem(last=False)
             self._looked = self._clock.monotonic()
+
+    async def _another_term(self) -> bool:
+        """Whether ids may be those of other jobs since the last look; then none is remembered."""
+        await self._metadata.ping()
+        before, self._term = self._term, await self._metadata.term()
+        if before == self._term:
+            return False
+        self._ids.clear()
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -54,12 +54,12 @@ class Follower:
 
     def __init__(self, store: LogStore, master: Peer, *, server: str, listens: str, foreign: bool,
                  turned: Callable[[], None], told: Callable[[dict[str, str]], None],
-                 now: Callable[[], float]) -> None:
+                 cut: Callable[[Position], Awaitable[None]], now: Callable[[], float]) -> None:
         """server: our id, listens: where others reach us; both are told to the master.
 
         foreign: the master is a 0-db that is not ours, as `turned` was called to tell at another
         start; then the log is opened as one that takes writes. told: called with URLs by id of the
-        other servers that the master knows.
+        other servers that the master knows. cut: puts aside what is behind a position.
         """
         self.store = store
         self.master = master
@@ -71,6 +71,7 @@ class Follower:
         self.foreign = foreign
         self._turned = turned
         self._told = told
+        self._cut = cut
         self._server = server
         self._listens = listens
         self._now = now
@@ -185,7 +186,7 @@ class Follower:
                            " empty metadata folder to begin anew")
         if store.first_damage is not None:
             log.error("this log is damaged; all from there on is fetched again")
-            await store.cut(store.first_damage)
+            await self._cut(store.first_damage)
         if store.log_id:
             await self._agree(link, theirs)
         # A log that has nothing yet does not know the number of the first file.
@@ -210,7 +211,7 @@ class Follower:
                 " empty metadata folder")
         log.error("what this server wrote from file %d, byte %d on was never copied to the new"
                   " master; it is kept in files aside-*", *shared)
-        await store.cut(shared)
+        await self._cut(shared)
 
     async def _follow(self, link: Link) -> None:
         unsubscribe = self.store.subscribe(self._grown)

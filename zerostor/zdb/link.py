@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -66,6 +66,15 @@ def parse_peer(url: str, password: str = "") -> Peer:
         namespace = parts.path.strip("/") or "default"
         return Peer(Address(None, parts.hostname, port), namespace, password)
     raise SetupError(f"{url!r} is no metadata server: write zdb://HOST:PORT or unix:///PATH")
+
+
+def known_peers(urls: Iterable[str], password: str) -> list[Peer]:
+    """The peers of URLs that were told or kept; those that are none are left out."""
+    found = []
+    for url in filter(None, urls):
+        with contextlib.suppress(SetupError):
+            found.append(parse_peer(url, password))
+    return found
 
 
 class Link:

@@ -121,3 +121,14 @@ async def _wait_for(store: LogStore, end: Position) -> None:
         raise MetadataUnavailable(
             "the old master has stopped writing, but this slave does not get its last entries"
             " within 30 s: promote again once it has, or stop the old master first") from None
+
+
+async def epoch_durable(store: LogStore) -> None:
+    """Return when what was written last is on the disk. Raises MetadataUnavailable if it is not."""
+    batch = store.newest
+    if batch is not None and not batch.done:
+        done = asyncio.Event()
+        batch.waiters.append(done.set)
+        await done.wait()
+    if batch is not None and batch.error is not None:
+        raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")

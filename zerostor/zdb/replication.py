@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from zerostor.core.replication import Comparison, FollowerState, ReplicationStat
 from zerostor.core.resp import ReplyError
 from zerostor.zdb.feed import Feed
 from zerostor.zdb.follower import Follower, state_of
-from zerostor.zdb.link import Link, LinkFailed, Peer, linked, parse_peer
-from zerostor.zdb.positions import EPOCH_TEXT_MAX
+from zerostor.zdb.link import Link, LinkFailed, Peer, known_peers, linked
+from zerostor.zdb.positions import EPOCH_TEXT_MAX, Position
 from zerostor.zdb.promotion import (
     check_that_none_has_more,
     check_that_none_leads,
+    epoch_durable,
     hand_over,
     states_of,
 )
@@ -268,14 +269,7 @@ class Replication:
         """Whom this server knows: slaves, its own and its master's, and who was promoted."""
         standing = self._standing
         urls = {*standing.slaves.values(), standing.superseded_by}
-        return self._peers(urls - left_out - {"", self._listens})
-
-    def _peers(self, urls: Iterable[str]) -> list[Peer]:
-        found = []
-        for url in urls:
-            with contextlib.suppress(SetupError):
-                found.append(parse_peer(url, self._password))
-        return found
+        return known_peers(urls - left_out - {self._listens}, self._password)
 
     def _words(self, command: bytes, link: Link, epoch: int = 0) -> tuple[bytes, ...]:
         """YIELD to `epoch`, or SUPERSEDED by whoever leads: this server, or who superseded it."""
@@ -300,7 +294,7 @@ class Replication:
             store.begin_epoch(epoch, bytes.fromhex(standing.server), text)
             # Nobody else writes before it is known that the epoch has begun.
             store.refused = _BEGINS
-            await self._durable()
+            await epoch_durable(store)
         except MetadataUnavailable:
             if store.refused in (None, _BEGINS):
                 store.refused = refused
@@ -317,22 +311,35 @@ class Replication:
         log.warning("this server leads now, epoch %d", epoch)
         keep_standing(self._folder, standing)
 
-    async def _durable(self) -> None:
-        batch = self.store.newest
-        if batch is not None and not batch.done:
-            done = asyncio.Event()
-            batch.waiters.append(done.set)
-            await done.wait()
-        if batch is not None and batch.error is not None:
-            raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")
-
     def _follow(self, master: Peer) -> None:
         standing = self._standing
         self._follower = Follower(
             self.store, master, server=standing.server, listens=self._listens,
-            foreign=standing.foreign, turned=self._turned, told=self._learn, now=self._now)
+            foreign=standing.foreign, turned=self._turned, told=self._learn,
+            cut=self._cut, now=self._now)
         self._run(self._follower.run())
         self._run(self._follower.compare_regularly())
+
+    async def _cut(self, position: Position) -> None:
+        """Put the end of the log aside. Raises MetadataUnavailable, LogRefused, SetupError.
+
+        Who is connected must learn that ids may be somebody else's now, as after a promotion: by
+        being disconnected, and by a new term. It changes twice, since some come in the middle.
+        """
+        self._count_cut()
+        await self.store.cut(position)
+        self._count_cut()
+        self._hang_up(None)
+
+    def _count_cut(self) -> None:
+        self._standing.cuts += 1
+        keep_standing(self._folder, self._standing)
+
+    @property
+    def term(self) -> str:
+        """One word that changes whenever ids may become somebody else's."""
+        epoch, leader = self.store.reign
+        return f"{self.store.log_id.hex()}.{epoch}.{leader}.{self._standing.cuts}"
 
     def _turned(self) -> None:
         """The master that is followed is no zerostor zdb."""
@@ -348,7 +355,8 @@ class Replication:
 
     async def _ask_others(self, *more: str) -> None:
         """Whether one of those that are known is the master by now."""
-        for peer, state in await states_of([*self._others(set()), *self._peers(more)]):
+        for peer, state in await states_of([
+                *self._others(set()), *known_peers(more, self._password)]):
             self._heed(peer, state)
 
     def _heed(self, peer: Peer, state: ReplicationState) -> None:
@@ -365,9 +373,8 @@ class Replication:
 
     def _fence_all(self) -> None:
         """Tell all who may still think that another one leads, for as long as this runs."""
-        for peer in self._others({self._standing.led_over}):
-            self._run(self._fence(peer))
-        for peer in self._peers({self._standing.led_over} - {""}):
+        over = self._standing.led_over
+        for peer in [*self._others({over}), *known_peers([over], self._password)]:
             self._run(self._fence(peer))
 
     async def _fence(self, old: Peer) -> None:

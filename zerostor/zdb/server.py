@@ -133,7 +133,6 @@ class ZdbServer:
 
     def _facts(self) -> Mapping[str, Mapping[str, str | int]]:
         now, counters = self._now(), self.shared.counters
-        epoch, leader = self.store.reign
         return {
             "server": {
                 "server_name": "zerostor zdb", "server_revision": "1", "engine_revision": "1",
@@ -141,7 +140,8 @@ class ZdbServer:
                 "uptime": int(now - self._started), "read_only": self.store.refused or "no",
             },
             "replication": {
-                "log": self.store.log_id.hex(), "epoch": epoch, "leader": leader or "none",
+                "log": self.store.log_id.hex(), "epoch": self.store.epoch,
+                "term": self.replication.term,
             },
             "clients": {
                 "clients_lifetime": counters.clients, "clients_now": len(self.connections),

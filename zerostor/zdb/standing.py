@@ -23,6 +23,7 @@ class Standing(msgspec.Struct):
     of one; successor: its id; superseded_by: where that is; successor_gateway: where its users
     upload. slaves: URLs by server id, of those that follow this server or the same master. foreign:
     the master that is followed is a 0-db that is not ours, so this log is no copy of its bytes.
+    cuts: grows with each end of the log that is put aside; ids in it may be given anew.
     """
 
     server: str
@@ -33,6 +34,7 @@ class Standing(msgspec.Struct):
     slaves: dict[str, str] = {}
     foreign: bool = False
     successor: str = ""
+    cuts: int = 0
 
 
 def load_standing(folder: Path) -> Standing:
