@@ -532,3 +532,15 @@ async def test_files_of_another_log_are_left_alone(tmp_path: Path, other: LogSet
         assert key_of(store.insert(b"more", 1)) >= entries
         await durable(store)
         await store.close()
+
+
+@pytest.mark.parametrize("when", [2.0**32 + 5, -5.0])
+async def test_a_clock_beyond_the_format_stops_nothing(tmp_path: Path, when: float) -> None:
+    for count in range(1, 3):
+        store = LogStore(tmp_path, SMALL, lambda: when)
+        store.begin_epoch(count, SERVER, "again")
+        store.insert(b"value", 1)
+        store.rotate()
+        await durable(store)
+        assert (store.entries, store.epoch) == (count, count)
+        await store.close()

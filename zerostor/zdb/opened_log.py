@@ -174,11 +174,15 @@ class OpenedLog:
 
     def _namespace(self, salt: int, first: int) -> bytes:
         return encode_file_header(FileHeader(
-            NAMESPACE_NUMBER, self.id_bytes, int(self._now()), salt, first, self.mode
+            NAMESPACE_NUMBER, self.id_bytes, self._stamp(), salt, first, self.mode
         ))
 
+    def _stamp(self) -> int:
+        """Seconds as the format has them, whatever the clock says."""
+        return int(self._now()) & 0xFFFFFFFF
+
     def _file_header(self, number: int) -> FileHeader:
-        created, salt = int(self._now()), self._reader.salt
+        created, salt = self._stamp(), self._reader.salt
         return FileHeader(number, self.id_bytes, created, salt, len(self.index), self.mode)
 
     @property
@@ -331,7 +335,7 @@ class OpenedLog:
     def append_control(self, payload: bytes) -> Position:
         """Write an entry without a key; where it is. Raises MetadataUnavailable."""
         assert len(payload) <= RECORD_MAX
-        place = self._append(b"", payload, FLAG_CONTROL, int(self._now()))
+        place = self._append(b"", payload, FLAG_CONTROL, self._stamp())
         at = Position(place >> 32, place & 0xFFFFFFFF)
         self.index.controls.append(at.offset)
         return at
