@@ -169,6 +169,15 @@ def test_history(process: Process, client: Client, mode: bytes) -> None:
         assert versions(client, key) == [b"anew"]
 
 
+def test_a_deleted_entry_has_no_version(process: Process, client: Client) -> None:
+    client.ask(b"SET", b"key", b"one")
+    client.ask(b"DEL", b"key")
+    said = client.fails(b"HISTORY", b"key", (1).to_bytes(8, "little"))
+    assert said == "Invalid arguments (index query)"
+    assert "LogCorrupt" not in (stderr := (process.folder / "stderr").read_text())
+    assert "damage" not in stderr
+
+
 def test_an_update_uses_up_one_id(client: Client) -> None:
     client.ask(b"NSNEW", b"seq")
     assert client.ask(b"NSSET", b"seq", b"mode", b"seq") == "OK"

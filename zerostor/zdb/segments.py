@@ -61,6 +61,10 @@ class LogStore(ShippedLog):
         """True if `slot` has a value, be it damaged, and no newer one took its place."""
         return DAMAGED <= self.index.places[slot] < OLD
 
+    def kept(self, slot: int) -> bool:
+        """True if `slot` has an entry that was not deleted or damaged, be it replaced."""
+        return self.index.places[slot] & ~OLD > DAMAGED
+
     def find(self, raw: bytes) -> int | None:
         """The slot of a key that exists, be its entry damaged."""
         if self.mode is Mode.USER:

@@ -120,7 +120,7 @@ def _old_version(store: LogStore, raw: bytes, ekey: bytes) -> int:
     slot = int.from_bytes(ekey, "little") - 1
     if slot < 0:
         raise Refusal("No more history")
-    if slot >= store.next_id:
+    if slot >= store.next_id or not store.kept(slot):
         raise Refusal("Invalid arguments (index query)")
     if not _is_version(store, slot, raw):
         raise Refusal("Invalid arguments (invalid key)")
