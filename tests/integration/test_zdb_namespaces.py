@@ -338,6 +338,30 @@ def test_a_list_of_which_one_copy_cannot_be_written(tmp_path: Path, stuck: str) 
     process.kill()
 
 
+def test_without_any_list_the_default_namespace_is_as_its_log_is(tmp_path: Path) -> None:
+    process = Process(tmp_path, mode="mixed")
+    process.start()
+    client = process.connect()
+    assert client.ask(b"SET", b"key", b"value") == b"key"
+    process.kill()
+    for name in TABLE_FILES:
+        (tmp_path / "log" / name).unlink()
+    process.start()
+    assert process.connect().ask(b"GET", b"key") == b"value"
+    process.kill()
+
+
+def test_a_mode_that_cannot_be_changed_ends_no_connection(tmp_path: Path) -> None:
+    process = Process(tmp_path, mode="mixed")
+    process.start()
+    client = process.connect()
+    assert client.ask(b"NSNEW", b"one") == "OK"
+    (tmp_path / "log" / "ns2").symlink_to("nowhere")
+    assert "Cannot write data right now" in client.fails(b"NSSET", b"one", b"mode", b"seq")
+    assert client.facts(b"NSINFO", b"one")["mode"] == "userkey"
+    process.kill()
+
+
 def test_kill_9_while_namespaces_come_and_go(process: Process) -> None:
     dice = random.Random(11)
     known: list[bytes] = [b"default"]

@@ -148,7 +148,10 @@ def _mode(session: Session, namespace: Namespace, value: bytes) -> None:
     if mode not in MODES:
         raise Refusal("Invalid property value (expected: user, seq)")
     if mode != namespace.row.mode:
-        namespaces.change_mode(_unpaused(namespace), mode)
+        try:
+            namespaces.change_mode(_unpaused(namespace), mode)
+        except SetupError as failure:
+            raise MetadataUnavailable(str(failure)) from None
 
 
 PROPERTIES: Mapping[bytes, Callable[[Session, Namespace, bytes], None]] = {

@@ -28,6 +28,7 @@ from zerostor.core.namespace_table import (
 )
 from zerostor.zdb.disk import SyncFailed, content_of, flush_folder, replace_file, replace_or_keep
 from zerostor.zdb.passwords import Vault
+from zerostor.zdb.recovery import mode_of
 from zerostor.zdb.segments import LogSettings, LogStore
 from zerostor.zdb.server_settings import ServerMode, ServerSettings
 
@@ -214,9 +215,11 @@ class Namespaces:
             log.error("%s", failure)
 
     def _first_table(self) -> NamespaceTable:
-        """Before there was a list: only a default namespace, and that in sequential mode."""
-        old = (self.root / "default" / "d0").exists()
-        sequential = old or self.settings.mode is ServerMode.SEQUENTIAL
+        """Before there was a list, or without one: only a default namespace, as its log is."""
+        known = mode_of(self.root / "default")
+        sequential = self.settings.mode is ServerMode.SEQUENTIAL
+        if known is not None:
+            sequential = known is Mode.SEQUENTIAL
         mode = MODE_SEQUENTIAL if sequential else MODE_USER
         return NamespaceTable(1, (NamespaceRow(0, DEFAULT, mode),))
 

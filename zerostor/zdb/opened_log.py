@@ -55,8 +55,6 @@ SEGMENT_SIZE_MAX = 4096 * MIB - 16 * MIB
 """Offsets are 32 bits, and one value may go past the size."""
 ENTRIES_MAX = 1 << 19
 """Entries after which a file is closed too: the open one is read at start, entry by entry."""
-
-
 FOLLOWED_MAX = MIB
 """BATCH_MAX of a follower."""
 

@@ -62,6 +62,15 @@ def numbers_of(folder: Path, kind: str) -> list[int]:
     return sorted(int(match[2]) for match in matches if match and match[1] == kind)
 
 
+def mode_of(folder: Path) -> Mode | None:
+    """The mode of the log in a folder that may not be there, None if nothing tells it."""
+    if not folder.is_dir():
+        return None
+    paths = [namespace_path(folder), *(file_path(folder, each) for each in numbers_of(folder, "d"))]
+    headers = (decode_file_header(start_of(path)) for path in paths)
+    return next((header.mode for header in headers if header is not None), None)
+
+
 def remove_below(folder: Path, first: int) -> None:
     """Remove the files of a log that was cleared. Raises OSError."""
     for kind, path in (("i", index_path), ("d", file_path)):
