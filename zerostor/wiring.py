@@ -18,7 +18,7 @@ from zerostor.clock import SystemClock
 from zerostor.config import DEFAULT_STORES, Config
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
-from zerostor.core.errors import BackendError
+from zerostor.core.errors import BackendError, SetupError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
@@ -200,6 +200,10 @@ async def recover(
                     settle(summary)
                     await recovery.conclude(identity(config))
                 return summary
+    except OSError as error:
+        # Of files here; what stores answer has errors of its own.
+        raise SetupError(f"the recovery stopped, and nothing has changed: {error.strerror}"
+                         f" (in {target.parent})") from error
     finally:
         await log.discard()
 

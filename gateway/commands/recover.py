@@ -157,8 +157,11 @@ def _write_settings(config: Config, stores: list[StoreSettings], given: bool,
     policies = dict(config.policy) if config.source else policies_seen(summary.policies)
     stores = [_with_password_file(store, config.paths.root) for store in stores]
     absent = absent_stores(stores, list(summary.stores), policies, config.paths.root)
-    target.write_text(kept if not given else settings_text(kept, stores, absent, policies),
-                      encoding="utf-8")
+    # Aside first: the next run would take half of it for the settings.
+    aside = target.with_name(f".{target.name}.aside")
+    aside.write_text(kept if not given else settings_text(kept, stores, absent, policies),
+                     encoding="utf-8")
+    aside.replace(target)
 
 
 def _with_password_file(store: StoreSettings, root: Path) -> StoreSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,14 @@ def up(tmp_path: Path) -> Iterator[Up]:
     started.close()
 
 
-def recover(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def recover(*arguments: str | Path, room: int = -1) -> subprocess.CompletedProcess[str]:
+    """room: bytes that a file may have."""
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
     return subprocess.run([sys.executable, "-m", "gateway", "recover", *map(str, arguments)],
-                          cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+                          cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+                          preexec_fn=bounded)
 
 
 def found(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -248,6 +254,21 @@ def test_a_folder_that_has_metadata_is_refused(up: Up) -> None:
     assert "holds metadata already" in refused.stderr
     up.start()
     assert up.get(link).body == b"stays as it is"
+
+
+def test_no_room_is_said_and_leaves_nothing(up: Up) -> None:
+    up.start()
+    bodies = fill(up, [10, 700, 5000])
+    up.stop()
+    shutil.rmtree(up.folder / "metadata")
+    refused = recover("--data", up.folder, room=500)
+    assert refused.returncode == 1
+    assert "nothing has changed: File too large" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(up.folder.glob("metadata*/*"))
+    assert recover("--data", up.folder).returncode == 0
+    up.start()
+    all_come_back(up, bodies)
 
 
 def test_a_link_to_another_disk_is_refused_before_the_work(up: Up, tmp_path: Path) -> None:

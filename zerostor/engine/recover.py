@@ -116,13 +116,15 @@ class Recovery:
         return self.summary
 
     async def conclude(self, signer: Signer) -> None:
-        """Put the log in its place, and give the stores an index that it goes on from."""
+        """Put the log in its place, and give the stores an index that it goes on from.
+
+        Stopped behind the first of the two, the archivist does the second.
+        """
         index = self.summary.index
         last = max(0, self.summary.next_id - 1)
         await self._log.put(last, encode_record(NoteRecord(ARCHIVE_JOB)))
         self.summary.epoch = max(self._log.epoch, index.epoch if index is not None else 0) + 1
         log_id = self._log.log_id
-        await self._log.finish(self.summary.epoch, "recovered from the stores")
         rows: tuple[Container, ...] = ()
         retired: tuple[Container, ...] = ()
         if index is not None and index.log_id == log_id:
@@ -133,6 +135,7 @@ class Recovery:
                                    self.summary.epoch, int(self._clock.now() * 1000), rows,
                                    retired), signer)
         await self._copies.keep(copy.stored)
+        await self._log.finish(self.summary.epoch, "recovered from the stores")
         await self._copies.deliver(copy)
 
     # The log as it was.
