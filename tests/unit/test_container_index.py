@@ -138,7 +138,14 @@ def test_two_signers_are_refused_unless_one_is_trusted() -> None:
     best, refused = choose(copies, OTHER.public_key)
     assert best is not None and best.index == CASES["empty"]
     assert [one.place for one in refused] == ["a"]
-    assert choose(copies, bytes(range(1, 33)))[0] is None
+
+
+def test_a_trusted_key_that_nobody_signed_with_is_no_reason_to_believe_none() -> None:
+    copies = [("a", signed(CASES["rows"]))]
+    with pytest.raises(SetupError, match=SIGNER.public_key.hex()):
+        choose(copies, bytes(32))
+    assert choose([], bytes(32)) == (None, [])
+    assert choose([("a", b"no index")], bytes(32))[0] is None
 
 
 def test_a_signature_over_something_else_is_none() -> None:

@@ -163,9 +163,10 @@ def choose(
     """The newest of `copies` (place, bytes), and what was refused.
 
     trusted: the only key to believe; None: whichever signed, if it is one. Raises SetupError, with
-    the keys, when several signed and none is trusted.
+    the keys, when several signed and none is trusted, or only others than the one that is.
     """
     good: dict[bytes, list[tuple[str, Copy]]] = {}
+    others: dict[bytes, list[tuple[str, Copy]]] = {}
     refused: list[Refused] = []
     for place, stored in copies:
         try:
@@ -176,10 +177,15 @@ def choose(
         if trusted is not None and copy.key != trusted:
             refused.append(Refused(place, f"it is signed by {copy.key.hex()}, not by the key"
                                           " that is trusted"))
+            others.setdefault(copy.key, []).append((place, copy))
         else:
             good.setdefault(copy.key, []).append((place, copy))
     if len(good) > 1:
-        raise SetupError(_signers(good))
+        raise SetupError("the stores have container indexes of several signers; --trust KEY says"
+                         f" whose to use:\n{_signers(good)}")
+    if trusted is not None and others and not good:
+        raise SetupError("no store has a container index of the key that is trusted, but there are"
+                         f" some of:\n{_signers(others)}")
     rows = next(iter(good.values()), [])
     best = max(rows, key=lambda row: row[1].index.sequence, default=None)
     if best is None:
@@ -189,7 +195,7 @@ def choose(
 
 
 def _signers(good: dict[bytes, list[tuple[str, Copy]]]) -> str:
-    lines = ["the stores have container indexes of several signers; --trust KEY says whose to use:"]
+    lines = []
     for key, rows in sorted(good.items()):
         index = max((copy.index for _, copy in rows), key=lambda index: index.sequence)
         places = sorted({place for place, _ in rows})
