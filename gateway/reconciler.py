@@ -7,7 +7,9 @@ import contextlib
 import logging
 
 from gateway.waiters import Waiters
-from zerostor.core.errors import QueueUnavailable, SetupError
+from zerostor.core.errors import BackendError, RequestError, SetupError, ZerostorError
+from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.link import parse_link
 from zerostor.ports import JobQueue, Spool
 
 _log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ async def reconcile(queue: JobQueue, spool: Spool, waiters: Waiters) -> None:
         waiters.lost.clear()
         try:
             before = await reconcile_once(queue, spool, before, everything=lost)
-        except (QueueUnavailable, SetupError) as error:
+        except (BackendError, SetupError) as error:
             _log.warning("the queue cannot be rebuilt yet: %s", error)
         except OSError:
             _log.exception("the spool cannot be read")
@@ -47,11 +49,8 @@ async def reconcile_once(queue: JobQueue, spool: Spool, before: set[str], *,
     jobs = [job for job, age in waiting if everything or age > SETTLED]
     if not jobs:
         return set()
-    depth = await queue.depth()
-    held = depth.waiting + depth.running + depth.delayed
-    # With fewer in the queue than in the spool some were lost, but not which: a duplicate is
-    # harmless, since workers lock the spool entry.
-    await queue.add(jobs, spool=spool.id, force=held < len(jobs))
+    # What is queued, held or done is left alone, whatever was lost besides.
+    await queue.add(jobs, spool=spool.id)
     oldest = sorted(waiting, key=lambda entry: -entry[1])
     await _add_ended(queue, spool, [job for job, _ in oldest if job in before][:ENDED_MAX])
     return {job for job, _ in waiting}
@@ -63,7 +62,27 @@ async def _add_ended(queue: JobQueue, spool: Spool, jobs: list[str]) -> None:
     A worker finds the record under the noted id, and ends the entry.
     """
     updates = await asyncio.gather(*map(queue.status, jobs))
-    ended = [job for job, update in zip(jobs, updates, strict=True)
-             if update is not None and update.state.final]
+    ended = [update for update in updates if update is not None and update.state.final]
     if ended:
-        await queue.add(ended, spool=spool.id, force=True)
+        await _note_again(spool, [update for update in ended if update.state is JobState.DONE])
+        await queue.add([update.job for update in ended], spool=spool.id, force=True)
+
+
+async def _note_again(spool: Spool, done: list[JobUpdate]) -> None:
+    """Note the ids that the links have, where a power cut took the note: a worker would give the
+    upload a second link. It believes an id only if the record there is that of the job.
+    """
+    links = {}
+    for update in done:
+        with contextlib.suppress(RequestError):  # not ours; the worker finds out
+            links[update.job] = parse_link(update.detail)[0]
+    taken = [entry for entry in await spool.open(list(links))
+             if not isinstance(entry, ZerostorError)]
+    try:
+        fresh = [entry for entry in taken
+                 if entry.upload is not None and entry.note.metadata_id is None]
+        for entry in fresh:
+            entry.note.metadata_id = links[entry.job].metadata_id
+        await spool.write_notes(fresh)
+    finally:
+        await spool.release(taken)
