@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ import msgspec
 
 from zerostor.core.errors import Busy, NotFound, ZerostorError
 from zerostor.core.jobs import JobState
-from zerostor.core.link import parse_link
+from zerostor.core.link import Hash, parse_link
 from zerostor.core.spool_protocol import (
     ARRIVAL_SECONDS,
     INLINE_MAX,
@@ -37,13 +37,13 @@ SWEEP_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Lease:
-    """One entry held for `worker` until `ends`. readers: answers that read from it now."""
+    """One entry held for `worker` until `ends`. users: answers that work with it now."""
 
     worker: str
     token: str
     entry: SpoolEntry
     ends: float
-    readers: int = 0
+    users: int = 0
     over: bool = False
 
 
@@ -62,7 +62,7 @@ class Leases:
             await self._clock.sleep(SWEEP_SECONDS)
             now = self._clock.monotonic()
             for lease in [lease for lease in self._leases.values() if lease.ends <= now]:
-                if not lease.readers:
+                if not lease.users:
                     await self._drop(lease)
 
     async def answer(self, worker: str, verb: str, ask: Ask) -> list[Row]:
@@ -77,14 +77,26 @@ class Leases:
         lease = self._leased(worker, job, token)
         if lease is None:
             raise Busy(f"job {job} is not held by this worker any more")
-        lease.readers += 1
         try:
-            yield lease.entry
+            with self._using([lease]):
+                yield lease.entry
         finally:
-            lease.readers -= 1
             lease.ends = self._clock.monotonic() + LEASE_SECONDS
-            if lease.over and not lease.readers:
-                asyncio.ensure_future(self._spool.release([lease.entry]))  # noqa: RUF006
+
+    @contextlib.contextmanager
+    def _using(self, leases: Collection[Lease]) -> Iterator[None]:
+        """Let no entry go meanwhile, whatever becomes of its lease: a note that is written after
+        another worker took the entry would be one of two.
+        """
+        for lease in leases:
+            lease.users += 1
+        try:
+            yield
+        finally:
+            for lease in leases:
+                lease.users -= 1
+            if over := [lease.entry for lease in leases if lease.over and not lease.users]:
+                asyncio.ensure_future(self._spool.release(over))  # noqa: RUF006
 
     async def open(self, worker: str, ask: Ask) -> list[Row]:
         """Take entries; one that this worker holds is its own again: the answer was lost."""
@@ -118,26 +130,30 @@ class Leases:
         for job, note in zip(ask.jobs, ask.notes, strict=True):
             if job in held:
                 held[job].entry.note = note
-        await self._spool.write_notes([lease.entry for lease in held.values()])
+        try:
+            with self._using(held.values()):
+                await self._spool.write_notes([lease.entry for lease in held.values()])
+        except BaseException:
+            # What is on the disk counts for who takes them next, not what we meant to write.
+            for lease in held.values():
+                await self._drop(lease)
+            raise
         return rows
 
     async def finish(self, worker: str, ask: Ask) -> list[Row]:
         """End entries whose objects are stored under the links in `texts`."""
+        hashes = [parse_link(link)[0] for link in ask.texts]
         rows, held = self._held(worker, ask)
-        stored = []
-        for place, (job, link) in enumerate(zip(ask.jobs, ask.texts, strict=True)):
-            parsed, _ = parse_link(link)
-            if job in held:
-                del self._leases[job]
-                stored.append((held[job].entry, link))
-                continue
-            entry = await self._retaken(job, parsed.metadata_id)
-            if entry is not None:
-                stored.append((entry, link))
-            if entry is not None or await self._is_done(job, link):
-                rows[place] = Row()
-        if stored:
-            await self._spool.finish(stored)
+        with self._using(held.values()):
+            for place, job in enumerate(ask.jobs):
+                if job not in held:
+                    rows[place] = await self._finish_lost(job, ask.texts[place], hashes[place])
+            stored = [(held[job].entry, link) for job, link in zip(ask.jobs, ask.texts, strict=True)
+                      if job in held]
+            for lease in held.values():
+                self._forget(lease)
+            if stored:
+                await self._spool.finish(stored)
         return rows
 
     async def fail(self, worker: str, ask: Ask) -> list[Row]:
@@ -205,23 +221,41 @@ class Leases:
         return _described(entry, token)
 
     async def _drop(self, lease: Lease) -> None:
-        if self._leases.get(lease.entry.job) is lease:
-            del self._leases[lease.entry.job]
+        self._forget(lease)
         lease.over = True
-        if not lease.readers:
+        if not lease.users:
             await self._spool.release([lease.entry])
 
-    async def _retaken(self, job: str, metadata_id: int) -> SpoolEntry | None:
+    def _forget(self, lease: Lease) -> None:
+        if self._leases.get(lease.entry.job) is lease:
+            del self._leases[lease.entry.job]
+
+    async def _finish_lost(self, job: str, link: str, stored: Hash) -> Row:
+        """End an entry whose lease is over, unless somebody else may have it by now."""
+        try:
+            entry = await self._retaken(job, stored)
+            if entry is not None:
+                await self._spool.finish([(entry, link)])
+            if entry is not None or await self._is_done(job, link):
+                return Row()
+        except (ZerostorError, OSError) as error:
+            return refusal(error)
+        return refusal(Busy(f"job {job} is not held by this worker any more"))
+
+    async def _retaken(self, job: str, stored: Hash) -> SpoolEntry | None:
         """The entry, if nobody has it and it was stored under the id that it notes.
 
         Its worker had it until this gateway was started again, or could not reach it for a while.
+        A power cut may have taken the note; who has none was noted by nobody else.
         """
         if job in self._leases:
             return None
         entry, = await self._spool.open([job])
         if isinstance(entry, ZerostorError):
             return None
-        if entry.upload is not None and entry.note.metadata_id == metadata_id:
+        noted, upload = entry.note.metadata_id, entry.upload
+        unnoted = noted is None and upload is not None and upload.content == stored.content
+        if upload is not None and (unnoted or noted == stored.metadata_id):
             return entry
         await self._spool.release([entry])
         return None

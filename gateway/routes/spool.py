@@ -13,6 +13,7 @@ from zerostor.core.errors import BadRequest, NotAllowed
 from zerostor.core.limits import MIB
 from zerostor.core.spool_protocol import (
     LEASE_HEADER,
+    LEASE_SECONDS,
     SCHEME,
     SEAL_HEADER,
     TOKEN_HEADER,
@@ -76,8 +77,10 @@ async def _send(response: web.StreamResponse, entry: SpoolEntry, offset: int, en
         got = await asyncio.to_thread(entry.read, buffer[: end - offset], offset)
         if not got:
             return
-        # A copy: what is not sent yet is kept by the transport.
-        await response.write(bytes(buffer[:got]))
+        # A worker that takes nothing has died, and others wait for the entry.
+        async with asyncio.timeout(LEASE_SECONDS):
+            # A copy: what is not sent yet is kept by the transport.
+            await response.write(bytes(buffer[:got]))
         offset += got
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from gateway import leases
 from gateway.reconciler import reconcile_once
+from gateway.routes import spool as routes
 from gateway.waiters import Waiters
 from tests.fakes.remote_spool import SECRET, SpoolServer
 from tests.fakes.spool_folder import LINK, accept, job_of, refused, take
@@ -383,6 +384,127 @@ async def test_what_ended_without_its_entry_is_queued_again(server: SpoolServer)
     again, = await server.queue.claim(1, 1)
     assert (again.job, again.spool) == (stuck, server.spool.id)
     assert len(others) == 20
+
+
+async def test_a_note_that_a_power_cut_took_is_made_again_of_the_link(server: SpoolServer) -> None:
+    """Else the upload would be stored once more, under another link."""
+    job, junk = [await accept(server.spool, number) for number in range(2)]
+    for one, link in ((job, LINK), (junk, "no link")):
+        await server.queue.add([one], spool=server.spool.id)
+        claim, = await server.queue.claim(1, 1)
+        await server.queue.finish([(claim, JobUpdate(one, JobState.DONE, link))])
+    await reconcile_once(server.queue, server.spool, {job, junk}, everything=True)
+    claims = await server.queue.claim(2, 1)
+    assert sorted(claim.job for claim in claims) == [job, junk]
+    entry, other = [await take(server.spool, one) for one in (job, junk)]
+    assert (entry.note.metadata_id, other.note.metadata_id) == (int(LINK[48:56], 16), None)
+    await server.spool.release([entry, other])
+
+
+async def test_what_was_stored_is_ended_though_its_note_is_gone(
+        server: SpoolServer, worker: RemoteSpool) -> None:
+    job, other = [await accept(server.spool, number, bytes(number + 1)) for number in range(2)]
+    entries = await worker.open([job, other])
+    await server.stop()
+    await server.start()
+    links = [f"{entry.upload.content.hex()}0000000{place}.bin"
+             for place, entry in enumerate(entries)]
+    await worker.finish([(entries[0], links[0])])
+    with pytest.raises(Busy):
+        await worker.finish([(entries[1], links[0])])
+    assert [job for job, _ in await server.spool.waiting()] == [other]
+
+
+async def test_no_other_worker_has_an_entry_before_a_note_is_written(
+        server: SpoolServer, worker: RemoteSpool, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is slow, and the lease ends meanwhile: the next one must see that note."""
+    monkeypatch.setattr(leases, "SWEEP_SECONDS", 0.01)
+    sweeper, writing, slow = (asyncio.ensure_future(server.leases.run()), asyncio.Event(),
+                              asyncio.Event())
+    write = server.spool.write_notes
+
+    async def slowly(entries) -> None:
+        writing.set()
+        await slow.wait()
+        await write(entries)
+
+    job = await accept(server.spool, 1)
+    entry, = await worker.open([job])
+    entry.note.metadata_id = 7
+    monkeypatch.setattr(server.spool, "write_notes", slowly)
+    noting = asyncio.ensure_future(worker.write_notes([entry]))
+    await writing.wait()
+    assert worker._renewal is not None
+    worker._renewal.cancel()
+    server.leases._leases[job].ends = 0.0
+    await asyncio.sleep(0.1)
+    async with server.worker(tmp_path / "other", "w2") as other, asyncio.timeout(PATIENCE):
+        assert isinstance((await other.open([job]))[0], Busy)
+        slow.set()
+        await noting
+        while isinstance((again := (await other.open([job]))[0]), Busy):
+            await asyncio.sleep(0.01)
+        assert again.note.metadata_id == 7
+    sweeper.cancel()
+
+
+async def test_a_note_that_could_not_be_kept_is_not_told_to_anybody(
+        server: SpoolServer, worker: RemoteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await accept(server.spool, 1)
+    entry, = await worker.open([job])
+    entry.note.metadata_id = 7
+
+    async def full(_) -> None:
+        raise BackendError("the spool keeps no notes")
+
+    monkeypatch.setattr(server.spool, "write_notes", full)
+    with pytest.raises(BackendError):
+        await worker.write_notes([entry])
+    worker._forget([entry])  # as if the word of it had been lost on its way to the gateway
+    again, = await worker.open([job])
+    assert isinstance(again, RemoteEntry)
+    assert again.note.metadata_id is None
+
+
+async def test_what_fails_of_one_entry_holds_up_no_other(
+        server: SpoolServer, worker: RemoteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, lost = [await accept(server.spool, number) for number in range(2)]
+    entries = await worker.open([held, lost])
+    await server.leases._drop(server.leases._leases[lost])
+
+    async def fails(_: str) -> None:
+        raise OSError("the disk of the receipts cannot be read")
+
+    monkeypatch.setattr(server.spool, "status", fails)
+    with pytest.raises(BackendError):
+        await worker.finish([(entry, LINK) for entry in entries])
+    assert [job for job, _ in await server.spool.waiting()] == [lost]
+    assert server.leases._leases == {}
+
+
+async def test_a_worker_that_stops_in_a_body_does_not_keep_the_entry(
+        server: SpoolServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (leases, routes):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(leases, "SWEEP_SECONDS", 0.05)
+    sweeper = asyncio.ensure_future(server.leases.run())
+    job = await accept(server.spool, 1, bytes(32 * MIB))
+    row, = await server.leases.open("w1", Ask([job]))
+    token = ClusterKey(SECRET).token("w1", "GET", f"/api/spool/body/{job}", b"",
+                                     now=server.clock.now(), nonce=bytes(8))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+    writer.write(f"GET /api/spool/body/{job} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{32 * MIB}\r\n"
+                 f"Authorization: Zerostor {token}\r\nZerostor-Lease: {row.lease}\r\n\r\n".encode())
+    assert b" 206 " in await reader.readline()
+    async with asyncio.timeout(PATIENCE):
+        while server.leases._leases:
+            await asyncio.sleep(0.05)
+        entry, = await server.spool.open([job])
+    assert not isinstance(entry, ZerostorError)
+    await server.spool.release([entry])
+    writer.close()
+    sweeper.cancel()
 
 
 def test_a_token_is_good_for_one_request_and_minutes() -> None:
