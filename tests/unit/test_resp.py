@@ -109,6 +109,16 @@ def test_a_nested_reply_is_bounded_in_all() -> None:
             parser.feed(resp.bulk(bytes(2**20)))
 
 
+@pytest.mark.parametrize("item", [b"*0\r\n", b"+\r\n", b"$-1\r\n", b"*1\r\n+\r\n"])
+def test_a_reply_of_many_empty_items_is_bounded(item: bytes) -> None:
+    """They take next to nothing on the wire, and much in memory."""
+    parser = ReplyParser()
+    parser.feed(b"*30000000\r\n")
+    with pytest.raises(RespError, match="too large"):
+        for _ in range(2 * resp.REPLY_MAX // resp.ITEM_COST // 10_000):
+            parser.feed(item * 10_000)
+
+
 def test_a_value_that_comes_in_crumbs_costs_about_its_size() -> None:
     size = 2**18
     raw = resp.request([b"SET", b"", bytes(size)])

@@ -16,7 +16,9 @@ BULK_MAX = RECORD_MAX
 REQUEST_MAX = BULK_MAX + 512 * KIB
 """Bytes of one request: the largest value with its key, or 1024 keys of 255 bytes."""
 REPLY_MAX = 4 * BULK_MAX
-"""Bytes of one reply that a client takes."""
+"""Bytes of one reply that a client takes, ITEM_COST for each item included."""
+ITEM_COST = 64
+"""Bytes that each item of a reply counts for besides its own: what Python needs for an empty one."""
 DEPTH_MAX = 4
 """Arrays within arrays in a reply; SCAN has three."""
 LINE_MAX = 32
@@ -234,6 +236,7 @@ class ReplyParser:
 
     def _close(self, value: Reply, replies: list[Reply]) -> None:
         """Put a finished value where it belongs; arrays that are full now are values as well."""
+        self._taken += ITEM_COST
         if self._taken > REPLY_MAX:
             raise RespError("a reply that is too large")
         while self._open:
