@@ -18,7 +18,7 @@ REQUEST_MAX = BULK_MAX + 512 * KIB
 REPLY_MAX = 4 * BULK_MAX
 """Bytes of one reply that a client takes, ITEM_COST for each item included."""
 ITEM_COST = 64
-"""Bytes that each item of a reply counts for besides its own: what Python needs for an empty one."""
+"""Bytes that each item of a reply counts for besides its own: what an empty one takes in memory."""
 DEPTH_MAX = 4
 """Arrays within arrays in a reply; SCAN has three."""
 LINE_MAX = 32
