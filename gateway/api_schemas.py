@@ -121,9 +121,17 @@ SCHEMAS: dict[str, Json] = {
         slaves=array(ref("Follower"))) | {
             "type": ["object", "null"],
             "description": "What the metadata server tells of itself; null of a 0-db."},
-    "Stores": struct(stores=array(ref("Store")), metadata=ref("Metadata")),
+    "Archive": struct(
+        every=number("Seconds between copies of the metadata log in the pool; 0 never."),
+        kept=number("When all of it was there last, seconds since 1970; 0 unknown here."),
+        elsewhere={"type": "boolean", "description": "Another gateway keeps it."},
+        superseded={"type": "boolean", "description": "The stores hold another log."},
+        problem=string(description="Why it is not kept.")) | {
+            "type": ["object", "null"], "description": "The copy of the metadata in the pool."},
+    "Stores": struct(stores=array(ref("Store")), metadata=ref("Metadata"),
+                     archive=ref("Archive")),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
-    "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"),
+    "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
                      problems=array(string(examples=["no worker is running"]))),
     "Problem": {
         "description": "What went wrong, as RFC 9457 problem+json.",

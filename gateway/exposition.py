@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.services import Services
 from zerostor import __version__
 from zerostor.core.replication import ReplicationState, Role
+from zerostor.engine.archivist import ArchiveState
 
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,7 +29,21 @@ def exposition(services: Services) -> str:
                      [Sample({"store": store.name}, store.state.value == "up") for store in stores])
     if services.role.state is not None:
         lines += _replication(services.role.state)
+    if services.archivist is not None:
+        lines += _archive(services.archivist.state, services.clock.now())
     return "\n".join(lines) + "\n"
+
+
+def _archive(state: ArchiveState, now: float) -> list[str]:
+    """Of the gateway that keeps the metadata log in the pool; of others only that they do not."""
+    lines = _metric("zerostor_archive_problem", "gauge",
+                    "1 while the metadata log cannot be kept in the pool.",
+                    [Sample({}, bool(state.problem))])
+    if not state.kept:
+        return lines
+    return lines + _metric("zerostor_archive_age_seconds", "gauge",
+                           "Since all of the metadata log was in the pool.",
+                           [Sample({}, max(0.0, now - state.kept))])
 
 
 def _replication(state: ReplicationState) -> list[str]:

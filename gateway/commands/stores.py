@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,20 @@ def command(ctx: click.Context, as_json: bool, client: Client) -> None:
         return
     rows = [_row(store) for store in answer.get("stores") or []]
     print_table(["store", "pool", "state", "free", "total", "labels", "place", ""], rows)
-    for line in _metadata_lines(answer.get("metadata") or {}):
+    archive = _archive_line(answer.get("archive") or {})
+    for line in filter(None, [archive, *_metadata_lines(answer.get("metadata") or {})]):
         click.echo(line)
+
+
+def _archive_line(state: dict[str, Any]) -> str:
+    """How old the copy of the metadata in the pool is; nothing where another gateway knows."""
+    kept, every = state.get("kept") or 0, state.get("every")
+    age = f"{max(0, time.time() - kept):.0f} s ago" if kept else ""
+    if state.get("problem"):
+        return f"metadata: NOT kept in the pool since {age or 'the start'}: {state['problem']}"
+    if every == 0:
+        return "metadata: not kept in the pool (archive_every is 0)"
+    return f"metadata: all in the pool {age}, every {every:g} s" if age else ""
 
 
 def _metadata_lines(state: dict[str, Any]) -> list[str]:

@@ -24,7 +24,8 @@ async def stores(request: web.Request) -> web.Response:
     listed = [{"name": setting.name, "url": setting.url, "pool": setting.pool,
                "labels": setting.labels} | row
               for setting, row in zip(services.store_settings, rows, strict=True)]
-    return web.json_response({"stores": listed, "metadata": _replication(services)})
+    return web.json_response({"stores": listed, "metadata": _replication(services),
+                              "archive": _archive(services)})
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -36,7 +37,8 @@ async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: 200 only when an upload would be taken and stored; of a slave, when it reads."""
     services = services_of(request)
     problems = await (unreadable if services.role.reads_only else unready)(services)
-    answer = {"ready": not problems, "problems": problems, "metadata": _replication(services)}
+    answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
+              "archive": _archive(services)}
     return web.json_response(answer, status=503 if problems else 200)
 
 
@@ -54,6 +56,9 @@ async def unready(services: Services) -> list[str]:
     problems = _told(found)
     if found[3] == []:
         problems.append("no worker is running")
+    archivist = services.archivist
+    if archivist is not None and archivist.state.superseded:
+        problems.append(archivist.state.problem)
     pool = services.stores
     return problems + [_too_few(pool.up_count(policy), policy, policy.durable)
                        for policy in services.policies.values()
@@ -84,6 +89,12 @@ def _replication(services: Services) -> dict[str, object] | None:
     """What the metadata server told of itself last."""
     state = services.role.state
     return None if state is None else msgspec.to_builtins(state)
+
+
+def _archive(services: Services) -> dict[str, object] | None:
+    """How the metadata log in the pool is; null where this gateway does not keep it."""
+    archivist = services.archivist
+    return None if archivist is None else msgspec.to_builtins(archivist.state)
 
 
 async def _store_row(services: Services, name: str) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from zerostor.core.container_index import (
     choose,
     decode_copy,
 )
-from zerostor.core.errors import MetadataUnavailable, NotEnoughStores
+from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, QueueUnavailable
 from zerostor.core.link import parse_link
 from zerostor.core.record import ObjectRecord, decode_record
-from zerostor.engine.archivist import LEASE, ROLE, Archivist
+from zerostor.engine.archivist import LEASE, ROLE, Archivist, Superseded
 from zerostor.engine.containers import sign
 from zerostor.identity import Identity
 from zerostor.index_file import IndexFile
@@ -319,6 +320,59 @@ async def test_a_log_begun_anew_does_not_take_the_place_of_the_old(archive: Arch
     with pytest.raises(MetadataUnavailable, match="zerostor recover"):
         await archive.archivist(Identity(os.urandom(32))).look(now=True)
     assert copies == {name: store.shards for name, store in archive.grid.memory.items()}
+
+
+async def test_a_log_that_went_on_elsewhere_does_not_touch_the_index(archive: Archive) -> None:
+    """The old metadata host is back, and the log was recovered on another meanwhile."""
+    archivist = archive.archivist()
+    await archive.fill(5)
+    await archivist.look(now=True)
+    before = await archive.index()
+    other = sign(ContainerIndex(before.sequence + 1, before.log_id, before.epoch + 1, 5,
+                                before.rows), Identity(os.urandom(32)))
+    for store in archive.grid.memory.values():
+        for key in INDEX_KEYS:
+            store.shards[key] = other.stored
+    await archive.fill(5)
+    again = archive.archivist()
+    with pytest.raises(Superseded, match="gone on elsewhere"):
+        await again.look(now=True)
+    for store in archive.grid.memory.values():
+        assert {store.shards[key] for key in INDEX_KEYS} == {other.stored}
+    # A few stores that say so are not believed.
+    for name in sorted(archive.grid.memory)[:11]:
+        for key in INDEX_KEYS:
+            archive.grid.memory[name].shards[key] = b""
+    await again.look(now=True)
+    assert (await archive.index()).epoch == before.epoch
+
+
+async def test_it_tells_how_old_the_copy_is_and_why(archive: Archive) -> None:
+    archivist, other = archive.archivist(), archive.archivist()
+    assert archivist.state.kept == 0.0
+    await archive.fill(5)
+    running = asyncio.create_task(archivist.run())
+    while not archivist.state.kept:
+        await asyncio.sleep(0.01)
+    assert abs(archivist.state.kept - time.time()) < 60 and not archivist.state.problem
+    running.cancel()
+    archive.queue.hold = _refused  # type: ignore[method-assign]
+    await other.look(now=True)
+    assert other.state.elsewhere and not other.state.kept
+    archive.queue.hold = _unheard  # type: ignore[method-assign]
+    running = asyncio.create_task(archivist.run())
+    while not archivist.state.problem:
+        await asyncio.sleep(0.01)
+    assert archivist.state.problem == "Redis is away" and archivist.state.kept
+    running.cancel()
+
+
+async def _refused(role: str, seconds: float) -> bool:
+    return False
+
+
+async def _unheard(role: str, seconds: float) -> bool:
+    raise QueueUnavailable("Redis is away")
 
 
 async def test_a_slave_fetches_the_index_and_writes_nothing(

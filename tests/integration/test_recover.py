@@ -95,6 +95,9 @@ def test_the_log_is_in_the_pool_and_comes_back(tmp_path: Path) -> None:
             return decode_copy(index.read_bytes()).index
 
         up.until(lambda: kept().covered(0) > 1000, "the log is in the pool")
+        archive = up.get("/readyz").json["archive"]
+        assert archive["kept"] > time.time() - 60 and archive["problem"] == ""
+        assert "zerostor_archive_age_seconds " in up.get("/metrics").body.decode()
         quiet = []
         for _ in range(3):
             quiet.append(kept().sequence)

@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import logging
 
+import msgspec
+
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.container_index import EXTENSION, Container, ContainerIndex, Copy, with_part
 from zerostor.core.errors import (
@@ -42,6 +44,24 @@ PERIOD = 10.0
 """Seconds between looks at the log, for files that have closed."""
 
 
+class ArchiveState(msgspec.Struct, frozen=True):
+    """every: seconds between copies, 0 for never. kept: when all of the log was in the pool last,
+    seconds since 1970; 0: not since this gateway has the role. elsewhere: another gateway has it,
+    or the master's. superseded: this log is no longer the one that counts; problem: why the log is
+    not in the pool up to now.
+    """
+
+    every: float
+    kept: float = 0.0
+    elsewhere: bool = False
+    superseded: bool = False
+    problem: str = ""
+
+
+class Superseded(MetadataUnavailable):
+    """The stores hold another log than that of our metadata server, or a later epoch of it."""
+
+
 class Archivist:
     """One gateway's. every: seconds between parts of the open file, 0 for never at all."""
 
@@ -62,7 +82,7 @@ class Archivist:
         self._copy: Copy | None = None
         self._removed = False
         self._next_part = 0.0
-        self._complaint = ""
+        self.state = ArchiveState(every)
 
     async def run(self) -> None:
         """Look at the log every PERIOD seconds until cancelled; errors are logged, once each."""
@@ -71,12 +91,12 @@ class Archivist:
         while self._every:
             try:
                 await self.look()
-                self._complaint = ""
+                self._tell(problem="", superseded=False)
             except ZerostorError as error:
-                if str(error) != self._complaint:
+                if str(error) != self.state.problem:
                     level = logging.INFO if isinstance(error, SetupError) else logging.WARNING
                     _log.log(level, "the metadata log is not in the pool up to now: %s", error)
-                self._complaint = str(error)
+                self._tell(problem=str(error), superseded=isinstance(error, Superseded))
             await self._clock.sleep(min(PERIOD, self._every))
 
     async def look(self, *, now: bool = False) -> None:
@@ -88,12 +108,19 @@ class Archivist:
             if due:
                 self._next_part = self._clock.monotonic() + self._every
                 await self._follow(state)
+            self._tell(elsewhere=True)
         elif await self._queue.hold(ROLE, LEASE):
+            self._tell(elsewhere=False)
             await self._keep_up(state, due)
         else:
             self._copy = None
+            self._tell(elsewhere=True, kept=0.0)
+
+    def _tell(self, **changes: object) -> None:
+        self.state = msgspec.structs.replace(self.state, **changes)
 
     async def _keep_up(self, state: LogState, due: bool) -> None:
+        began = self._clock.now()
         if self._copy is None or self._copy.index.log_id != state.log_id:
             self._copy = await self._take_over(state)
             self._removed = False
@@ -105,6 +132,7 @@ class Archivist:
             self._next_part = self._clock.monotonic() + self._every
             if await self._news(part, self._index.covered(part.file)):
                 await self._store(state, part, self._start_of_part(part))
+            self._tell(kept=began)
         if await self._copies.deliver(self._copy) > self._policy.shards - self._policy.data:
             await self._remove_retired()
 
@@ -127,12 +155,17 @@ class Archivist:
     # What is in the pool already.
 
     async def _take_over(self, state: LogState) -> Copy:
-        """The newest index of this log, or a first one. Raises MetadataUnavailable if what the
-        stores list is another log: that must not be overwritten by one begun anew.
+        """The newest index of this log, or a first one. Raises Superseded if what the stores list
+        is another log: that must not be overwritten by one begun anew.
         """
         own = await self._copies.own()
         found = good_copies(await self._copies.on_stores())
         known = {self._signer.public_key, *([own.key] if own is not None else [])}
+        later = {name for name, copy in found if copy.index.log_id == state.log_id
+                 and copy.index.epoch > state.epoch}
+        if 2 * len(later) > len(self._stores.stores):
+            raise Superseded("this metadata log has gone on elsewhere since it was here: another"
+                             " was promoted, or recovered from the stores; stop this zerostor")
         copies = sorted([copy for _, copy in found] + ([own] if own is not None else []),
                         key=lambda copy: copy.index.sequence, reverse=True)
         for copy in copies:
@@ -143,7 +176,7 @@ class Archivist:
         others = {name for name, copy in found if copy.index.rows}
         if any(copy.key in known and copy.index.rows for copy in copies) or \
                 2 * len(others) > len(self._stores.stores):
-            raise MetadataUnavailable(
+            raise Superseded(
                 "the stores hold the containers of another metadata log than this one; if this log"
                 " was begun anew by mistake, stop and run `zerostor recover`")
         if 2 * len(self._copies.silent) > len(self._stores.stores):
