@@ -11,9 +11,9 @@ from zerostor.ports import JobQueue
 PERIOD = 5.0
 
 
-async def announce(queue: JobQueue, spool: str, url: str) -> None:
+async def announce(queue: JobQueue, spool: str, place: str) -> None:
     """Say it every few seconds until cancelled: Redis may forget at any time."""
     while True:
         with contextlib.suppress(QueueUnavailable):
-            await queue.announce(spool, url)
+            await queue.announce(spool, place)
         await asyncio.sleep(PERIOD)

@@ -99,9 +99,10 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
              asyncio.create_task(services.role.run()),
              asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
     if services.cluster is not None:
+        spool_id = services.spool.id
+        place = services.cluster.key.place(spool_id, services.cluster.url)
         tasks += [asyncio.create_task(services.cluster.leases.run()),
-                  asyncio.create_task(announce(services.queue, services.spool.id,
-                                               services.cluster.url))]
+                  asyncio.create_task(announce(services.queue, spool_id, place))]
     if services.archivist is not None:
         tasks.append(asyncio.create_task(services.archivist.run()))
     for task in tasks:

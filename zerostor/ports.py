@@ -370,11 +370,11 @@ class JobQueue(Protocol):
     async def heartbeat(self, worker: str, seconds: float) -> None:
         """Say that `worker` is alive for the next `seconds`."""
 
-    async def announce(self, spool: str, url: str) -> None:
-        """Say that the gateway with `spool` answers at `url`; known for a day."""
+    async def announce(self, spool: str, place: str) -> None:
+        """Say where the gateway with `spool` answers, as cluster_token has it; known for a day."""
 
-    async def spools(self) -> dict[str, str]:
-        """Spools that were announced, with the latest address of each."""
+    async def spools(self) -> list[tuple[str, str]]:
+        """(spool, place) of what was announced, by whoever said it, the latest last."""
 
     async def hold(self, role: str, seconds: float) -> bool:
         """Take or keep a role that one process at a time has; True: it is ours for `seconds`."""

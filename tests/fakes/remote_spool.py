@@ -62,7 +62,7 @@ class SpoolServer:
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.port = runner.addresses[0][1]
-        await self.queue.announce(self.spool.id, self.url)
+        await self.queue.announce(self.spool.id, ClusterKey(SECRET).place(self.spool.id, self.url))
 
     async def stop(self) -> None:
         """What the end of the process does: connections and locks are gone."""

@@ -317,6 +317,11 @@ async def test_a_gateway_whose_disk_is_not_mounted_does_not_speak_for_it(
 async def test_a_secret_that_is_another_one(server: SpoolServer, tmp_path: Path) -> None:
     job = await accept(server.spool, 1)
     async with server.worker(tmp_path / "w", secret="not that one") as stranger:
+        with pytest.raises(SpoolAway, match=r"has another secret.*cluster\.secret_file"):
+            await stranger.open([job])
+        await server.queue.announce(server.spool.id, ClusterKey("not that one").place(
+            server.spool.id, server.url))
+        stranger._gateways._ask_at = stranger._away_until = 0.0
         with pytest.raises(SpoolAway, match="refuses our token"):
             await stranger.open([job])
     entry = await take(server.spool, job)

@@ -12,15 +12,17 @@ import pytest
 from aiohttp import web
 
 from gateway.routes import spool as routes
-from tests.fakes.remote_spool import SpoolServer
+from tests.fakes.remote_spool import SECRET, SpoolServer
 from tests.fakes.spool_folder import accept
 from workers import gateway_link
 from workers.gateway_link import HttpLink
+from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.errors import BackendError, SpoolAway, SpoolCorrupt
 from zerostor.core.limits import MIB
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.remote import RemoteSpool
+from zerostor.spool.remote_entry import RemoteEntry
 
 PATIENCE = 20.0
 Body = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -162,3 +164,40 @@ async def test_a_renewal_without_an_answer_is_tried_again_before_leases_end(
     async with asyncio.timeout(PATIENCE):
         while asked.count("renew") < 3:
             await asyncio.sleep(0.02)
+
+
+async def test_what_strangers_announce_is_passed_over(
+        server: SpoolServer, worker: RemoteSpool) -> None:
+    """Tokens would go there, and bodies come from there; the real gateway is still found."""
+    job, spool = await accept(server.spool, 1), server.spool.id
+    taken: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(await reader.read(1000))
+        writer.close()
+
+    stranger = await asyncio.start_server(listen, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{stranger.sockets[0].getsockname()[1]}"
+    stolen = ClusterKey(SECRET).place("ab" * 16, url)
+    for place in (url, f"{url} ", f"{url} {'ab' * 32}", stolen, ClusterKey("x").place(spool, url),
+                  "", "\ufffd", stolen[:-1]):
+        await server.queue.announce(spool, place)
+    assert await worker._gateways.known() == {spool: server.url}
+    entry, = await worker.open([job])
+    assert isinstance(entry, RemoteEntry)
+    assert taken == []
+    stranger.close()
+
+
+async def test_a_worker_that_was_just_started_knows_all_gateways(
+        server: SpoolServer, worker: RemoteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those it asks for while Redis has not answered yet."""
+    spools = worker._gateways._queue.spools
+
+    async def slowly() -> list[tuple[str, str]]:
+        await asyncio.sleep(0.05)
+        return await spools()
+
+    monkeypatch.setattr(worker._gateways._queue, "spools", slowly)
+    known = [worker._gateways.address(server.spool.id) for _ in range(3)]
+    assert await asyncio.gather(*known) == [server.url] * 3

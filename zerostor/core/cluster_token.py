@@ -4,6 +4,7 @@
     payload  msgpack [worker, expires as epoch seconds, 8 random bytes]
     mac      keyed BLAKE3 over msgpack ["request", payload, method, path, BLAKE3 of the body]
     seal     of a reply: hex of keyed BLAKE3 over msgpack ["reply", mac, BLAKE3 of its body]
+    place    of a gateway: url " " hex of keyed BLAKE3 over msgpack ["place", spool, url]
 
 The key is derived from the text in cluster.secret_file. Path and body name the jobs, so a token is
 good for one request, for minutes. It travels in a header: never in a URL, and never into a log.
@@ -72,6 +73,16 @@ class ClusterKey:
     def is_sealed(self, seal: str, token: str, body: bytes) -> bool:
         """Whether `seal` is that of `body` as the reply to our request."""
         return hmac.compare_digest(_bytes(seal), self._seal(token, body))
+
+    def place(self, spool: str, url: str) -> str:
+        """`url` as the gateway with `spool` announces it."""
+        return f"{url} {self._keyed('place', spool, url).hex()}"
+
+    def url_in(self, spool: str, place: str) -> str | None:
+        """The url in what was announced; None if that was no host of this cluster."""
+        url, _, proof = place.rpartition(" ")
+        known = hmac.compare_digest(_bytes(proof), self._keyed("place", spool, url))
+        return url if known else None
 
     def _mac(self, payload: bytes, method: str, path: str, body: bytes) -> bytes:
         return self._keyed("request", payload, method, path, blake3(body).digest())

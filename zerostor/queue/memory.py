@@ -81,7 +81,7 @@ class _State:
         self.known: dict[str, _Known] = {}
         self.results: deque[str] = deque()
         self.alive: dict[str, float] = {}
-        self.spools: dict[str, str] = {}
+        self.spools: dict[tuple[str, str], None] = {}
         self.roles: dict[str, tuple[object, float]] = {}
 
     def now(self) -> float:
@@ -314,13 +314,15 @@ class MemoryJobQueue:
         state.roles[role] = self, state.now() + seconds
         return True
 
-    async def announce(self, spool: str, url: str) -> None:
+    async def announce(self, spool: str, place: str) -> None:
         """As in ports.JobQueue."""
-        self._serving().spools[spool] = url
+        spools = self._serving().spools
+        spools.pop((spool, place), None)
+        spools[spool, place] = None
 
-    async def spools(self) -> dict[str, str]:
+    async def spools(self) -> list[tuple[str, str]]:
         """As in ports.JobQueue."""
-        return dict(self._serving().spools)
+        return list(self._serving().spools)
 
     async def ping(self) -> None:
         """As in ports.JobQueue."""

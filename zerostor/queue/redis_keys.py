@@ -12,7 +12,7 @@ PREFIX:job:JOB        string "WHERE DELIVERIES SPOOL JSON", expires. WHERE: the 
                       SPOOL may be empty, and written before there were several its space lacks
 PREFIX:results        list of jobs in the order they ended, so that the oldest can be dropped
 PREFIX:alive          sorted set worker -> end of its heartbeat, server epoch milliseconds
-PREFIX:spools         sorted set "SPOOL URL" -> when it was last announced, epoch milliseconds
+PREFIX:spools         sorted set "SPOOL PLACE" -> when it was last announced, epoch milliseconds
 PREFIX:role:ROLE      who has it, expires
 PREFIX:ping           written by `ping`
 """

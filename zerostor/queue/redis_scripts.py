@@ -94,8 +94,8 @@ function change.heartbeat(_, worker, _, _, lifetime)
   redis.call('ZADD', alive, now + lifetime, worker)
   redis.call('ZREMRANGEBYSCORE', alive, '-inf', now)
 end
-function change.announce(_, spool_and_url)
-  redis.call('ZADD', spools, now, spool_and_url)
+function change.announce(_, spool_and_place)
+  redis.call('ZADD', spools, now, spool_and_place)
   redis.call('ZREMRANGEBYSCORE', spools, '-inf', now - spools_keep)
   redis.call('ZREMRANGEBYRANK', spools, 0, -spools_max - 1)
 end

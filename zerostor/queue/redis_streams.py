@@ -180,15 +180,15 @@ class RedisJobQueue:
         await self._ask(("PEXPIRE", key, milliseconds))
         return True
 
-    async def announce(self, spool: str, url: str) -> None:
+    async def announce(self, spool: str, place: str) -> None:
         """As in ports.JobQueue."""
-        await self._change([Change("announce", f"{spool} {url}")])
+        await self._change([Change("announce", f"{spool} {place}")])
 
-    async def spools(self) -> dict[str, str]:
+    async def spools(self) -> list[tuple[str, str]]:
         """As in ports.JobQueue."""
         (announced,) = await self._ask(("ZRANGE", self._keys.spools, 0, -1))
-        texts = [member.decode(errors="replace") for member in announced]
-        return {text.partition(" ")[0]: text.partition(" ")[2] for text in texts}
+        texts = [member.decode(errors="replace").partition(" ") for member in announced]
+        return [(spool, place) for spool, _, place in texts]
 
     # What an operator asks.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
@@ -40,29 +41,38 @@ class Gateways:
         self._clock = clock
         self._random_bytes = random_bytes
         self._known: dict[str, tuple[str, float]] = {}
+        self._announced: set[str] = set()
         self._ask_at = float("-inf")
+        self._asking = asyncio.Lock()
 
     async def known(self) -> Mapping[str, str]:
         """Address by spool id, of all that were announced within ADDRESSES_KEEP.
 
-        Redis may be away, or have lost everything: it is asked, and then it is remembered.
+        Redis may be away, or have lost everything: it is asked, and then it is remembered. What
+        it says of who has not the secret is passed over: tokens and bodies would go there.
         """
-        now = self._clock.monotonic()
-        if now >= self._ask_at:
-            self._ask_at = now + ADDRESS_SECONDS
-            with contextlib.suppress(QueueUnavailable):
-                for spool, url in (await self._queue.spools()).items():
-                    self._known[spool] = (url, now)
-            self._known = {spool: (url, seen) for spool, (url, seen) in self._known.items()
-                           if seen > now - ADDRESSES_KEEP}
+        async with self._asking:
+            now = self._clock.monotonic()
+            if now >= self._ask_at:
+                with contextlib.suppress(QueueUnavailable):
+                    announced = await self._queue.spools()
+                    self._announced = {spool for spool, _ in announced}
+                    for spool, place in announced:
+                        url = self._key.url_in(spool, place)
+                        if url is not None:
+                            self._known[spool] = (url, now)
+                self._ask_at = now + ADDRESS_SECONDS
+                self._known = {spool: (url, seen) for spool, (url, seen) in self._known.items()
+                               if seen > now - ADDRESSES_KEEP}
         return {spool: url for spool, (url, _) in self._known.items()}
 
     async def address(self, spool: str) -> str:
         """Where the gateway with `spool` was last. Raises SpoolAway."""
         url = (await self.known()).get(spool)
         if url is None:
-            raise SpoolAway(f"the gateway that took the upload, with spool {spool[:8]}, has not"
-                            " been heard of")
+            why = ("has another secret: the hosts need the same cluster.secret_file"
+                   if spool in self._announced else "has not been heard of")
+            raise SpoolAway(f"the gateway that took the upload, with spool {spool[:8]}, {why}")
         return url.rstrip("/")
 
     async def ask(self, spool: str, verb: str, ask: Ask) -> list[Row]:
