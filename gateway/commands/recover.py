@@ -192,7 +192,8 @@ def _as_dict(summary: Summary) -> dict[str, Any]:
         "objects_from_log": summary.in_log["objects"],
         "objects_from_shards": summary.salvaged["objects"],
         "shards": findings.shards, "stores_unlisted": findings.unlisted,
-        "ids_damaged": summary.damaged_ids, "verified": summary.verified,
+        "ids_damaged": summary.damaged_ids, "ids_not_believed": summary.unbelievable,
+        "verified": summary.verified,
         "next_id": summary.next_id, "epoch": summary.epoch,
         **{name: {"count": names.count, "first": names.first} for name, names in named.items()},
     }
@@ -254,3 +255,6 @@ def _print_names(summary: Summary) -> None:
             click.echo(f"  and {names.count - SHOWN:,} more (--json names up to 1,000)")
     if summary.damaged_ids:
         click.echo(f"{summary.damaged_ids:,} ids have no record that can be read")
+    if summary.unbelievable:
+        click.echo(f"{summary.unbelievable:,} ids that shards name are far above all others, and"
+                   " are not believed")

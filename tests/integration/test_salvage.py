@@ -22,7 +22,7 @@ from zerostor.core.shard import (
     encode_trailer,
     trailer_size_before,
 )
-from zerostor.engine.claims import Settled
+from zerostor.engine.claims import ID_GAP_MAX, Settled
 from zerostor.engine.known import Known
 from zerostor.engine.salvage import Salvage
 from zerostor.metadata.memory import MemoryMetadata
@@ -297,6 +297,20 @@ async def test_four_hostile_stores_change_nothing(tmp_path: Path) -> None:
     assert found.findings.strangers.count == 12
     assert found.findings.odd.count == 8
     await check_readable(grid, settled, bodies)
+
+
+async def test_one_store_cannot_use_up_the_ids_step_by_step(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    await filled(grid)
+    highest = max(await records_of(grid))
+    for step in range(1, 256):
+        key, number = os.urandom(16), highest + step * (ID_GAP_MAX - 1)
+        member = Member(number, bytes(24), 0, 0, "", "", "", 1)
+        grid.memory["07"].shards[f"{key.hex()}-00"] = encode_trailer(
+            Trailer(key, 0, 1, 0, 0, CELL, b"", member), 0)
+    _, settled = await salvage(grid)
+    assert settled.unbelievable == 254
+    assert max(settled.ids()) <= highest + ID_GAP_MAX
 
 
 @pytest.mark.parametrize("lie", [False, True])

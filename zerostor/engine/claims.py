@@ -26,8 +26,12 @@ Owner: TypeAlias = Callable[[int], Record | None]
 """The record that an id has already, None where it was deleted."""
 
 ID_GAP_MAX = 1 << 24
-"""Ids are given out in order. What claims one further than this above all others is not believed:
-it would use up the rest of the ids."""
+"""Ids are given out in order. What claims one further than this above all that a few lying stores
+cannot make up is not believed: it would use up the rest of the ids."""
+IDS_EACH = 1024
+"""Ids by which a claim that a few stores could have made up moves that bound."""
+WITNESSES = 5
+"""Stores that are not believed to lie together."""
 
 
 class Lost(NamedTuple):
@@ -136,11 +140,17 @@ class Claims:
 
     def _believable(self, order: list[int], last: int) -> list[int]:
         """Without those far above all others."""
-        for position, claim in enumerate(order):
-            if self._ids[claim] > last + ID_GAP_MAX:
-                return order[:position]
-            last = self._ids[claim]
-        return order
+        believed, doubtful = [], 0
+        for claim in order:
+            sure = self._witnesses[self._units[claim]] >= WITNESSES
+            if self._ids[claim] > last + ID_GAP_MAX + (0 if sure else doubtful * IDS_EACH):
+                continue
+            believed.append(claim)
+            if sure:
+                last, doubtful = self._ids[claim], 0
+            else:
+                doubtful += 1
+        return believed
 
     def _begin_unit(
         self, pack_id: int, witnesses: int, created: int, key: bytes, base: int

@@ -83,7 +83,7 @@ class Summary:
     def complete(self) -> bool:
         """Whether nothing is known to be missing."""
         return not (self.broken.count or self.missing.count or self.lost.count or self.damaged_ids
-                    or self.unsure)
+                    or self.unbelievable or self.unsure)
 
 
 class Recovery:
@@ -122,7 +122,8 @@ class Recovery:
         """
         index = self.summary.index
         last = max(0, self.summary.next_id - 1)
-        await self._log.put(last, encode_record(NoteRecord(ARCHIVE_JOB)))
+        if last > self._highest:
+            await self._log.put(last, encode_record(NoteRecord(ARCHIVE_JOB)))
         self.summary.epoch = max(self._log.epoch, index.epoch if index is not None else 0) + 1
         log_id = self._log.log_id
         rows: tuple[Container, ...] = ()
@@ -275,11 +276,12 @@ class Recovery:
     def _count_missing(self, known: Known, settled: Settled) -> None:
         """Stripe sets that too little is left of, unless something else has their id."""
         found = set(settled.ids()) if self.summary.findings.incomplete else set()
+        believed = self._highest + ID_GAP_MAX
         for row in self.summary.findings.incomplete:
             number = row.metadata_id
             if number is not None and (number in found or self._taken(number)):
                 continue
-            if number is not None and number <= self._highest + ID_GAP_MAX:
+            if number is not None and number <= believed:
                 self._highest = max(self._highest, number)
             self.summary.missing.add(_incomplete_text(row))
         if not known.any_missing():
