@@ -140,6 +140,21 @@ def test_two_signers_are_refused_unless_one_is_trusted() -> None:
     assert [one.place for one in refused] == ["a"]
 
 
+def test_a_few_stores_that_were_away_do_not_stop_a_recovery() -> None:
+    new, old = signed(CASES["empty"], OTHER), signed(CASES["rows"])
+    copies = [(f"new-{number}", new) for number in range(5)]
+    copies += [(f"old-{number}", old) for number in range(4)]
+    best, refused = choose(copies)
+    assert best is not None and best.key == OTHER.public_key
+    assert {one.place for one in refused} == {f"old-{number}" for number in range(4)}
+    with pytest.raises(SetupError):
+        choose([*copies, ("old-4", old)])
+    with pytest.raises(SetupError):
+        choose([*copies, ("third", signed(CASES["rows"], Identity(b"3" * 32)))])
+    with pytest.raises(SetupError):
+        choose(copies[1:])
+
+
 def test_a_trusted_key_that_nobody_signed_with_is_no_reason_to_believe_none() -> None:
     copies = [("a", signed(CASES["rows"]))]
     with pytest.raises(SetupError, match=SIGNER.public_key.hex()):

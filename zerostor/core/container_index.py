@@ -24,7 +24,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from zerostor.core.errors import RecordCorrupt, SetupError
-from zerostor.core.limits import METADATA_ID_MAX, MIB
+from zerostor.core.limits import METADATA_ID_MAX, MIB, WITNESSES
 from zerostor.core.link import Hash, format_link
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.record import ObjectRecord, decode_record
@@ -162,8 +162,9 @@ def choose(
 ) -> tuple[Copy | None, list[Refused]]:
     """The newest of `copies` (place, bytes), and what was refused.
 
-    trusted: the only key to believe; None: whichever signed, if it is one. Raises SetupError, with
-    the keys, when several signed and none is trusted, or only others than the one that is.
+    trusted: the only key to believe; None: the one that signed, or of several the one on WITNESSES
+    stores, if all others are on fewer (as of one that was away while a slave was promoted). Raises
+    SetupError, with the keys, when that decides nothing, or only others signed than the trusted.
     """
     good: dict[bytes, list[tuple[str, Copy]]] = {}
     others: dict[bytes, list[tuple[str, Copy]]] = {}
@@ -180,6 +181,12 @@ def choose(
             others.setdefault(copy.key, []).append((place, copy))
         else:
             good.setdefault(copy.key, []).append((place, copy))
+    few = [key for key in good if len({place for place, _ in good[key]}) < WITNESSES]
+    away = {place for key in few for place, _ in good[key]}
+    if len(good) == len(few) + 1 and len(away) < WITNESSES:
+        for key in few:
+            refused += [Refused(place, f"it is signed by {key.hex()}, and most are not")
+                        for place, _ in good.pop(key)]
     if len(good) > 1:
         raise SetupError("the stores have container indexes of several signers; --trust KEY says"
                          f" whose to use:\n{_signers(good)}")

@@ -48,6 +48,9 @@ JOB_TRIES = 5
 RESULT_KEEP = 24 * 3600
 """Seconds for which a finished job's status can be asked."""
 
+WITNESSES = 5
+"""Stores that are not believed to lie, or to be out of date, all in the same way."""
+
 assert CONTENT_HASH_SIZE * 2 + 8 == 56
 assert CELL_SIZE % CELL_ALIGN == 0 == CELL_MIN % CELL_ALIGN
 assert PACK_OBJECT_MAX <= 16 * CELL_SIZE

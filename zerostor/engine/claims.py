@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, TypeAlias
 
+from zerostor.core.limits import WITNESSES
 from zerostor.core.record import (
     ObjectRecord,
     PackRecord,
@@ -30,8 +31,6 @@ ID_GAP_MAX = 1 << 24
 cannot make up is not believed: it would use up the rest of the ids."""
 IDS_EACH = 1024
 """Ids by which a claim that a few stores could have made up moves that bound."""
-WITNESSES = 5
-"""Stores that are not believed to lie together."""
 
 
 class Lost(NamedTuple):
