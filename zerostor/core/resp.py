@@ -110,8 +110,8 @@ class RequestParser:
     def _parse(self, buffer: bytes, requests: list[list[bytes]]) -> int:
         """Consume whole items; return where that ended. `_need`: bytes the next one takes."""
         find, size = buffer.find, len(buffer)
-        arguments, missing, position = self._arguments, self._missing, 0
-        self._need = 0
+        arguments, missing, taken = self._arguments, self._missing, self._taken
+        position = self._need = 0
         while position < size:
             eol = find(b"\n", position, position + LINE_MAX)
             if eol < 0:
@@ -127,11 +127,11 @@ class RequestParser:
                 if kind != 42 or not 0 < number <= ARGUMENTS_MAX:
                     self._refuse_array(kind, number)
                     break
-                missing, arguments, self._taken = number, [], 0
+                missing, arguments, taken = number, [], 0
                 position = eol + 1
                 continue
             end = eol + 1 + number
-            if kind != 36 or number < 0 or self._taken + number > REQUEST_MAX or number > BULK_MAX:
+            if kind != 36 or number < 0 or taken + number > REQUEST_MAX or number > BULK_MAX:
                 self._refuse_bulk(kind, number)
                 break
             if end + 2 > size:
@@ -140,11 +140,12 @@ class RequestParser:
             arguments.append(buffer[eol + 1 : end])
             position = end + 2
             missing -= 1
-            self._taken += number
+            taken += number
             if not missing:
                 requests.append(arguments)
         # A connection that is idle keeps nothing of its last request.
         self._arguments, self._missing = arguments if missing else [], missing
+        self._taken = taken
         return position
 
     def _refuse(self, buffer: bytes, position: int, missing: int) -> None:

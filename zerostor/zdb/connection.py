@@ -224,13 +224,17 @@ class Connection(asyncio.Protocol):
 
     def _settled(self) -> None:
         """A batch is done: let go the replies that waited for it, and go on."""
-        while self._held and (self._held[0][0] is None or self._held[0][0].done):
-            batch, reply = self._held.popleft()
-            self._held_bytes -= len(reply)
-            if isinstance(batch, Work):
-                reply = batch.reply
-            elif batch is not None and batch.error is not None:
-                reply = error(f"Cannot write data right now: {batch.error}")
+        held = self._held
+        while held:
+            batch, reply = held[0]
+            if batch is not None:
+                if not batch.done:
+                    break
+                if isinstance(batch, Work):
+                    reply = batch.reply
+                elif batch.error is not None:
+                    reply = error(f"Cannot write data right now: {batch.error}")
+            self._held_bytes -= len(held.popleft()[1])
             self._send(reply)
         self._run()
 

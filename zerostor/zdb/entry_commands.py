@@ -37,7 +37,9 @@ def writable(session: Session) -> Namespace:
     """The namespace, unless nothing may be written to it here."""
     if not session.writable:
         raise Refusal(_READ_ONLY)
-    namespace = thawed(session)
+    namespace = session.namespace
+    if namespace.row.frozen:
+        raise Refusal(_FROZEN)
     if namespace.row.locked:
         raise Refusal(_LOCKED)
     return namespace

@@ -186,15 +186,16 @@ class OpenedLog:
     @property
     def newest(self) -> Batch | None:
         """The last batch that is not durable yet."""
-        return self._writer.newest
+        writer = self._writer
+        return writer.batch or writer.syncing
 
     @property
     def congested(self) -> bool:
         """True while so much waits for the disk that nobody should write more."""
         batch = self._writer.batch
         # What a follower got is applied in one go when its batch is durable.
-        most = FOLLOWED_MAX if self._settings.follow else BATCH_MAX
-        return batch is not None and batch.size > most
+        return batch is not None and batch.size > FOLLOWED_MAX and (
+            batch.size > BATCH_MAX or bool(self._settings.follow))
 
     @property
     def tip(self) -> Tip:

@@ -133,7 +133,7 @@ class LogStore(ShippedLog):
     def insert(self, value: bytes, stamp: int) -> bytes:
         """Give `value` a new id, which is returned. Raises MetadataUnavailable."""
         index = self.index
-        key = len(index)
+        key = len(index.places)
         if key > METADATA_ID_MAX:
             raise MetadataUnavailable("all ids of this namespace are used")
         raw_key = key.to_bytes(self.id_bytes, "little")
