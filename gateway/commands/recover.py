@@ -78,7 +78,8 @@ def _named(places: Sequence[str], config: Config) -> list[StoreSettings]:
     from zerostor.core.settings import Secret, StoreSettings, check_stores, split_password
 
     known = {store.name: store for store in config.store} if config.source else {}
-    found = []
+    found: list[StoreSettings] = []
+    taken: dict[str, str] = {}
     for place in places:
         url, password = split_password(place)
         if "://" not in url:
@@ -89,6 +90,11 @@ def _named(places: Sequence[str], config: Config) -> list[StoreSettings]:
         except SetupError as error:
             click.echo(f"left out: {error}", err=True)
             continue
+        if taken.get(name) == url:
+            continue
+        if taken.setdefault(name, url) != url:
+            raise BadRequest(f"{taken[name]} and {url} are both store {name}, the same or a copy"
+                             " of it: leave one of them out")
         like = known.get(name, settings)
         found.append(StoreSettings(
             name, url, like.pool, like.labels, "" if password else like.password_file,

@@ -197,7 +197,8 @@ def test_what_is_missing_is_said_and_is_exit_code_1(up: Up, tmp_path: Path) -> N
     assert answer.returncode == 1
     result = found(answer)
     missing, = result["missing"]["first"]
-    assert missing == f"{link.lstrip('/')}: 15 good shards of 16 needed, too few shards"
+    assert missing == f"{link.lstrip('/')}: 15 good shards of 16 needed, too few shards:" \
+        " lost, or of a write that was cut off"
     assert result["objects_from_log"] + result["objects_from_shards"] == 1
     assert small
     assert sorted(str(path) for path in up.folder.rglob("*")) == before
@@ -257,6 +258,16 @@ def test_a_folder_that_has_metadata_is_refused(up: Up) -> None:
     assert "holds metadata already" in refused.stderr
     up.start()
     assert up.get(link).body == b"stays as it is"
+
+
+def test_the_same_store_twice_is_refused_with_both_places(up: Up, tmp_path: Path) -> None:
+    up.start()
+    up.stop()
+    shutil.copytree(up.folder / "stores" / "03", tmp_path / "copy")
+    answer = recover("--dry-run", "--stores", *stores_of(up), tmp_path / "copy")
+    assert answer.returncode == 2
+    assert f"{up.folder}/stores/03 and dir://{tmp_path}/copy are both store 03" in answer.stderr
+    assert recover("--dry-run", "--stores", *stores_of(up), stores_of(up)[3]).returncode == 0
 
 
 def test_no_room_is_said_and_leaves_nothing(up: Up) -> None:

@@ -226,7 +226,7 @@ class Salvage:
             if agreed.complete:
                 yield agreed
             else:
-                self._incomplete(agreed, "too few shards")
+                self._incomplete(agreed, "too few shards: lost, or of a write that was cut off")
 
     def _incomplete(self, agreed: Agreed, reason: str) -> None:
         trailer, link = agreed.trailer, ""
