@@ -22,7 +22,7 @@ from zerostor.core.container_index import (
     choose,
     decode_copy,
 )
-from zerostor.core.errors import MetadataUnavailable, NotEnoughStores, QueueUnavailable
+from zerostor.core.errors import Busy, MetadataUnavailable, NotEnoughStores, QueueUnavailable
 from zerostor.core.link import parse_link
 from zerostor.core.record import ObjectRecord, decode_record
 from zerostor.engine.archivist import LEASE, ROLE, Archivist, Superseded
@@ -398,3 +398,33 @@ async def test_a_slave_fetches_the_index_and_writes_nothing(
     assert await place.read() == await archive.place.read()
     assert before != (await archive.log.state()).files
     assert SEGMENT
+
+
+async def test_a_gateway_that_lost_the_role_meanwhile_writes_no_index(archive: Archive) -> None:
+    """It stood still while it stored; another took over, and removed what the first still lists."""
+    slow, other = archive.archivist(), archive.archivist()
+    await archive.fill(5)
+    await slow.look(now=True)
+    await archive.fill(3)
+    committed = archive.metadata.commit
+    holder = archive.queue.hold
+
+    async def stand_still(records: Any, term: str | None = None) -> None:
+        archive.metadata.commit = committed  # type: ignore[method-assign]
+        await committed(records, term)
+        await archive.fill(40)
+        await other.look(now=True)
+        await archive.fill(1)
+        await other.look(now=True)
+        archive.queue.hold = _refused  # type: ignore[method-assign]
+
+    archive.metadata.commit = stand_still  # type: ignore[method-assign]
+    with pytest.raises(Busy):
+        await slow.look(now=True)
+    archive.queue.hold = holder  # type: ignore[method-assign]
+    copies = [(name, store.shards[key]) for name, store in archive.grid.memory.items()
+              for key in INDEX_KEYS]
+    best, refused = choose(copies)
+    assert best is not None and not refused and best.index == await archive.index()
+    for row in best.index.rows:
+        assert archive.content(row.file)[row.start : row.end] == await archive.grid.read(row.link)

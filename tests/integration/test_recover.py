@@ -197,8 +197,7 @@ def test_what_is_missing_is_said_and_is_exit_code_1(up: Up, tmp_path: Path) -> N
     assert answer.returncode == 1
     result = found(answer)
     missing, = result["missing"]["first"]
-    assert missing == f"{link.lstrip('/')}: 15 good shards of 16 needed, too few shards:" \
-        " lost, or of a write that was cut off"
+    assert missing.startswith(f"{link.lstrip('/')}: 15 good shards of 16 needed, too few shards")
     assert result["objects_from_log"] + result["objects_from_shards"] == 1
     assert small
     assert sorted(str(path) for path in up.folder.rglob("*")) == before

@@ -251,6 +251,8 @@ class Archivist:
             ARCHIVE_JOB, member.content, member.size, EXTENSION, member.policy, member.created_ms,
             stripes=stripes))
         await self._metadata.commit([(metadata_id, record)], term)
+        # Whoever took over meanwhile has an index of its own, and has removed what ours lists.
+        await self._keep_role()
         kept = index if not self._removed else _without_retired(index)
         rows, retired = with_part(kept, Container(part.file, start, part.size, part.closed,
                                                   metadata_id, record), replaced)
