@@ -250,10 +250,17 @@ def start_store(settings: StoreSettings) -> str:
     if place is None:
         folder_marker.initialise(settings.folder, settings.name)
         return ""
-    started = zdb_namespace.initialise(settings.name, place, settings.password.reveal())
-    if asyncio.run(started).ours:
-        return ""
-    return "a 0-db of the original project survives a power cut only if it was started with --sync"
+    started = asyncio.run(
+        zdb_namespace.initialise(settings.name, place, settings.password.reveal()))
+    notes = []
+    if not started.ours:
+        notes.append("a 0-db of the original project survives a power cut only if it was started"
+                     " with --sync")
+    if started.unguarded:
+        notes.append(f"whoever reaches {place.server} can read and change it, for the namespace has"
+                     " no password; its admin can set yours with NSSET"
+                     f" {place.namespace} password")
+    return "; ".join(notes)
 
 
 def _labels(config: Config) -> dict[str, StoreLabels]:

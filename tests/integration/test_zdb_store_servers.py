@@ -139,6 +139,21 @@ async def test_a_namespace_under_a_password(admin: Admin) -> None:
     await store.close()
 
 
+async def test_a_password_that_the_server_refuses_leaves_nothing_open(admin: Admin) -> None:
+    """Not even for a second attempt, which would find a namespace that asks nobody."""
+    for _ in range(2):
+        with pytest.raises(SetupError, match=r"64 characters.*up to 63"):
+            await initialise("one", place(admin.address), "p" * 64)
+        assert "Namespace not found" in str(await admin("NSINFO", "shards"))
+    assert not (await initialise("one", place(admin.address), "p" * 63)).unguarded
+
+
+async def test_a_namespace_without_the_password_we_have_is_told(admin: Admin) -> None:
+    assert await admin("NSNEW", "shards") == "OK"
+    await admin("NSSET", "shards", "mode", "user")  # ours runs in that mode alone, and says so
+    assert (await initialise("one", place(admin.address), "s3cret")).unguarded
+
+
 async def test_leftovers_are_not_listed_and_stay_while_they_are_young(
     admin: Admin, store: ZdbStore
 ) -> None:

@@ -36,6 +36,8 @@ TIMEOUT = 8.0
 """Seconds for one exchange."""
 PATIENCE = 0.25
 """Seconds in which a broken connection is opened anew; other stores can take the place of this."""
+PASSWORD_MAX = 63
+"""Characters of a namespace's password on a 0-db."""
 _READ_ONLY = ("Namespace is temporarily locked", "Namespace is in read-only mode",
               "Namespace is protected by worm mode", "Cannot delete a key when namespace is")
 _FULL = ("No space left",)
@@ -180,10 +182,14 @@ class ZdbNamespace:
 
 
 class Started(NamedTuple):
-    """A namespace that is a store. ours: whether the server is zerostor's."""
+    """A namespace that is a store. ours: whether the server is zerostor's.
+
+    unguarded: we have a password, and the namespace asks nobody for one.
+    """
 
     marker: Marker
     ours: bool
+    unguarded: bool
 
 
 async def initialise(name: str, place: ZdbPlace, password: str = "") -> Started:
@@ -238,31 +244,39 @@ async def _mark(connection: Connection, name: str, place: ZdbPlace, password: st
     if facts.get("mode") == "sequential":
         raise SetupError(f"{where} is in sequential mode, where the server chooses the keys; a"
                          " store needs one in user mode")
+    unguarded = bool(password) and facts.get("password") == "no"
     stored = await ask(connection, b"GET", MARKER_KEY)
     if isinstance(stored, bytes):
         marker = decode_marker(stored, where)
         if marker.name != name:
             raise SetupError(f"{where} is that of store {marker.name}, not of {name}")
-        return Started(marker, ours)
+        return Started(marker, ours, unguarded)
     if facts.get("entries", "0") != "0":
         raise SetupError(f"{where} is no store and not empty, it has {facts['entries']} entries")
     marker = Marker(name, secrets.token_hex(16))
     reply = await ask(connection, b"SETX", MARKER_KEY, msgspec.json.encode(marker))
     if reply != MARKER_KEY:
         raise SetupError(f"{where} cannot become store {name}; the server answers: {reply!r}")
-    return Started(marker, ours)
+    return Started(marker, ours, unguarded)
 
 
 async def _make(connection: Connection, place: ZdbPlace, password: str) -> None:
-    """A new namespace in user mode, under the password we have, if any."""
+    """A new namespace in user mode, under the password we have, if any; whole or not at all."""
     name = place.namespace.encode()
-    steps = [(b"NSNEW", name), (b"NSSET", name, b"mode", b"user")]
+    steps: list[tuple[bytes, ...]] = [(b"NSNEW", name)]
     if password:
         steps.append((b"NSSET", name, b"password", password.encode()))
+    steps.append((b"NSSET", name, b"mode", b"user"))
     for step in steps:
         reply = await ask(connection, *step)
         # A server with one mode for all refuses to be told it; which it is is looked at later.
         if isinstance(reply, ReplyError) and "single runtime mode" not in str(reply):
+            if step is not steps[0]:
+                # Left as it is it would be open to all, and the next attempt content with it.
+                await ask(connection, b"NSDEL", name)
+            if "too long" in str(reply) and password:
+                raise SetupError(f"{place.server} takes no password of {len(password)} characters"
+                                 f" ({reply}); 0-db takes up to {PASSWORD_MAX}")
             raise SetupError(
                 f"namespace {place.namespace} is not there, and {place.server} does not let us make"
                 f" it ({reply}): let its admin run NSNEW {place.namespace}, NSSET"
