@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.faulty_store import FaultyStore
-from tests.fakes.zdb_servers import our_zdb, real_zdb, stand_in
+from tests.fakes.zdb_servers import our_zdb, real_zdb
 from zerostor.clock import SystemClock
 from zerostor.core.errors import ShardCorrupt, ShardMissing, StoreUnavailable
 from zerostor.core.health import StoreState
@@ -42,7 +42,6 @@ STORES: dict[str, Callable[[Path], ShardStore]] = {
 
 
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Address]]] = {
-    "zdb-stand-in": lambda _: stand_in(),
     "zdb": our_zdb,
     "real-zdb": real_zdb,
 }

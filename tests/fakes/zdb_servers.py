@@ -1,4 +1,4 @@
-"""0-db servers in user mode for tests: a stand-in in this process, or a real one."""
+"""0-db servers in user mode for tests, as processes: ours, or a real one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.running_up import PATIENCE, ROOT, free_port, tied
-from tests.fakes.user_zdb import UserZdb
 from zerostor.resp_client import Address
 
 REAL = "ZEROSTOR_REAL_ZDB"
 """Names the binary of a real 0-db."""
-
-
-@contextlib.asynccontextmanager
-async def stand_in() -> AsyncIterator[Address]:
-    """UserZdb."""
-    server = UserZdb()
-    yield await server.start()
-    await server.stop()
 
 
 class ZdbProcess:
