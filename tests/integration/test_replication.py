@@ -21,7 +21,7 @@ from tests.fakes.replicas import Server, level, same_answers, until, work
 from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
 from tests.fakes.zdb_server import raw_id
 from zerostor.core.errors import MetadataUnavailable
-from zerostor.core.resp import ReplyError
+from zerostor.core.resp import ReplyError, request
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
 from zerostor.zdb import feed as feed_module
@@ -476,3 +476,18 @@ def test_a_master_whose_log_is_damaged_does_not_keep_both_busy(
     before = int(master.connect().facts(b"INFO")["commands_executed"])
     time.sleep(3)
     assert int(master.connect().facts(b"INFO")["commands_executed"]) - before < 60
+
+
+def test_reads_of_the_log_that_are_not_taken_cost_little(servers: Callable[..., Server]) -> None:
+    master = servers("master", sync=False).start()
+    client = master.connect()
+    for _ in range(20):
+        client.ask(b"SET", b"", bytes(100_000))
+    before = psutil.Process(master.process.pid).memory_info().rss
+    asker, read, asked = master.connect(), (b"LOG", b"READ", b"0", b"0", b"1048576"), 200
+    asker.socket.sendall(request(read) * asked)
+    time.sleep(1)
+    grown = psutil.Process(master.process.pid).memory_info().rss - before
+    assert grown < 40_000_000, grown
+    expected = asker.receive()
+    assert all(asker.receive() == expected for _ in range(asked - 1))

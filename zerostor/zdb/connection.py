@@ -22,6 +22,8 @@ from zerostor.zdb.session import Answer, Held, Parting, Session, Shared, Work
 HELD_MAX = 8192
 """Replies of one connection that may wait for the disk; then it is read no further."""
 HELD_BYTES_MAX = MIB
+WORK_BYTES = 256 * KIB
+"""What a reply counts that a task prepares: its size is not known, and LOG READ's is 1 MiB."""
 WRITE_BUFFER = 256 * KIB
 """Replies the peer has not taken; beyond it nothing more is executed for it."""
 TURN_REQUESTS = 1024
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
                     reply = batch.reply
                 elif batch.error is not None:
                     reply = error(f"Cannot write data right now: {batch.error}")
-            self._held_bytes -= len(held.popleft()[1])
+            self._held_bytes -= _weight(*held.popleft())
             self._send(reply)
         self._run()
 
@@ -253,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._send(reply)
         else:
             self._held.append((batch, reply))
-            self._held_bytes += len(reply)
+            self._held_bytes += _weight(batch, reply)
         return len(reply)
 
     def _send(self, reply: bytes) -> None:
@@ -313,3 +315,7 @@ class Connection(asyncio.Protocol):
         if not self._held:
             transport.write(self._last)
             transport.close()
+
+
+def _weight(batch: Batch | Work | None, reply: bytes) -> int:
+    return WORK_BYTES if isinstance(batch, Work) else len(reply)
