@@ -317,6 +317,10 @@ def _metadata(written: Written, master: str | None) -> MetadataSettings:
     url, inside = split_password(settings.master if master is None else master)
     if master is not None:
         place = "--slave-of"
+        if inside:
+            raise SetupError("--slave-of has a password in it, which all users of this machine can"
+                             " see: name a file with it in metadata.password_file, or set"
+                             " ZEROSTOR_METADATA_PASSWORD")
         settings = msgspec.structs.replace(settings, role="slave")
     elif inside and not written.from_environment("metadata", "master"):
         raise SetupError(f"{place} has a password in it; name a file with it in password_file")

@@ -121,12 +121,14 @@ async def _select(connection: Connection, login: Login) -> Reply:
 
 async def _with_secret(connection: Connection, command: list[bytes], password: str) -> Reply:
     """Run `command` with the answer to a challenge, or with the password where there is none."""
+    # A server's own password may be any bytes.
+    secret = password.encode("utf-8", "surrogateescape")
     nonce = await ask(connection, b"AUTH", b"SECURE", b"CHALLENGE")
     raw = nonce.encode() if isinstance(nonce, str) else nonce
     if not isinstance(raw, bytes) or not _NONCE.fullmatch(raw):
-        return await ask(connection, *command, password.encode())
+        return await ask(connection, *command, secret)
     # The protocol's own way; what it hides is the password on the wire, no more.
-    answer = hashlib.sha1(raw + b":" + password.encode(), usedforsecurity=False).hexdigest()
+    answer = hashlib.sha1(raw + b":" + secret, usedforsecurity=False).hexdigest()
     return await ask(connection, *command, b"SECURE", answer.encode())
 
 

@@ -23,6 +23,8 @@ from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.resp import ReplyError
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
+from zerostor.zdb.server import ZdbServer
+from zerostor.zdb.server_settings import ServerSettings
 
 Servers = Callable[..., Server]
 
@@ -278,3 +280,24 @@ def test_over_ipv6(servers: Servers) -> None:
     slave.process.restart()
     assert leads(slave), "it starts, and its settings are out of date"
     until(lambda: not leads(master), "it goes on telling it")
+
+
+def test_a_password_that_is_no_text(tmp_path: Path) -> None:
+    async def play() -> None:
+        for name in ("master", "slave"):
+            (tmp_path / name).mkdir()
+        settings = ServerSettings(
+            tmp_path / "master", unix=tmp_path / "master.sock", admin_password=b"\xff\xfe")
+        master = ZdbServer(settings)
+        await master.start()
+        slave = ZdbServer(settings._replace(
+            directory=tmp_path / "slave", unix=tmp_path / "slave.sock",
+            master=f"unix://{tmp_path / 'master.sock'}"))
+        await slave.start()
+        async with asyncio.timeout(20):
+            while not slave.replication.state().connected:
+                await asyncio.sleep(0.01)
+        await slave.close()
+        await master.close()
+
+    asyncio.run(play())

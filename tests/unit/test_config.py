@@ -283,3 +283,14 @@ def test_a_path_that_no_message_could_name_is_refused(tmp_path):
     with pytest.raises(SetupError, match="not UTF-8") as caught:
         load(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")), environ={})
     assert str(caught.value).isascii()
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(tmp_path):
+    with pytest.raises(SetupError) as caught:
+        load(tmp_path, environ={}, master="zdb://:tell-nobody@10.0.0.5:9900")
+    assert "metadata.password_file" in str(caught.value)
+    assert "tell-nobody" not in str(caught.value)
+    url = "zdb://:tell-nobody@10.0.0.5:9900"
+    config = read(tmp_path, ZEROSTOR_METADATA_MASTER=url)
+    assert config.metadata.password.reveal() == "tell-nobody"
+    assert "tell-nobody" not in config.metadata.master

@@ -174,7 +174,7 @@ class ZdbServer:
 def _replication(
     settings: ServerSettings, hang_up: Callable[[object], None], now: Callable[[], float]
 ) -> Replication:
-    password = (settings.admin_password or b"").decode()
+    password = (settings.admin_password or b"").decode("utf-8", "surrogateescape")
     master = parse_peer(settings.master, password) if settings.master else None
     return Replication(
         settings.directory, master=master, listens=settings.announced, password=password,

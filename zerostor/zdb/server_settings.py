@@ -46,6 +46,10 @@ class ServerSettings(NamedTuple):
     announced: str = ""
     stoppable: bool = False
 
+    def __repr__(self) -> str:
+        password = "" if self.admin_password is None else ", admin_password=***"
+        return f"ServerSettings({self.directory}, {self.unix or self.host}{password})"
+
     def check(self) -> None:
         """Raise SetupError for what cannot work."""
         if self.unix is None and self.host is None:

@@ -88,6 +88,9 @@ class Access(NamedTuple):
     trusted: bool = False
     protect: bool = False
 
+    def __repr__(self) -> str:
+        return f"Access({'***' if self.admin_password is not None else None})"
+
 
 class Shared(NamedTuple):
     """What the sessions of a server share. facts: sections and lines of INFO.
