@@ -15,7 +15,8 @@ from tests.fakes.zdb_servers import ZdbProcess, real_zdb
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
-from zerostor.zdb import foreign
+from zerostor.zdb import follower, foreign
+from zerostor.zdb.link import Link
 from zerostor.zdb.server import ServerSettings, ZdbServer
 from zerostor.zdb_login import ServerFacts
 
@@ -24,7 +25,10 @@ from zerostor.zdb_login import ServerFacts
 async def our_zdb_as_a_stranger(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Address]:
+    async def believe(_: Link) -> None: ...
+
     monkeypatch.setattr(ServerFacts, "ours", False)
+    monkeypatch.setattr(follower, "check_foreign", believe)
     process = ZdbProcess(folder / "zdb")
     process._command[process._command.index("user")] = "seq"
     process.start()
@@ -120,3 +124,38 @@ async def test_a_master_that_lost_its_records_takes_none_away(
             assert await here.get(ids[0]) == b"0"
             await here.close()
         await there.close()
+
+
+async def test_one_garbled_greeting_turns_no_slave_for_life(tmp_path: Path) -> None:
+    process = ZdbProcess(tmp_path / "zdb")
+    process._command[process._command.index("user")] = "seq"
+    process.start()
+    address = Address(port=process.port)
+    there = ZdbMetadata(address)
+    await there.reserve([b"one"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerFacts, "ours", False)
+        async with slave_of(address, tmp_path / "slave") as server:
+            await until(lambda: "answers as one" in server.replication.state().problem, "it sees")
+    async with slave_of(address, tmp_path / "slave") as server:
+        await until(lambda: server.replication.state().connected, "it follows")
+        await until(lambda: server.replication.state().records == 1, "and has it")
+    await there.close()
+    process.kill()
+
+
+async def test_what_is_no_zdb_turns_no_slave_for_life(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.strip() == b"INFO":
+                writer.write(b"$12\r\nredis:7.0\r\nx\r\n")
+            elif line.strip() in (b"LOG", b"SCANX"):
+                writer.write(b"-ERR unknown command\r\n")
+        writer.close()
+
+    stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = stranger.sockets[0].getsockname()[1]
+    async with slave_of(Address(port=port), tmp_path / "slave") as server:
+        await until(lambda: "SCAN with: ERR unknown" in server.replication.state().problem, "said")
+        assert not server.store.log_id, "it is as new as before"
+    stranger.close()

@@ -491,3 +491,25 @@ def test_reads_of_the_log_that_are_not_taken_cost_little(servers: Callable[..., 
     assert grown < 40_000_000, grown
     expected = asker.receive()
     assert all(asker.receive() == expected for _ in range(asked - 1))
+
+
+async def test_a_word_of_the_master_that_is_no_text_ends_no_slave(
+        servers: Callable[..., Server], tmp_path: Path) -> None:
+    master = servers("master").start()
+    other = servers("other", master).start()
+    link = RoughLink(master.process.unix, seed=30)
+
+    def garble(_: random.Random, chunk: bytes) -> bytes:
+        return chunk.replace(b"zdb.sock", b"zdb.\xf4ock")
+
+    link.spoil, link.chance = garble, 1.0
+    await link.start(tmp_path / "link.sock")
+    slave = servers("slave", f"unix://{tmp_path / 'link.sock'}").start()
+    await asyncio.to_thread(
+        until, lambda: "something else" in slave.state["problem"]
+        or "strangely" in slave.state["problem"], "it does not understand")
+    link.chance = 0.0
+    link.hang_up()
+    master.ask(b"SET", b"", b"value")
+    await asyncio.to_thread(level, master, slave, other)
+    await link.close()

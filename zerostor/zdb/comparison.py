@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from zerostor.core.limits import MIB
 from zerostor.core.log_format import ENTRY_HEADER_SIZE, FILE_HEADER_SIZE
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.replication import Comparison
 from zerostor.zdb.link import Link, LinkFailed
 from zerostor.zdb.positions import Position
@@ -74,7 +75,7 @@ async def _their_sizes(link: Link) -> dict[int, int]:
     stored = reply if isinstance(reply, bytes) else b""
     try:
         rows = msgspec.json.decode(stored, type=list[tuple[int, int, bool]])
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise LinkFailed(f"it answers LOG FILES with something else: {error}") from None
     return {number: size for number, size, _ in rows}
 

@@ -16,11 +16,12 @@ import msgspec
 
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.limits import MIB
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.replication import Comparison, ReplicationState
 from zerostor.core.resp import Reply, ReplyError
 from zerostor.zdb.comparison import compare, shared_part
 from zerostor.zdb.feed import distance
-from zerostor.zdb.foreign import Foreign, compare_foreign
+from zerostor.zdb.foreign import Foreign, check_foreign, compare_foreign
 from zerostor.zdb.lag import Lag
 from zerostor.zdb.link import Link, LinkFailed, Peer, linked
 from zerostor.zdb.positions import Position
@@ -112,6 +113,16 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        try:
+            await self._run()
+        except Exception as error:
+            # A mistake of ours must not look like a slave that is level.
+            self._say(f"it is followed no more until a restart: {error!r}")
+            raise
+        finally:
+            self.connected = False
+
+    async def _run(self) -> None:
         pause, loop = BACK_OFF, asyncio.get_running_loop()
         while True:
             before, began = self.store.durable, loop.time()
@@ -144,7 +155,8 @@ class Follower:
         """Compare every COMPARE_SECONDS until cancelled."""
         while True:
             await asyncio.sleep(COMPARE_SECONDS)
-            with contextlib.suppress(LinkFailed):
+            # A file may be cut or go while it is read: the next time tells.
+            with contextlib.suppress(LinkFailed, OSError):
                 await self.compare()
 
     def _say(self, problem: str) -> None:
@@ -159,6 +171,7 @@ class Follower:
             if store.log_id:
                 raise Diverged("it is no zerostor zdb, and this log is a copy of one: give this"
                                " slave an empty metadata folder to begin anew")
+            await check_foreign(link)
             await store.lead()
             self.foreign = True
             self._turned()
@@ -265,14 +278,15 @@ class Follower:
         while True:
             await self._news.wait()
             self._news.clear()
-            at = self.store.durable
-            await link.send(b"LOG", b"ACK", b"%d" % at.number, b"%d" % at.offset)
+            number, offset = self.store.durable
+            # Before the first file there is none of that number.
+            await link.send(b"LOG", b"ACK", b"%d" % max(0, number), b"%d" % offset)
 
 
 def _decoded_others(stored: bytes) -> dict[str, str]:
     try:
         return msgspec.json.decode(stored, type=dict[str, str])
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise LinkFailed(f"it tells of other servers strangely: {error}") from None
 
 
@@ -282,5 +296,5 @@ async def state_of(link: Link) -> ReplicationState:
     try:
         return msgspec.json.decode(reply if isinstance(reply, bytes) else b"",
                                    type=ReplicationState)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise LinkFailed(f"it answers LOG STATE with something else: {error}") from None

@@ -22,6 +22,8 @@ from zerostor.zdb.segments import LogStore
 
 WAIT_MILLISECONDS = 250
 """How long the server may keep us; what was written between a look and the wait is seen then."""
+SILENCE = 10.0
+"""Seconds without an answer to that after which the server is taken for gone."""
 WHOLE_SECONDS = 60.0
 """Between looks at all records."""
 RECENT_PAGES = 3
@@ -59,7 +61,10 @@ class Foreign:
                 whole_at = loop.time() + WHOLE_SECONDS
             else:
                 await self._copy(self._cursors[0], whole=False)
-            await self._link.call(b"WAIT", b"SET", b"%d" % WAIT_MILLISECONDS)
+            reply = await self._link.call(b"WAIT", b"SET", b"%d" % WAIT_MILLISECONDS,
+                                          seconds=SILENCE)
+            if isinstance(reply, ReplyError) and str(reply) != "Timeout":
+                await asyncio.sleep(WAIT_MILLISECONDS / 1000)
 
     async def _copy(self, cursor: bytes | None, *, whole: bool) -> None:
         """Take over what differs behind `cursor`; with `whole` also what is gone."""
@@ -142,24 +147,53 @@ class Foreign:
     async def page(self, cursor: bytes | None) -> tuple[bytes, list[tuple[int, int, int]]] | None:
         """The cursor behind a page of SCAN, and (id, length, time) of its records; None at the end.
         """
-        reply = await self._link.call(b"SCANX", *([] if cursor is None else [cursor]))
-        if isinstance(reply, ReplyError):
-            if str(reply) == "No more data":
-                return None
-            raise LinkFailed(f"it answers SCAN with: {reply}")
-        match reply:
-            case [bytes() as following, list() as rows]:
-                return following, [self._row(row) for row in rows]
-        raise LinkFailed("it answers SCAN with something else")
+        found = await page_of(self._link, cursor)
+        if found is None:
+            return None
+        following, self._width, rows = found
+        return following, rows
 
-    def _row(self, row: Reply) -> tuple[int, int, int]:
-        match row:
-            case [bytes() as raw, int() as length, int() as stamp] if len(raw) in (4, 8):
-                self._width = len(raw)
-                key = int.from_bytes(raw, "little")
-                if key <= METADATA_ID_MAX:
-                    return key, length, stamp
-        raise LinkFailed("it has keys that are no ids below 2^32: is its mode sequential?")
+
+async def page_of(
+    link: Link, cursor: bytes | None
+) -> tuple[bytes, int, list[tuple[int, int, int]]] | None:
+    """As `Foreign.page`, with the width of ids in the middle. Raises LinkFailed."""
+    reply = await link.call(b"SCANX", *([] if cursor is None else [cursor]))
+    if isinstance(reply, ReplyError):
+        if str(reply) == "No more data":
+            return None
+        raise LinkFailed(f"it answers SCAN with: {reply}")
+    match reply:
+        case [bytes() as following, list() as rows]:
+            return following, _width(rows), [_row(row) for row in rows]
+    raise LinkFailed("it answers SCAN with something else")
+
+
+def _width(rows: list[Reply]) -> int:
+    match rows:
+        case [[bytes() as raw, *_], *_]:
+            return len(raw)
+    return 8
+
+
+def _row(row: Reply) -> tuple[int, int, int]:
+    match row:
+        case [bytes() as raw, int() as length, int() as stamp] if len(raw) in (4, 8):
+            key = int.from_bytes(raw, "little")
+            if key <= METADATA_ID_MAX:
+                return key, length, stamp
+    raise LinkFailed("it has keys that are no ids below 2^32: is its mode sequential?")
+
+
+async def check_foreign(link: Link) -> None:
+    """Raise LinkFailed unless this is a 0-db with ids that is not ours.
+
+    A slave that has followed one cannot follow ours any more, so a garbled INFO must not decide it.
+    """
+    reply = await link.call(b"LOG", b"ID")
+    if not isinstance(reply, ReplyError):
+        raise LinkFailed("its INFO says that it is no zerostor zdb, and it answers as one")
+    await page_of(link, None)
 
 
 async def compare_foreign(store: LogStore, link: Link) -> Comparison:

@@ -32,7 +32,7 @@ from zerostor.zdb.promotion import (
     states_of,
 )
 from zerostor.zdb.segments import LogStore
-from zerostor.zdb.standing import SLAVES_MAX, keep_standing, load_standing
+from zerostor.zdb.standing import keep_standing, load_standing
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ FENCE_SECONDS = 1.0
 CLAIM_SECONDS = 60.0
 """In which a server that yields to one slave yields to no other."""
 FEEDS_MAX = 32
-URL_MAX = 1024
-"""Bytes of a slave's URL that is remembered."""
 _BEGINS = "the epoch of this server is being written"
 
 
@@ -160,15 +158,8 @@ class Replication:
         return {server: url for server, url in self._standing.slaves.items() if url}
 
     def _learn(self, others: dict[str, str]) -> None:
-        """Remember them, those that were heard of last if they are too many."""
-        slaves, before = self._standing.slaves, dict(self._standing.slaves)
-        for server, url in others.items():
-            if slaves.get(server) != url and server != self._standing.server:
-                slaves.pop(server, None)
-                slaves[server] = url if len(url) <= URL_MAX else ""
-        while len(slaves) > SLAVES_MAX:
-            del slaves[next(iter(slaves))]
-        if slaves != before:
+        """Remember them."""
+        if self._standing.learn(others):
             try:
                 keep_standing(self._folder, self._standing)
             except SetupError as failure:
@@ -392,4 +383,11 @@ class Replication:
             await asyncio.sleep(FENCE_SECONDS)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(_tell_failure)
+        self._tasks.append(task)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("a task of replication ended", exc_info=failure)

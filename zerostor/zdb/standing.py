@@ -8,9 +8,12 @@ from pathlib import Path
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.zdb.disk import SyncFailed, replace_file
 
 FILE_NAME = "replication"
+URL_MAX = 1024
+"""Characters of a URL that is remembered."""
 SLAVES_MAX = 32
 """Slaves remembered, to be asked at a start whether one of them is the master by now."""
 
@@ -36,6 +39,17 @@ class Standing(msgspec.Struct):
     successor: str = ""
     cuts: int = 0
 
+    def learn(self, others: dict[str, str]) -> bool:
+        """Remember URLs by id, those heard of last if they are too many; whether any is new."""
+        before = dict(self.slaves)
+        for server, url in others.items():
+            if self.slaves.get(server) != url and server != self.server:
+                self.slaves.pop(server, None)
+                self.slaves[server] = url if len(url) <= URL_MAX else ""
+        while len(self.slaves) > SLAVES_MAX:
+            del self.slaves[next(iter(self.slaves))]
+        return self.slaves != before
+
 
 def load_standing(folder: Path) -> Standing:
     """The one kept in `folder`, else a new one, kept from now on. Raises SetupError."""
@@ -46,7 +60,7 @@ def load_standing(folder: Path) -> Standing:
         standing = Standing(server=secrets.token_hex(16))
         keep_standing(folder, standing)
         return standing
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise SetupError(
             f"{path} cannot be read ({error}): it says whether this server is master or slave."
             " If it was never promoted and never superseded, remove the file"
