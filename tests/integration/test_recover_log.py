@@ -30,7 +30,7 @@ from zerostor.engine.archivist import Archivist
 from zerostor.engine.containers import sign
 from zerostor.engine.log_parts import entries as log_entries
 from zerostor.engine.log_parts import is_ours
-from zerostor.engine.recover import Summary
+from zerostor.engine.recover import Recovery, Summary
 from zerostor.identity import Identity, load_identity
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
@@ -429,6 +429,29 @@ async def test_objects_of_the_log_that_have_too_few_shards_are_named(site: Site)
     assert not summary.complete
     named = {name.partition(":")[0] for name in summary.missing.first}
     assert set(lost) <= named and small in named
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_gateway_that_still_runs_is_noticed(
+    site: Site, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    if begun:
+        await history(site)
+    salvage = Recovery._salvage
+
+    async def meanwhile(self: Recovery, *arguments: Any) -> Any:
+        await site.store(2)
+        await site.archivist.look(now=True)
+        return await salvage(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recovery, "_salvage", meanwhile)
+        with pytest.raises(SetupError, match="stop all gateways"):
+            await site.recover()
+    assert not site.paths().metadata.exists()
+    await site.lose()
+    assert (await site.recover()).complete
+    await site.check()
 
 
 async def test_ids_go_on_beyond_everything_seen(site: Site) -> None:

@@ -29,7 +29,7 @@ from zerostor.core.record import (
 from zerostor.core.remake import link_of
 from zerostor.engine.catalog import Located
 from zerostor.engine.claims import ID_GAP_MAX, Settled
-from zerostor.engine.containers import IndexCopies, sign
+from zerostor.engine.containers import IndexCopies, good_copies, sign
 from zerostor.engine.known import Known, Names, PackCount
 from zerostor.engine.log_parts import ARCHIVE_JOB, is_ours
 from zerostor.engine.pool import StorePool
@@ -118,9 +118,11 @@ class Recovery:
     async def conclude(self, signer: Signer) -> None:
         """Put the log in its place, and give the stores an index that it goes on from.
 
-        Stopped behind the first of the two, the archivist does the second.
+        Stopped behind the first of the two, the archivist does the second. Raises SetupError if
+        somebody else has written an index since `run`.
         """
         index = self.summary.index
+        await self._require_peace()
         last = max(0, self.summary.next_id - 1)
         if last > self._highest:
             await self._log.put(last, encode_record(NoteRecord(ARCHIVE_JOB)))
@@ -138,6 +140,15 @@ class Recovery:
         await self._copies.keep(copy.stored)
         await self._log.finish(self.summary.epoch, "recovered from the stores")
         await self._copies.deliver(copy)
+
+    async def _require_peace(self) -> None:
+        """What a gateway stored behind our back would be lost with the log that it is in."""
+        index, signer = self.summary.index, self.summary.signer
+        now = [copy for _, copy in good_copies(await self._copies.on_stores())
+               if copy.key == signer or index is None]
+        if any(index is None or copy.index.sequence > index.sequence for copy in now):
+            raise SetupError("a gateway of these stores is running: the container index has changed"
+                             " meanwhile; stop all gateways and workers, and recover again")
 
     # The log as it was.
 
