@@ -65,7 +65,9 @@ def _replication(state: ReplicationState) -> list[str]:
         return lines + _metric("zerostor_replication_lag_entries", "gauge",
                                "Ids that the slave does not have yet.",
                                [Sample({}, state.behind_entries)])
-    followers = [({"slave": slave.address or slave.server}, slave) for slave in state.slaves]
+    # Slaves on several hosts may have the same path or name as their address.
+    followers = [({"slave": slave.address or slave.server, "server": slave.server}, slave)
+                 for slave in state.slaves]
     return lines + _lag([Sample(labels, slave.behind_bytes) for labels, slave in followers],
                         [Sample(labels, slave.behind_seconds) for labels, slave in followers])
 

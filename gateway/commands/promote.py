@@ -38,14 +38,14 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
         print_json(msgspec.to_builtins(after))
         return
     click.echo(f"this is the master now: epoch {after.epoch}, {after.records} records")
-    if before is not None and before.connected:
+    if after.handed_over and before is not None:
         click.echo(f"its old master {before.master} has stopped writing; nothing is missing")
-    elif before is not None:
+    elif before is not None and before.master:
         lacked = f"lacked {before.behind_entries} entries" if before.behind_entries else (
             "had everything")
-        click.echo(f"its old master {before.master} cannot be reached. It was heard last"
-                   f" {before.behind_seconds:.1f} s ago, and this one {lacked} then; what it took"
-                   " later is not here")
+        click.echo(f"its old master {before.master} cannot be reached, or told to stop: if it"
+                   f" lives, stop it. It was heard last {before.behind_seconds:.1f} s ago, and this one"
+                   f" {lacked} then; what it took later is not here")
 
 
 async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:

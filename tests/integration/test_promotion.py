@@ -166,7 +166,7 @@ def test_a_superseded_master_is_not_promoted_while_its_successor_leads(servers: 
     slave = servers("slave", master).start()
     master.ask(b"SET", b"", b"one")
     level(master, slave)
-    promote(slave)
+    assert promote(slave)["handed_over"]
     key = slave.ask(b"SET", b"", b"acknowledged")
     assert f"{slave.url} was promoted already" in refuses_promotion(master)
     time.sleep(1.5)
@@ -261,7 +261,8 @@ def test_a_stopped_master_is_promoted_over_and_hears_of_it_when_it_goes_on(
     os.kill(master.process.pid, signal.SIGSTOP)
     client = slave.connect()
     client.socket.settimeout(60)
-    assert json.loads(client.ask(b"LOG", b"PROMOTE"))["epoch"] == 1  # type: ignore[arg-type]
+    promoted = json.loads(client.ask(b"LOG", b"PROMOTE"))  # type: ignore[arg-type]
+    assert promoted["epoch"] == 1 and not promoted["handed_over"], "nobody knows what it took"
     os.kill(master.process.pid, signal.SIGCONT)
     until(lambda: not leads(master), "it is told")
     assert leads(slave)

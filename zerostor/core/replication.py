@@ -40,6 +40,9 @@ class ReplicationState(msgspec.Struct, frozen=True):
     refuses: why it takes no writes, empty for a working master.
     compared: when the log was last compared with the master's, seconds since the epoch, 0 never;
     differs: what was different then.
+
+    handed_over: in the answer to a promotion: the old master stopped writing, and this log has all
+    that it had.
     """
 
     role: Role
@@ -63,6 +66,7 @@ class ReplicationState(msgspec.Struct, frozen=True):
     leader: str = ""
     superseded: int = 0
     successor: str = ""
+    handed_over: bool = False
 
     @property
     def reign(self) -> tuple[int, str]:

@@ -229,7 +229,7 @@ class Replication:
             if not self.store.log_id:
                 raise SetupError("this slave has nothing of its master's log yet: promoted, it"
                                  " would begin another, empty one")
-            epoch = await self._free_epoch(follower)
+            epoch, handed_over = await self._free_epoch(follower)
             await self.close()
             try:
                 await self._lead(epoch, follower)
@@ -238,23 +238,26 @@ class Replication:
                     self._follow(self._follower.master)
                 raise
         self._hang_up(asker)
-        return self.state()
+        return msgspec.structs.replace(self.state(), handed_over=handed_over)
 
-    async def _free_epoch(self, follower: Follower | None) -> int:
-        """The epoch to begin, once nobody else leads. Raises MetadataUnavailable."""
+    async def _free_epoch(self, follower: Follower | None) -> tuple[int, bool]:
+        """The epoch to begin, once nobody else leads; whether the master handed over.
+
+        Raises MetadataUnavailable.
+        """
         store, standing = self.store, self._standing
         others = await states_of(self._others({str(follower.master)} if follower else set()))
         check_that_none_leads(others, store.reign)
         least = max(store.epoch, standing.superseded,
                     *(state.newest_reign[0] for _, state in others)) + 1
         if follower is None or follower.foreign:
-            return least
+            return least, False
         epoch = await hand_over(follower, partial(self._words, b"YIELD"), least)
         if epoch is None:
             check_that_none_has_more(others, store)
             log.warning("the old master %s cannot be reached: promoted with what was copied",
                         follower.master)
-        return epoch or least
+        return epoch or least, epoch is not None
 
     def _others(self, left_out: set[str]) -> list[Peer]:
         """Whom this server knows: slaves, its own and its master's, and who was promoted."""
