@@ -44,8 +44,8 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
         lacked = f"lacked {before.behind_entries} entries" if before.behind_entries else (
             "had everything")
         click.echo(f"its old master {before.master} cannot be reached, or told to stop: if it"
-                   f" lives, stop it. It was heard last {before.behind_seconds:.1f} s ago, and this one"
-                   f" {lacked} then; what it took later is not here")
+                   f" lives, stop it. It was heard last {before.behind_seconds:.1f} s ago, and this"
+                   f" one {lacked} then; what it took later is not here")
 
 
 async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:
