@@ -273,6 +273,15 @@ async def test_addresses_that_cannot_be(tmp_path: Path) -> None:
         ZdbServer(ServerSettings(tmp_path))
 
 
+async def test_a_socket_that_another_server_answers_on(process: Process, tmp_path: Path) -> None:
+    process.start()
+    second = ZdbServer(ServerSettings(tmp_path / "second", unix=process.unix))
+    with pytest.raises(SetupError, match="another server answers there"):
+        await second.start()
+    await second.close()
+    assert process.connect().ask(b"PING") == "PONG"
+
+
 async def test_a_socket_file_left_by_a_killed_server(process: Process) -> None:
     for _ in range(2):
         process.start()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from zerostor.core.errors import SetupError
 from zerostor.core.limits import MIB
@@ -91,6 +93,8 @@ class ZdbServer:
         where = str(settings.unix)
         try:
             if settings.unix is not None:
+                if await _answers(settings.unix):
+                    raise OSError(errno.EADDRINUSE, "another server answers there")
                 listener = await loop.create_unix_server(
                     lambda: Connection(self, unix=True), where, backlog=CONNECTIONS_MAX
                 )
@@ -169,6 +173,16 @@ class ZdbServer:
             **_amount("data_disk_read", sum(each.bytes_read for each in found)),
             **_amount("data_disk_write", sum(each.bytes_written for each in found)),
         }
+
+
+async def _answers(path: Path) -> bool:
+    """Whether a server listens on this socket: the loop would take its place without a word."""
+    try:
+        _, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _replication(
