@@ -245,6 +245,21 @@ async def test_one_connection_too_many(tmp_path: Path, monkeypatch: pytest.Monke
     await running.close()
 
 
+def test_clients_leave_descriptors_for_the_files(tmp_path: Path) -> None:
+    process = Process(tmp_path, segment_size=65_536)
+    process.start(prefix=("sh", "-c", 'ulimit -n 64; exec "$@"', "sh"))
+    client = process.connect()
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(80)]
+    for each in crowd:
+        each.connect(str(process.unix))
+    keys = [client.ask(b"SET", b"", bytes(20_000)) for _ in range(12)]
+    assert all(isinstance(key, bytes) for key in keys)
+    assert all(client.ask(b"GET", key) == bytes(20_000) for key in keys if isinstance(key, bytes))
+    for each in crowd:
+        each.close()
+    process.kill()
+
+
 async def test_strangers_cannot_lock_the_own_processes_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

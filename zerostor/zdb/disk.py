@@ -111,7 +111,8 @@ def replace_or_keep(path: Path, content: bytes, known: bytes | None) -> None:
 def take_back(descriptor: int, path: Path | None, size: int, fresh: Sequence[Path]) -> int:
     """Undo a failed write: remove the files in `fresh`, cut `path` to `size` bytes.
 
-    Closes `descriptor`; returns a new one of `path`. Raises SyncFailed if it cannot be undone.
+    Returns a descriptor of `path`, and closes `descriptor` if it is of another file. Raises
+    SyncFailed if it cannot be undone.
     path: None if there was no file before; then -1 is returned.
     """
     try:
@@ -121,11 +122,14 @@ def take_back(descriptor: int, path: Path | None, size: int, fresh: Sequence[Pat
             if descriptor >= 0:
                 os.close(descriptor)
             return -1
-        restored = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # Not opened anew if it is open: descriptors may be what there are none of.
+        kept = descriptor >= 0 and os.path.samestat(os.fstat(descriptor), path.stat())
+        restored = descriptor if kept else os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.ftruncate(restored, size)
     except OSError as failure:
         raise SyncFailed(f"a failed write cannot be undone: {failure.strerror}") from failure
-    os.close(descriptor)
+    if not kept:
+        os.close(descriptor)
     return restored
 
 
