@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.commands.asked import asked
 from gateway.commands.options import json_option, print_json, read_settings, settings_options
 from zerostor.core.errors import LogCorrupt
 
@@ -46,10 +47,5 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
 
 
 async def _compare(config: Config) -> Comparison:
-    from zerostor import wiring
-
-    replication = wiring.replication(config)
-    try:
+    async with asked(config) as (replication, _):
         return await replication.compare()
-    finally:
-        await replication.close()

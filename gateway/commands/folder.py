@@ -62,6 +62,24 @@ def require_metadata(config: Config) -> None:
             f" bring it back, or make it again from the stores: zerostor recover{given(config)}")
 
 
+def check_slave(config: Config) -> None:
+    """Raise SetupError where a slave would not follow, or look for its master's shards elsewhere.
+
+    With stores of its own it would look healthy, answer no download, and store on them once it is
+    promoted.
+    """
+    metadata = config.metadata
+    if metadata.master and not metadata.embedded:
+        raise SetupError(
+            f"a slave follows {metadata.master} with a metadata server of its own, but metadata.url"
+            f" names {metadata.url}: leave it out of the slave's settings")
+    if metadata.master and config.own_stores and not config.paths.stores_marker.exists():
+        raise SetupError(
+            "a slave reads the stores of its master, and its settings name none: write them with"
+            " `zerostor config --no-probe > grid.toml` at the master, and give that file here with"
+            " --config")
+
+
 @contextlib.contextmanager
 def only_one(paths: Paths) -> Iterator[None]:
     """Hold DATA for this process while the block runs. Raises SetupError if another one does."""
@@ -80,6 +98,14 @@ def only_one(paths: Paths) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def require_silence(path: Path) -> None:
+    """Raise SetupError where a server answers at this socket: a second one would take its place."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as trial:
+        trial.connect(str(path))
+        raise SetupError(f"{path} is in use by another Redis server: stop that one, or give this"
+                         " one its own folder with --data DIR")
 
 
 def free_address(address: Address) -> Address:

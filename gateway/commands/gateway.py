@@ -34,10 +34,11 @@ def command(
       zerostor gateway --data /srv/zerostor --listen 0.0.0.0:8080
     """
     config = read_settings(folder, file, listen, master)
-    from gateway.commands.folder import make_folders
+    from gateway.commands.folder import free_address, make_folders
     from gateway.commands.process import run_process
 
     make_folders(config.paths)
+    free_address(config.gateway.listen)
     run_process(serve(config))
 
 

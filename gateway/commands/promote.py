@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.commands.asked import asked
 from gateway.commands.options import json_option, print_json, read_settings, settings_options
 
 if TYPE_CHECKING:
@@ -49,10 +50,5 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
 
 
 async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:
-    from zerostor import wiring
-
-    replication = wiring.replication(config)
-    try:
-        return await replication.state(), await replication.promote()
-    finally:
-        await replication.close()
+    async with asked(config) as (replication, before):
+        return before, await replication.promote()

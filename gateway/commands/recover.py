@@ -163,6 +163,11 @@ def _write_settings(config: Config, stores: list[StoreSettings], given: bool,
     policies = dict(config.policy) if config.source else policies_seen(summary.policies)
     stores = [_with_password_file(store, config.paths.root) for store in stores]
     absent = absent_stores(stores, list(summary.stores), policies, config.paths.root)
+    if absent and given:
+        names = ", ".join(store.name for store in absent[:SHOWN])
+        click.echo(f"{len(absent)} of {len(stores) + len(absent)} stores were not given ({names}):"
+                   f" say in {target} where they are, or begin empty ones with `zerostor stores"
+                   " init`", err=True)
     # Aside first: the next run would take half of it for the settings.
     aside = target.with_name(f".{target.name}.aside")
     aside.write_text(kept if not given else settings_text(kept, stores, absent, policies),

@@ -20,10 +20,11 @@ def command(folder: Path | None, file: Path | None) -> None:
       zerostor redis --data /srv/zerostor
     """
     config = read_settings(folder, file)
-    from gateway.commands.folder import make_folders
+    from gateway.commands.folder import make_folders, require_silence
     from zerostor.embedded_redis import find_server, server_command
 
     make_folders(config.paths)
+    require_silence(config.paths.redis_socket)
     server, socket = find_server(), str(config.paths.redis_socket)
     arguments = server_command(server, str(config.paths.redis), socket)
     # Its log goes where ours goes: to the terminal, or the file that the supervisor bounds.

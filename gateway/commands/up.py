@@ -51,9 +51,16 @@ def command(
     config = read_settings(folder, file, listen, master)
     import msgspec
 
-    from gateway.commands.folder import free_address, make_folders, only_one, require_metadata
+    from gateway.commands.folder import (
+        check_slave,
+        free_address,
+        make_folders,
+        only_one,
+        require_metadata,
+    )
     from gateway.supervisor import Supervisor
 
+    check_slave(config)
     make_folders(config.paths)
     with only_one(config.paths):
         require_metadata(config)

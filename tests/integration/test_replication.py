@@ -513,3 +513,12 @@ async def test_a_word_of_the_master_that_is_no_text_ends_no_slave(
     master.ask(b"SET", b"", b"value")
     await asyncio.to_thread(level, master, slave, other)
     await link.close()
+
+
+def test_the_first_session_of_an_empty_slave_is_not_broken_off(
+        servers: Callable[..., Server]) -> None:
+    master = servers("master").start()
+    work(master.connect(), random.Random(9), 100, [])
+    slave = servers("slave", master).start()
+    level(master, slave)
+    assert "ended the stream" not in (slave.process.folder / "stderr").read_text()

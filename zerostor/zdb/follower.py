@@ -144,8 +144,11 @@ class Follower:
 
     async def compare(self) -> Comparison:
         """Hold the log against the master's now. Raises LinkFailed."""
-        async with linked(self.master) as link:
-            found = await (compare_foreign if self.foreign else compare)(self.store, link)
+        try:
+            async with linked(self.master) as link:
+                found = await (compare_foreign if self.foreign else compare)(self.store, link)
+        except LinkFailed as failure:
+            raise type(failure)(f"the master {self.master}: {failure}") from None
         self.compared, self.differs = self._now(), found.differs
         if found.differs:
             log.error("this log is not that of %s: %s", self.master, found.differs)

@@ -7,13 +7,13 @@ import contextlib
 import errno
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from zerostor.core.errors import SetupError
 from zerostor.core.limits import MIB
+from zerostor.core.units import Address
 from zerostor.zdb.connection import Backlog, Connection
 from zerostor.zdb.disk import lock_folder
 from zerostor.zdb.link import parse_peer
@@ -71,9 +71,8 @@ class ZdbServer:
 
     def admit(self, connection: Connection, *, unix: bool) -> bool:
         """Count a connection in, or not."""
-        most = _connections_max()
-        reserved = 0 if unix or self.settings.unix is None else min(RESERVED, most // 2)
-        if len(self.connections) >= most - reserved:
+        reserved = 0 if unix or self.settings.unix is None else RESERVED
+        if len(self.connections) >= CONNECTIONS_MAX - reserved:
             return False
         self.connections.add(connection)
         self.shared.counters.clients += 1
@@ -111,9 +110,20 @@ class ZdbServer:
                 self._listeners.append(listener)
                 self.port = listener.sockets[0].getsockname()[1]
         except OSError as failure:
-            reason = failure.strerror or failure
-            raise SetupError(f"the metadata server cannot listen on {where}: {reason}") from None
+            # asyncio puts a sentence of its own into strerror.
+            used = failure.errno == errno.EADDRINUSE and where != str(settings.unix)
+            reason = ("it is in use by another program: stop it, or choose another port"
+                      if used else failure.strerror or failure)
+            raise SetupError(f"the 0-db server cannot listen on {where}: {reason}") from None
         self._checking = loop.create_task(self._check_logs())
+
+    def places(self) -> list[str]:
+        """Where clients connect."""
+        settings = self.settings
+        there = [] if settings.unix is None else [str(settings.unix)]
+        if settings.host is not None:
+            there.append(str(Address(settings.host, self.port or 0)))
+        return there
 
     async def _check_logs(self) -> None:
         """Look for damage in what the start did not read, slowly, once."""
@@ -177,12 +187,6 @@ class ZdbServer:
         }
 
 
-def _connections_max() -> int:
-    """At most half of the descriptors: without any for its files a log takes no writes."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft // 2)
-
-
 async def _answers(path: Path) -> bool:
     """Whether a server listens on this socket: the loop would take its place without a word."""
     try:
@@ -219,8 +223,9 @@ async def serve(
     try:
         await server.start()
         log.info(
-            "0-db server: %d namespaces, %d entries in default, in %s",
-            len(server.namespaces.by_name), server.store.entries, settings.directory,
+            "0-db server: listening on %s; namespaces: %d, entries in default: %d, files in %s",
+            " and ".join(server.places()), len(server.namespaces.by_name), server.store.entries,
+            settings.directory,
         )
         if ready is not None:
             ready(server)
