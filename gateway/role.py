@@ -6,7 +6,7 @@ import contextlib
 import logging
 
 from zerostor.core.errors import NotTheMaster, ZerostorError
-from zerostor.core.replication import ReplicationState
+from zerostor.core.replication import ReplicationState, Role
 from zerostor.log_ports import Replication
 from zerostor.ports import Clock
 
@@ -69,5 +69,10 @@ class RoleWatch:
         state = self.state
         where = state.writer if state is not None else self._master
         reason = state.refuses if state is not None and state.refuses else "this is a slave"
-        raise NotTheMaster(f"{reason}; write to {where}" if where else reason, where)
+        if where:
+            reason += f"; write to {where}"
+        if state is not None and state.role is Role.SLAVE and not state.connected:
+            reason += (f". Its master is away ({state.problem}): bring that back, or make this one"
+                       " the master with `zerostor promote`")
+        raise NotTheMaster(reason, where)
 

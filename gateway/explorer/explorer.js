@@ -398,9 +398,10 @@ function showRole(metadata) {
   const where = metadata?.gateway || metadata?.master;
   const reads = metadata?.role === "slave" ? "This is a slave: it only reads."
     : `This gateway only reads: ${metadata?.refuses}.`;
-  notice("reads", metadata?.refuses && `${reads}${where ? ` Upload at ${where}.` : ""}`);
-  notice("cut", metadata?.role === "slave" && !metadata.connected
-    && `Its master is away (${metadata.problem}), for ${timeText(metadata.behind_seconds)}.`);
+  const cut = metadata?.role === "slave" && !metadata.connected;
+  notice("reads", metadata?.refuses && `${reads}${where && !cut ? ` Upload at ${where}.` : ""}`);
+  notice("cut", cut && `Its master is away (${metadata.problem}), for ${
+    timeText(metadata.behind_seconds)}. Bring it back, or make this one the master: zerostor promote.`);
   notice("differs", metadata?.differs && `Its metadata is not its master's: ${metadata.differs}.`);
 }
 

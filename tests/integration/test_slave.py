@@ -101,6 +101,7 @@ def test_a_slave_serves_all_reads_with_its_master_dead(pair: Pair) -> None:
     ready = slave.get("/readyz")
     assert ready.status == 200 and ready.json["metadata"]["role"] == "slave"
     slave.until(lambda: metadata(slave)["connected"] is False, "it says so")
+    assert "zerostor promote" in slave.upload(b"no", ext="txt").json["detail"]
     text = slave.get("/metrics").body.decode()
     assert "zerostor_replication_connected 0" in text and "zerostor_metadata_master 0" in text
     told = zerostor("stores", "--server", f"http://127.0.0.1:{slave.port}")
