@@ -135,7 +135,8 @@ async def _with_secret(connection: Connection, command: list[bytes], password: s
 def _advice(login: Login, selected: str, authenticated: str) -> str:
     said = f"namespace {login.namespace}: the server answers: {selected}"
     if selected.startswith("Namespace not found"):
-        return f"{said}; make it (NSNEW {login.namespace}), or name another in the url"
+        return (f"{said}; make it (NSNEW {login.namespace}; for a store: `zerostor stores init`),"
+                " or name another in the url")
     if "protected" in selected:
         return f"{said}; name a file with its password in password_file"
     if selected.startswith(_REFUSED):

@@ -95,6 +95,7 @@ def test_every_environment_variable_of_a_policy(tmp_path):
         ("[worker]\nprocesses = 1.5\n", "whole number"),
         ("gateway = 3\n", "must be a table"),
         ("[policy]\ndefault = 3\n", "must be a table"),
+        ("[policy]\ndata = 4\n", "line 2: policy.data: write it under [policy.default]"),
         ("[store]\nname = 'a'\n", "its own [[store]]"),
         ("store = [3]\n", "must be a table"),
         ("[gateway\n", "zerostor.toml: "),

@@ -12,7 +12,7 @@ from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 @pytest.mark.parametrize(("url", "place"), [
     ("zdb://host", ZdbPlace("", "host", 9900, "default")),
     ("zdb://host:1234/ns", ZdbPlace("", "host", 1234, "ns")),
-    ("zdb://:secret@host:1/ns/", None),
+    ("zdb://:secret@host:1/ns/", None), ("zdb://secret@host:1/ns", None),
     ("zdb://[::1]:5/a%20b", ZdbPlace("", "::1", 5, "a b")),
     ("zdb://h/ns?mode=user&value=256KiB", ZdbPlace("", "h", 9900, "ns", "userkey", 256 * KIB)),
     ("zdb://h/ns?mode=seq", ZdbPlace("", "h", 9900, "ns", "sequential", 2 * MIB)),

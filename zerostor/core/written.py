@@ -71,6 +71,8 @@ class Written:
         for step in path:
             found = found[int(step)] if isinstance(found, list) else found.get(step, {})
             if not isinstance(found, dict) and (found is not self.tree.get("store")):
+                if path[0] == "policy" and path[-1] in Policy.__struct_fields__:
+                    raise SetupError(f"{self.place(*path)}: write it under [policy.default]")
                 raise SetupError(f"{self.place(*path)} must be a table, [{'.'.join(path)}]")
         assert isinstance(found, dict)
         return found

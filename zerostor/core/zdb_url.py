@@ -48,6 +48,8 @@ def parse_zdb_url(url: str) -> ZdbPlace:
     """What `url` names. Raises SetupError with the reason."""
     try:
         parts = urllib.parse.urlsplit(url)
+        if parts.username:
+            raise ValueError("0-db has no users; a password goes into a file, password_file")
         host, port = parts.hostname or "", parts.port or DEFAULT_PORT
         query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True
                                        ) if parts.query else []
