@@ -82,6 +82,7 @@ class Runner:
     async def run(self) -> None:
         """Work until cancelled; then finish what is in hand."""
         heartbeat = asyncio.ensure_future(self._heartbeat())
+        _log.info("%s waits for jobs", self._name)
         try:
             while True:
                 await self._turn()

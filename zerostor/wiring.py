@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import tempfile
@@ -63,6 +64,8 @@ from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb.restored_log import DirectoryRestoredLog
 from zerostor.zdb_login import Login
+
+log = logging.getLogger(__name__)
 
 READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
@@ -130,7 +133,7 @@ async def build(config: Config, consumer: str,
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
-        checks = asyncio.ensure_future(_check_stores(guarded, clock))
+        checks = asyncio.ensure_future(_check_stores(guarded, clock, _log_store))
         stack.callback(checks.cancel)
         sweeps = asyncio.ensure_future(_sweep_stores(guarded, clock))
         stack.callback(sweeps.cancel)
@@ -328,10 +331,26 @@ async def try_stores(config: Config) -> dict[str, str]:
     return {settings.name: why for settings, why in zip(config.store, reasons, strict=True)}
 
 
-async def _check_stores(stores: list[GuardedStore], clock: Clock) -> None:
+async def _check_stores(
+    stores: list[GuardedStore], clock: Clock, told: Callable[[GuardedStore], None] | None = None
+) -> None:
+    """told: called when a store went down, or came back."""
+    down: set[str] = set()
     while True:
         await asyncio.gather(*(store.check() for store in stores), return_exceptions=True)
+        now = {store.name for store in stores if store.state is StoreState.DOWN}
+        for store in stores:
+            if told is not None and store.name in now ^ down:
+                told(store)
+        down = now
         await clock.sleep(STORE_CHECK_SECONDS)
+
+
+def _log_store(store: GuardedStore) -> None:
+    if store.state is StoreState.DOWN:
+        log.warning("store %s is down: %s", store.name, store.reason)
+    else:
+        log.info("store %s is back", store.name)
 
 
 async def _sweep_stores(stores: list[GuardedStore], clock: Clock) -> None:
