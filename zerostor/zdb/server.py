@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,8 +72,9 @@ class ZdbServer:
 
     def admit(self, connection: Connection, *, unix: bool) -> bool:
         """Count a connection in, or not."""
-        reserved = 0 if unix or self.settings.unix is None else RESERVED
-        if len(self.connections) >= CONNECTIONS_MAX - reserved:
+        most = _connections_max()
+        reserved = 0 if unix or self.settings.unix is None else min(RESERVED, most // 2)
+        if len(self.connections) >= most - reserved:
             return False
         self.connections.add(connection)
         self.shared.counters.clients += 1
@@ -185,6 +187,12 @@ class ZdbServer:
             **_amount("data_disk_read", sum(each.bytes_read for each in found)),
             **_amount("data_disk_write", sum(each.bytes_written for each in found)),
         }
+
+
+def _connections_max() -> int:
+    """At most half of the descriptors: without any for its files a log takes no writes."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft // 2)
 
 
 async def _answers(path: Path) -> bool:
