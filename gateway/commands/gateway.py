@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Run the HTTP process in the foreground, logging to stderr.
 
-    It needs the metadata server, and shares DATA with the workers; Redis may come and go.
+    It needs the metadata server; Redis may come and go. Workers share its DATA, or, with
+    cluster.secret_file, fetch from it what it took.
 
     \b
     Example:

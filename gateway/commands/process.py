@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Coroutine
 
-DESCRIPTORS = 65536
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _LARGE_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 
@@ -35,15 +34,6 @@ def run_process(main: Coroutine[None, None, None]) -> None:
 def unique_name(kind: str) -> str:
     """A name for this process that no other has had, on any host."""
     return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-
-
-def open_many_files() -> None:
-    """Raise the limit of descriptors as far as one may: 1024 clients alone would use it up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_freed_memory() -> None:

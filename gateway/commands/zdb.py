@@ -93,7 +93,7 @@ def command(
       zerostor zdb --data /srv/copy --slave-of zdb://10.0.0.5:9900
     """
     from gateway.commands.folder import make_folders, require_metadata
-    from gateway.commands.process import open_many_files, run_process
+    from gateway.commands.process import run_process
     from zerostor.zdb.server import serve
 
     if listen is not None or unix is not None:
@@ -106,7 +106,6 @@ def command(
         make_folders(config.paths)
         require_metadata(config)
         settings = embedded(config)
-    open_many_files()
     run_process(serve(settings))
 
 
