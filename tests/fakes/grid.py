@@ -35,6 +35,7 @@ class Grid:
                  count: int = 20, cell: int = 4096, seed: int = 1,
                  wrap: Callable[[MemoryStore], ShardStore] = lambda store: store,
                  metadata: MetadataStore | None = None) -> None:
+        self._taken: list[SpoolEntry] = []
         self.rng = random.Random(seed)
         self.memory = {f"{n:02d}": MemoryStore(f"{n:02d}") for n in range(count)}
         self.wrapped = {name: wrap(store) for name, store in self.memory.items()}
@@ -61,6 +62,14 @@ class Grid:
                              SystemClock(), os.urandom)
         self.catalog = Catalog(metadata)
 
+    async def close(self) -> None:
+        """Let go of files and threads; a grid in memory has none to speak of."""
+        await self.spool.release(self._taken)
+        await self.writer.close()
+        for store in self.guarded.values():
+            await store.close()
+        await self.spool.close()
+
     async def records(self, job: str = "") -> list[ObjectRecord]:
         """The record of every object, or of one job's."""
         decoded = [decode_record(stored) async for _, stored in self.metadata.scan()]
@@ -81,6 +90,7 @@ class Grid:
         entry, = await self.spool.open([job])
         if isinstance(entry, Exception):
             raise entry
+        self._taken.append(entry)
         return entry
 
     async def store(self, body: bytes) -> str:

@@ -132,6 +132,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await made.archive.start()
     yield made
     await made.archive.close()
+    await made.archive.grid.close()
 
 
 def log_of(paths: config.Paths) -> dict[int, bytes]:
