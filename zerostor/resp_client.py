@@ -8,6 +8,7 @@ With `pipeline=None` the greeting finds out which of the two it is.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
@@ -241,7 +242,7 @@ class RespClient:
                 reason = f"no answer within {self._timeout:g} s"
                 left = 0.0
             except (OSError, ConnectionFailed) as failure:
-                reason = str(failure) or type(failure).__name__
+                reason = _why(failure)
             if sent and not retry:
                 return [Lost(reason)] * len(burst)
             if not left or loop.time() - begun >= self._patience:
@@ -298,6 +299,12 @@ class RespClient:
             if lane.connection is not None:
                 lane.connection.fail("closed")
                 lane.connection = None
+
+
+def _why(failure: OSError | ConnectionFailed) -> str:
+    """In words, without the number of the error."""
+    told = os.strerror(failure.errno) if isinstance(failure, OSError) and failure.errno else ""
+    return told or str(failure) or type(failure).__name__
 
 
 class _Lane:
