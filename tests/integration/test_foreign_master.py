@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.logs import file_size_limit
 from tests.fakes.zdb_servers import ZdbProcess, real_zdb
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.metadata.zdb import ZdbMetadata
@@ -159,3 +160,21 @@ async def test_what_is_no_zdb_turns_no_slave_for_life(tmp_path: Path) -> None:
         await until(lambda: "SCAN with: ERR unknown" in server.replication.state().problem, "said")
         assert not server.store.log_id, "it is as new as before"
     stranger.close()
+
+
+async def test_what_the_disk_does_not_take_is_not_said_to_be_copied(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with our_zdb_as_a_stranger(tmp_path, monkeypatch) as master:
+        there = ZdbMetadata(master)
+        async with slave_of(master, tmp_path / "slave") as server:
+            here = ZdbMetadata(Address(unix=tmp_path / "slave" / "zdb.sock"))
+            await until_same(there, here)
+            with file_size_limit(20_000):
+                await there.reserve([b"%d" % number * 300 for number in range(100)])
+                await until(lambda: "cannot be written" in server.replication.state().problem,
+                            "it says so")
+                assert not server.replication.state().connected
+            await until_same(there, here)
+            assert not server.replication.state().problem
+            await here.close()
+        await there.close()

@@ -72,6 +72,13 @@ class Batch(Generic[State]):
         for waiter in self.waiters:
             waiter()
 
+    async def ended(self) -> None:
+        """Return when it is done, well or not; see `error`."""
+        if not self.done:
+            done = asyncio.Event()
+            self.waiters.append(done.set)
+            await done.wait()
+
 
 class Owner(Protocol[State]):
     """Who keeps what the log says, and is told how batches end."""
@@ -171,9 +178,7 @@ class LogWriter(Generic[State]):
     async def drain(self) -> None:
         """Return when nothing is on its way."""
         while (batch := self.newest) is not None:
-            settled = asyncio.Event()
-            batch.waiters.append(settled.set)
-            await settled.wait()
+            await batch.ended()
 
     async def close(self) -> None:
         """Write what is collected, then let go of the file and the thread."""

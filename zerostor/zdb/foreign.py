@@ -129,11 +129,12 @@ class Foreign:
             raise LinkFailed("it answers GET with something else")
 
     async def _settle(self) -> None:
+        """Return when what was copied is on the disk. Raises MetadataUnavailable if it is not."""
         batch = self._store.newest
-        if batch is not None and not batch.done:
-            done = asyncio.Event()
-            batch.waiters.append(done.set)
-            await done.wait()
+        if batch is not None:
+            await batch.ended()
+            if batch.error is not None:
+                raise MetadataUnavailable(f"what was copied cannot be written: {batch.error}")
 
     async def same(self, key: int, length: int, stamp: int) -> bool:
         """Whether record `key` is the same here, if need be by its value."""

@@ -126,9 +126,7 @@ async def _wait_for(store: LogStore, end: Position) -> None:
 async def epoch_durable(store: LogStore) -> None:
     """Return when what was written last is on the disk. Raises MetadataUnavailable if it is not."""
     batch = store.newest
-    if batch is not None and not batch.done:
-        done = asyncio.Event()
-        batch.waiters.append(done.set)
-        await done.wait()
-    if batch is not None and batch.error is not None:
-        raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")
+    if batch is not None:
+        await batch.ended()
+        if batch.error is not None:
+            raise MetadataUnavailable(f"the epoch cannot be written: {batch.error}")

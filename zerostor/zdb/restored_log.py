@@ -178,10 +178,7 @@ class DirectoryRestoredLog:
 
     async def _durable(self) -> None:
         batch = self.store.newest
-        if batch is None or batch.done:
-            return
-        done = asyncio.Event()
-        batch.waiters.append(done.set)
-        await done.wait()
-        if batch.error is not None:
-            raise MetadataUnavailable(f"the log cannot be written: {batch.error}")
+        if batch is not None:
+            await batch.ended()
+            if batch.error is not None:
+                raise MetadataUnavailable(f"the log cannot be written: {batch.error}")
