@@ -432,6 +432,23 @@ async def test_objects_of_the_log_that_have_too_few_shards_are_named(site: Site)
     assert set(lost) <= named and small in named
 
 
+async def test_all_that_is_missing_counts_however_much_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.store(24)
+    for link in list(site.bodies):
+        stripes = (await site.archive.grid.locate(link)).stripes
+        for number, name in list(enumerate(stripes.stores))[:5]:
+            key = f"{stripes.key.hex()}-{number:02d}"
+            (site.stores[name] / key[:2] / key).unlink(missing_ok=True)
+    await site.lose()
+    whole = await site.recover("all named")
+    monkeypatch.setattr("zerostor.engine.salvage.NAMED_MAX", 2)
+    summary = await site.recover("two named")
+    assert (summary.missing.count, summary.next_id) == (whole.missing.count, whole.next_id)
+    assert whole.missing.count >= 24 and len(summary.findings.incomplete) == 2
+
+
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_gateway_that_still_runs_is_noticed(
     site: Site, monkeypatch: pytest.MonkeyPatch, begun: bool

@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import BinaryIO
 
 from zerostor.core.checksum import ContentHasher
@@ -286,15 +287,17 @@ class Recovery:
 
     def _count_missing(self, known: Known, settled: Settled) -> None:
         """Stripe sets that too little is left of, unless something else has their id."""
-        found = set(settled.ids()) if self.summary.findings.incomplete else set()
+        findings = self.summary.findings
+        found = set(settled.ids()) if findings.incomplete else set()
         believed = self._highest + ID_GAP_MAX
-        for row in self.summary.findings.incomplete:
-            number = row.metadata_id
+        named = ((row.metadata_id, _incomplete_text(row)) for row in findings.incomplete)
+        others = ((None if number < 0 else number, "") for number in findings.more)
+        for number, text in chain(named, others):
             if number is not None and (number in found or self._taken(number)):
                 continue
             if number is not None and number <= believed:
                 self._highest = max(self._highest, number)
-            self.summary.missing.add(_incomplete_text(row))
+            self.summary.missing.add(text or f"what has id {number}")
         if not known.any_missing():
             return
         packs = set()

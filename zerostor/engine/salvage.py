@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from array import array
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -53,7 +54,8 @@ class Findings:
     that could not be listed or failed while they were, with the reason; damaged: shards without a
     good trailer, or with bytes that none explains; unread: shards whose store did not answer;
     odd: shards that contradict most others of their stripe set; incomplete: stripe sets with too
-    few good shards.
+    few good shards, the first NAMED_MAX of them; more: metadata ids of the others, -1 where it is
+    not known.
     """
 
     shards: int = 0
@@ -64,7 +66,7 @@ class Findings:
     unread: Names = field(default_factory=Names)
     odd: Names = field(default_factory=Names)
     incomplete: list[Incomplete] = field(default_factory=list)
-    incomplete_count: int = 0
+    more: array[int] = field(default_factory=lambda: array("q"))
 
 
 class Incomplete(NamedTuple):
@@ -237,10 +239,11 @@ class Salvage:
                 link = link_of(metadata_id, object_record(trailer.object, agreed.stripes))
             except ShardCorrupt:
                 metadata_id = None
-        self.findings.incomplete_count += 1
         if len(self.findings.incomplete) < NAMED_MAX:
             self.findings.incomplete.append(
                 Incomplete(metadata_id, link, agreed.good, trailer.data, reason))
+        else:
+            self.findings.more.append(-1 if metadata_id is None else metadata_id)
 
     def _claim_object(self, agreed: Agreed) -> None:
         member = agreed.trailer.object
