@@ -127,11 +127,6 @@ class Config(msgspec.Struct, frozen=True):
         """`redis_url` with the password in it: for the client only, never for a log."""
         return join_password(self.redis_url, self.redis.password)
 
-    @property
-    def metadata_url(self) -> str:
-        """What a client connects to, without the password (`metadata.password`)."""
-        return f"unix://{self.paths.zdb_socket}" if self.metadata.embedded else self.metadata.url
-
 
 def load(
     root: Path | None = None,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.logs import file_size_limit
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE, Mode
 from zerostor.zdb import batches, disk, opened_log
@@ -55,17 +53,6 @@ def values(store: LogStore) -> dict[int, bytes]:
         key: value for key in range(len(store.index))
         if store.exists(key) and (value := store.get(key)) is not None
     }
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """A disk that is full beyond `size` bytes of a file: real writes that really fail."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_ids_begin_at_0_and_an_update_uses_one_up(tmp_path: Path) -> None:

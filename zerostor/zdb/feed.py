@@ -139,8 +139,8 @@ class Feed:
         durable = self._log.durable
         if self._sent >= durable:
             return False
-        # What was just written is in memory; an older file may have to come from the disk.
-        if number == durable.number:
+        # What was just written is in memory; what is older may have to come from the disk.
+        if number == durable.number and durable.offset - offset <= CHUNK:
             chunk = self._log.read_log(number, offset, CHUNK)
         else:
             chunk = await asyncio.to_thread(self._log.read_log, number, offset, CHUNK)
