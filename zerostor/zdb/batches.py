@@ -80,6 +80,30 @@ class Batch(Generic[State]):
             await done.wait()
 
 
+class Unsettled(Generic[State]):
+    """The batches that one writer filled since it last waited for the disk.
+
+    The newest batch alone does not tell: one before it may have failed, and this one not.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[Batch[State]] = []
+
+    def add(self, batch: Batch[State] | None) -> None:
+        """Remember the batch that a write just went into."""
+        if batch is not None and batch not in self._batches[-1:]:
+            # A batch holds its bytes: those that went well are let go.
+            self._batches = [each for each in self._batches if not each.done or each.error]
+            self._batches.append(batch)
+
+    async def ended(self) -> str | None:
+        """Return when all are done: why the first that failed did."""
+        batches, self._batches = self._batches, []
+        for batch in batches:
+            await batch.ended()
+        return next((batch.error for batch in batches if batch.error is not None), None)
+
+
 class Owner(Protocol[State]):
     """Who keeps what the log says, and is told how batches end."""
 

@@ -17,7 +17,9 @@ from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.replication import Comparison
 from zerostor.core.resp import Reply, ReplyError
+from zerostor.zdb.batches import Unsettled
 from zerostor.zdb.link import Link, LinkFailed
+from zerostor.zdb.opened_log import Checkpoint
 from zerostor.zdb.segments import LogStore
 
 WAIT_MILLISECONDS = 250
@@ -48,6 +50,7 @@ class Foreign:
         self._reason = reason
         self._told = told
         self._cursors: list[bytes | None] = [None]
+        self._unsettled: Unsettled[Checkpoint] = Unsettled()
         self._width = 8
 
     async def run(self) -> None:
@@ -114,6 +117,7 @@ class Foreign:
             yield
         finally:
             store.refused = store.refused or self._reason
+        self._unsettled.add(store.newest)
 
     def _differs(self, key: int, length: int, stamp: int) -> bool:
         store = self._store
@@ -130,11 +134,9 @@ class Foreign:
 
     async def _settle(self) -> None:
         """Return when what was copied is on the disk. Raises MetadataUnavailable if it is not."""
-        batch = self._store.newest
-        if batch is not None:
-            await batch.ended()
-            if batch.error is not None:
-                raise MetadataUnavailable(f"what was copied cannot be written: {batch.error}")
+        error = await self._unsettled.ended()
+        if error is not None:
+            raise MetadataUnavailable(f"what was copied cannot be written: {error}")
 
     async def same(self, key: int, length: int, stamp: int) -> bool:
         """Whether record `key` is the same here, if need be by its value."""

@@ -12,7 +12,9 @@ from pathlib import Path
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE, decode_file_header
 from zerostor.kernel_calls import flush_folder
+from zerostor.zdb.batches import Unsettled
 from zerostor.zdb.index import DAMAGED, DELETED
+from zerostor.zdb.opened_log import Checkpoint
 from zerostor.zdb.positions import SERVER_ID_SIZE, file_path
 from zerostor.zdb.segments import LogSettings, LogStore
 
@@ -35,6 +37,7 @@ class DirectoryRestoredLog:
         self._folder = self._aside / NAMESPACE
         self._now = now
         self._store: LogStore | None = None
+        self._unsettled: Unsettled[Checkpoint] = Unsettled()
         if target.is_symlink() or target.is_mount():
             raise SetupError(f"{target} is a link or a mounted disk, which a folder cannot replace:"
                              " recover into another --data, and move what is in its metadata there")
@@ -129,17 +132,20 @@ class DirectoryRestoredLog:
     async def put(self, metadata_id: int, value: bytes) -> None:
         """As the port says."""
         self.store.put_given(metadata_id, value, self._stamp())
+        self._unsettled.add(self.store.newest)
         await self._breathe()
 
     async def delete(self, metadata_id: int) -> None:
         """As the port says."""
         if metadata_id < self.store.next_id and self.store.exists(metadata_id):
             self.store.delete(metadata_id, self._stamp())
+            self._unsettled.add(self.store.newest)
             await self._breathe()
 
     async def finish(self, epoch: int, text: str) -> None:
         """As the port says."""
         self.store.begin_epoch(epoch, secrets.token_bytes(SERVER_ID_SIZE), text)
+        self._unsettled.add(self.store.newest)
         await self._durable()
         await self.store.close()
         self._store = None
@@ -177,8 +183,6 @@ class DirectoryRestoredLog:
             await self._durable()
 
     async def _durable(self) -> None:
-        batch = self.store.newest
-        if batch is not None:
-            await batch.ended()
-            if batch.error is not None:
-                raise MetadataUnavailable(f"the log cannot be written: {batch.error}")
+        error = await self._unsettled.ended()
+        if error is not None:
+            raise MetadataUnavailable(f"the log cannot be written: {error}")
