@@ -26,7 +26,7 @@ from zerostor.core.record import (
     encode_record,
 )
 from zerostor.core.settings import StoreSettings
-from zerostor.engine.archivist import Archivist
+from zerostor.engine.archivist import Archivist, Superseded
 from zerostor.engine.containers import sign
 from zerostor.engine.log_parts import entries as log_entries
 from zerostor.engine.log_parts import is_ours
@@ -336,6 +336,109 @@ async def test_after_a_lost_part_the_log_is_kept_again(site: Site, broken: int) 
     assert summary.complete, summary.broken.first
     if broken:  # what the first file deleted is back, as the deletion is lost
         await site.check("third")
+
+
+async def moved(site: Site, *, promoted: bool) -> Archivist:
+    """Go on with the copy of the log, of a slave that had no more; its archivist."""
+    before = site.archive
+    site.archive = Archive(site.folder / "copy", before.grid)
+    site.archive.identity = before.identity
+    await site.archive.start()
+    if promoted:
+        site.archive.server.store.begin_epoch(1, bytes(16), "after the old master")
+    return site.archive.archivist()
+
+
+def copy_log(site: Site) -> None:
+    """A slave has this much of it."""
+    shutil.copytree(site.folder / "log", site.folder / "copy" / "log")
+
+
+@pytest.mark.parametrize("more", [0, 30])
+async def test_a_slave_that_lacked_what_is_in_the_pool_already(site: Site, more: int) -> None:
+    """The ids of the parts that it did not have go to its own objects, and its bytes count.
+
+    more: objects that were stored at the master and not copied, besides the record of the part.
+    """
+    await site.store(12)
+    copy_log(site)
+    bodies = dict(site.bodies)
+    await site.store(more)
+    await site.archivist.look(now=True)
+    site.bodies = bodies
+    await site.archive.close()
+    archivist = await moved(site, promoted=True)
+    await site.store(3)
+    await archivist.look(now=True)
+    await site.store(9)
+    await archivist.look(now=True)
+    kept = await site.archive.kept()
+    assert kept and all(site.archive.content(file).startswith(part) for file, part in kept.items())
+    await site.archive.fill(3)
+    await site.archive.close()
+    await site.archive.grid.writer.close()
+    await site.recover()
+    server = ZdbServer(ServerSettings(site.paths().metadata, unix=site.folder / "new.sock"))
+    await server.start()
+    metadata = ZdbMetadata(Address(unix=site.folder / "new.sock"))
+    site.archive.grid.use(metadata)
+    for link, body in site.bodies.items():
+        assert await site.archive.grid.read(link) == body
+    await metadata.close()
+    await server.close()
+
+
+async def test_a_part_never_takes_the_id_of_an_object(site: Site) -> None:
+    """An index from before parts of a former master were left out."""
+    await site.store(6)
+    await site.store(6)
+    user = parse_link(next(reversed(site.bodies)))[0].metadata_id
+    await site.archivist.look(now=True)
+    now = await site.archive.index()
+    row = now.rows[0]
+    false = Container(row.file, row.start, row.end, row.closed, user, row.record)
+    for kind in ({"retired": (*now.retired, false)}, {"rows": (false,)}):
+        copy = sign(ContainerIndex(now.sequence + 1, now.log_id, now.epoch, 5, **{
+            "rows": now.rows, "retired": now.retired, **kind}), site.archive.identity)
+        for path in site.index_files():
+            path.write_bytes(copy.stored)
+        name = "-".join(kind)
+        assert (await site.recover(name)).complete
+        again = decode_copy((site.paths(name).containers / "index").read_bytes()).index
+        assert user not in {row.metadata_id for row in (*again.rows, *again.retired)}
+        await site.check(name)
+    await site.archive.close()
+
+
+async def test_a_metadata_host_put_back_from_a_copy_does_not_touch_the_index(site: Site) -> None:
+    await site.store(6)
+    await site.archivist.look(now=True)
+    copy_log(site)
+    await site.store(9)
+    await site.archivist.look(now=True)
+    before = [path.read_bytes() for path in site.index_files()]
+    await site.archive.close()
+    archivist = await moved(site, promoted=False)
+    await site.store(2)
+    with pytest.raises(Superseded, match="more of this metadata log than its server"):
+        await archivist.look(now=True)
+    assert [path.read_bytes() for path in site.index_files()] == before
+
+
+async def test_a_master_that_goes_on_beside_its_successor_writes_no_index(site: Site) -> None:
+    """It is cut off from the one that was promoted, and not from the stores."""
+    await site.store(6)
+    await site.archivist.look(now=True)
+    copy_log(site)
+    await site.store(3)
+    old, cut_off = site.archive, site.archivist
+    await (await moved(site, promoted=True)).look(now=True)
+    before = [path.read_bytes() for path in site.index_files()]
+    await old.fill(3)
+    with pytest.raises(Superseded, match="gone on elsewhere"):
+        await cut_off.look(now=True)
+    assert [path.read_bytes() for path in site.index_files()] == before
+    await old.close()
 
 
 async def test_an_id_that_metadata_begun_anew_gave_again_is_named(site: Site) -> None:

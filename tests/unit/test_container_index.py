@@ -129,6 +129,18 @@ def test_the_newest_of_one_signer_is_chosen() -> None:
     assert choose([]) == (None, [])
 
 
+def test_the_index_of_a_master_that_was_superseded_is_never_the_newest() -> None:
+    """It went on for a while beside its successor, and counted further."""
+    index = CASES["rows"]
+    later = ContainerIndex(index.sequence - 1, LOG, index.epoch + 1, 5, index.rows)
+    best, _ = choose([("a", signed(index)), ("b", signed(later)), ("c", signed(index))])
+    assert best is not None and best.index == later
+    # Epochs of another log say nothing of this one.
+    other = ContainerIndex(index.sequence - 1, bytes(16), index.epoch + 1, 5)
+    best, _ = choose([("a", signed(index)), ("b", signed(other))])
+    assert best is not None and best.index == index
+
+
 def test_two_signers_are_refused_unless_one_is_trusted() -> None:
     copies = [("a", signed(CASES["rows"])), ("b", signed(CASES["empty"], OTHER))]
     with pytest.raises(SetupError) as refusal:

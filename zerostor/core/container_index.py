@@ -86,6 +86,13 @@ class ContainerIndex(msgspec.Struct, frozen=True, array_like=True):
     rows: tuple[Container, ...] = ()
     retired: tuple[Container, ...] = ()
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of two of one log, the later one has the greater: a master that was superseded may have
+        gone on for a while, and counted further.
+        """
+        return self.epoch, self.sequence
+
     def covered(self, file: int) -> int:
         """Up to which byte a log file is kept."""
         return max((row.end for row in self.rows if row.file == file), default=0)
@@ -194,11 +201,12 @@ def choose(
         raise SetupError("no store has a container index of the key that is trusted, but there are"
                          f" some of:\n{_signers(others)}")
     rows = next(iter(good.values()), [])
-    best = max(rows, key=lambda row: row[1].index.sequence, default=None)
-    if best is None:
+    if not rows:
         return None, refused
-    # Of one sequence there are two when two gateways thought they were the one: take either.
-    return best[1], refused
+    newest = max((copy.index for _, copy in rows), key=lambda index: index.sequence)
+    # Of one version there are two when two gateways thought they were the one: take either.
+    return max((copy for _, copy in rows if copy.index.log_id == newest.log_id),
+               key=lambda copy: copy.index.version), refused
 
 
 def _signers(good: dict[bytes, list[tuple[str, Copy]]]) -> str:
@@ -209,6 +217,15 @@ def _signers(good: dict[bytes, list[tuple[str, Copy]]]) -> str:
         lines.append(f"  {key.hex()}: sequence {index.sequence}, epoch {index.epoch}, made at"
                      f" {index.created_ms // 1000} (epoch seconds), on {', '.join(places)}")
     return "\n".join(lines)
+
+
+def without_gaps(rows: Iterable[Container]) -> tuple[Container, ...]:
+    """The rows, which are in the order of the log, up to the first gap in each file."""
+    kept: list[Container] = []
+    for row in rows:
+        if row.start == (kept[-1].end if kept and kept[-1].file == row.file else 0):
+            kept.append(row)
+    return tuple(kept)
 
 
 def with_part(

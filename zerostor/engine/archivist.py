@@ -17,10 +17,18 @@ import logging
 import msgspec
 
 from zerostor.core.checksum import ContentHasher
-from zerostor.core.container_index import EXTENSION, Container, ContainerIndex, Copy, with_part
+from zerostor.core.container_index import (
+    EXTENSION,
+    Container,
+    ContainerIndex,
+    Copy,
+    with_part,
+    without_gaps,
+)
 from zerostor.core.errors import (
     BackendError,
     Busy,
+    LogCorrupt,
     MetadataUnavailable,
     SetupError,
     ZerostorError,
@@ -161,13 +169,9 @@ class Archivist:
         own = await self._copies.own()
         found = good_copies(await self._copies.on_stores())
         known = {self._signer.public_key, *([own.key] if own is not None else [])}
-        later = {name for name, copy in found if copy.index.log_id == state.log_id
-                 and copy.index.epoch > state.epoch}
-        if 2 * len(later) > len(self._stores.stores):
-            raise Superseded("this metadata log has gone on elsewhere since it was here: another"
-                             " was promoted, or recovered from the stores; stop this zerostor")
+        self._check_not_elsewhere(found, state)
         copies = sorted([copy for _, copy in found] + ([own] if own is not None else []),
-                        key=lambda copy: copy.index.sequence, reverse=True)
+                        key=lambda copy: copy.index.version, reverse=True)
         for copy in copies:
             if copy.index.log_id == state.log_id and (
                 copy.key in known or await self._verified(copy.index)
@@ -184,6 +188,14 @@ class Archivist:
         last = max((copy.index.sequence for copy in copies if copy.key in known), default=0)
         return sign(ContainerIndex(last + 1, state.log_id, state.epoch, self._now_ms()),
                     self._signer)
+
+    def _check_not_elsewhere(self, found: list[tuple[str, Copy]], state: LogState) -> None:
+        """Raise Superseded if most stores have a later epoch of this log."""
+        later = {name for name, copy in found if copy.index.log_id == state.log_id
+                 and copy.index.epoch > state.epoch}
+        if 2 * len(later) > len(self._stores.stores):
+            raise Superseded("this metadata log has gone on elsewhere since it was here: another"
+                             " was promoted, or recovered from the stores; stop this zerostor")
 
     async def _verified(self, index: ContainerIndex) -> bool:
         """Whether rows that an unknown key signed are true: the log itself must say the same."""
@@ -204,6 +216,7 @@ class Archivist:
 
     async def _adopt(self, index: ContainerIndex, state: LogState) -> Copy:
         """Go on from `index`, with what an earlier run stored and did not live to list."""
+        index = await self._ours_of(index, state)
         listed = {row.metadata_id for row in (*index.rows, *index.retired)}
         strays: dict[int, Container] = {}
         for part in state.files:
@@ -225,6 +238,33 @@ class Archivist:
         await self._copies.keep(copy.stored)
         return copy
 
+    async def _ours_of(self, index: ContainerIndex, state: LogState) -> ContainerIndex:
+        """The index without what its master stored after the end of what was copied here.
+
+        A part's record comes behind its bytes, so who has the record has all of them. The id of one
+        that is not here goes to others, and the bytes after it are others. Raises Superseded if the
+        log has lost its end since, within one epoch: then the pool has more of it than we.
+        """
+        rows = without_gaps([row for row in index.rows if await self._has(row)])
+        if len(rows) == len(index.rows) and index.epoch == state.epoch:
+            return index
+        if index.epoch == state.epoch:
+            raise Superseded("the stores hold more of this metadata log than its server: it was put"
+                             " back from a copy, or lost its end; stop and run `zerostor recover`")
+        if len(rows) < len(index.rows):
+            _log.warning("%d of %d parts of the log in the pool are of a master that went on after"
+                         " the end of what was copied here", len(index.rows) - len(rows),
+                         len(index.rows))
+        retired = [row for row in index.retired if await self._has(row)]
+        return msgspec.structs.replace(index, rows=rows, retired=tuple(retired))
+
+    async def _has(self, row: Container) -> bool:
+        try:
+            return await self._metadata.get(row.metadata_id) == row.record
+        except LogCorrupt:
+            # It is here, and in the pool it is whole.
+            return True
+
     async def _news(self, part: LogPart, start: int) -> bool:
         """Whether anything from `start` on is more than what our own parts wrote."""
         ours = {row.metadata_id for row in (*self._index.rows, *self._index.retired)}
@@ -237,6 +277,8 @@ class Archivist:
 
     async def _store(self, state: LogState, part: LogPart, start: int) -> None:
         """Store bytes from `start` to the end of `part`, and list them."""
+        # A master that is cut off from its successor may still reach the stores.
+        self._check_not_elsewhere(good_copies(await self._copies.on_stores()), state)
         index = self._index
         replaced = [row for row in index.rows if row.file == part.file and row.start >= start]
         body = LogBody(self._log, part.file, start, part.size, self._policy.name, self._now_ms(),
@@ -305,9 +347,9 @@ class Archivist:
             raise MetadataUnavailable("the stores have container indexes of several signers")
         fitting = [copy for copy in found if own is None or copy.key == own.key
                    or own.index.log_id != state.log_id]
-        best = max(fitting, key=lambda copy: copy.index.sequence, default=None)
+        best = max(fitting, key=lambda copy: copy.index.version, default=None)
         if best is not None and (own is None or best.index.log_id != own.index.log_id
-                                 or best.index.sequence > own.index.sequence):
+                                 or best.index.version > own.index.version):
             await self._copies.keep(best.stored)
 
     def _now_ms(self) -> int:

@@ -16,7 +16,13 @@ from itertools import chain
 from typing import BinaryIO
 
 from zerostor.core.checksum import ContentHasher
-from zerostor.core.container_index import Container, ContainerIndex, Refused, choose
+from zerostor.core.container_index import (
+    Container,
+    ContainerIndex,
+    Refused,
+    choose,
+    without_gaps,
+)
 from zerostor.core.errors import BackendError, DataError, RecordCorrupt, SetupError, ShardCorrupt
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.record import (
@@ -102,6 +108,7 @@ class Recovery:
         self._progress = progress
         self._highest = -1
         self._lost: list[Container] = []
+        self._strange: set[int] = set()
 
     async def run(self, trusted: bytes | None, *, verify: bool) -> Summary:
         """Fill the log; `conclude` ends it. Raises SetupError when several signed and none is
@@ -133,8 +140,11 @@ class Recovery:
         retired: tuple[Container, ...] = ()
         if index is not None and index.log_id == log_id:
             # Only what the log really has: it goes on where a lost part began.
-            rows = tuple(row for row in index.rows if row not in self._lost)
-            retired = (*index.retired, *self._lost)
+            rows = without_gaps(row for row in index.rows if row not in self._lost
+                                and row.metadata_id not in self._strange)
+            kept = {row.metadata_id for row in rows} | self._strange
+            retired = tuple(row for row in (*index.retired, *index.rows)
+                            if row.metadata_id not in kept)
         copy = sign(ContainerIndex(index.sequence + 1 if index is not None else 1, log_id,
                                    self.summary.epoch, int(self._clock.now() * 1000), rows,
                                    retired), signer)
@@ -147,7 +157,7 @@ class Recovery:
         index, signer = self.summary.index, self.summary.signer
         now = [copy for _, copy in good_copies(await self._copies.on_stores())
                if copy.key == signer or index is None]
-        if any(index is None or copy.index.sequence > index.sequence for copy in now):
+        if any(index is None or copy.index.version > index.version for copy in now):
             raise SetupError("a gateway of these stores is running: the container index has changed"
                              " meanwhile; stop all gateways and workers, and recover again")
 
@@ -212,9 +222,18 @@ class Recovery:
         for metadata_id, row in listed.items():
             self._add_known(known, row.object_record)
             self._note_settings(row.object_record)
-            if self._log.get(metadata_id) != row.record:
-                await self._log.put(metadata_id, row.record)
+            await self._put_back(metadata_id, row)
         return known
+
+    async def _put_back(self, metadata_id: int, row: Container) -> None:
+        """The record of a part of the log, which may come after the last part; never over what the
+        log says of a user's object.
+        """
+        record = self._record(metadata_id)
+        if record is not None and not is_ours(record):
+            self._strange.add(metadata_id)
+        elif self._log.get(metadata_id) != row.record:
+            await self._log.put(metadata_id, row.record)
 
     @staticmethod
     def _add_known(known: Known, record: Record) -> None:
