@@ -3,6 +3,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY gateway gateway
+COPY sshgw sshgw
 COPY workers workers
 COPY zerostor zerostor
 RUN python -m venv /opt/zerostor \

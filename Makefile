@@ -30,7 +30,7 @@ bench: $(VENV)/.test-installed
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache
-	find gateway workers zerostor tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find gateway sshgw workers zerostor tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -183,10 +183,23 @@ class ClusterSettings(msgspec.Struct, frozen=True):
 
 
 class SshSettings(msgspec.Struct, frozen=True):
-    """[ssh]."""
+    """[ssh]. directory: where the homes are; DATA/homes where empty.
+
+    home_limit, quota: of a home for which nothing else was said. rsync: "confined" by the kernel,
+    "unconfined" on a system that cannot, or "off". admin: who may change homes over HTTP, programs
+    on this host ("local") or "anyone". connections: in all; user_connections: of one user.
+    """
 
     enabled: bool = False
     listen: Address = Address("127.0.0.1", 2222)
+    directory: str = ""
+    home_limit: Size = Size(1_000_000_000)
+    quota: str = "refuse"
+    rsync: str = "confined"
+    admin: str = "local"
+    connections: int = 300
+    user_connections: int = 32
+    login_timeout: Seconds = Seconds(30.0)
 
 
 class NodesSettings(msgspec.Struct, frozen=True):

@@ -1,0 +1,129 @@
+"""Homes as plain values: who may log in, what a home holds, what was stored from it."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from zerostor.core.errors import BadRequest
+
+_USER = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,31}", re.ASCII)
+UNFINISHED = (".part", ".filepart", ".partial", ".tmp", ".crdownload")
+"""Endings that clients give to files that are still on their way; nothing is stored by itself under
+such a name."""
+LINK_SUFFIX = ".link"
+"""Behind the name of a file: where its link is written."""
+
+
+class Quota(enum.StrEnum):
+    """What happens to a write that does not fit: it is refused, or the oldest files go for it."""
+
+    REFUSE = "refuse"
+    DROP_OLDEST = "drop-oldest"
+
+
+class HomeKey(msgspec.Struct, frozen=True):
+    """A public key that may log in. line: as authorized_keys has it, without its comment.
+
+    fingerprint: SHA256:..., as ssh-keygen -l prints it. added: epoch seconds.
+    """
+
+    fingerprint: str
+    line: str
+    comment: str
+    added: float
+
+
+class AutoProcess(msgspec.Struct, frozen=True):
+    """How finished uploads are stored by themselves.
+
+    quiet: seconds without a change. link_files: write NAME.link beside each. remove: take the file
+    away once it is stored.
+    """
+
+    quiet: float = 10.0
+    link_files: bool = True
+    remove: bool = False
+
+
+class Home(msgspec.Struct, frozen=True):
+    """One user's home. limit: bytes that its files may have together. added: epoch seconds.
+
+    A home that is not enabled keeps its files and lets nobody in.
+    """
+
+    user: str
+    limit: int
+    added: float
+    enabled: bool = True
+    quota: Quota = Quota.REFUSE
+    auto: AutoProcess | None = None
+    keys: tuple[HomeKey, ...] = ()
+
+
+class HomeUsage(NamedTuple):
+    """used, limit: bytes; the sum of the sizes of the files, holes and all. files: how many."""
+
+    used: int
+    limit: int
+    files: int
+
+    @property
+    def free(self) -> int:
+        """Bytes that still fit."""
+        return max(0, self.limit - self.used)
+
+
+class HomeJob(msgspec.Struct, frozen=True):
+    """A file or folder on its way into the store. job: as the gateway's status knows it.
+
+    path: within the home, "/" in front. auto: nobody asked, the home stores by itself.
+    """
+
+    job: str
+    user: str
+    path: str
+    remove: bool
+    added: float
+    auto: bool = False
+
+
+class HomeLink(msgspec.Struct, frozen=True):
+    """What was stored from a home. link: HASH.ext. at: epoch seconds."""
+
+    path: str
+    link: str
+    size: int
+    at: float
+
+
+class HomeEvent(msgspec.Struct, frozen=True):
+    """What happened in a home without its user's doing. kind: one word of `HomeEvents`."""
+
+    at: float
+    user: str
+    kind: str
+    path: str
+    detail: str = ""
+    size: int = 0
+
+
+class HomeEvents(enum.StrEnum):
+    """REMOVED: for room. STORED, FAILED: how a job ended. KEPT: stored, but changed meanwhile, so
+    not removed."""
+
+    REMOVED = "removed"
+    STORED = "stored"
+    FAILED = "failed"
+    KEPT = "kept"
+
+
+def user_name(text: str) -> str:
+    """`text` if it may name a user, and so a folder. Raises BadRequest."""
+    if _USER.fullmatch(text) is None:
+        raise BadRequest("a user name is 1 to 32 of a-z 0-9 _ . - and begins with a letter, a digit"
+                         " or _")
+    return text

@@ -1,0 +1,162 @@
+"""The seams of SSH homes, beside those of `ports`.
+
+Adapters: `homes/folder` (HomeFolder, HomeFile), `homes/book` (HomeBook). Paths are bytes as the
+client sent them, absolute within the home, / in front; what is above the home cannot be named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink, HomeUsage
+
+
+class HomeFile(Protocol):
+    """An open file of a home. All calls block, shortly, and raise OSError as the kernel has it."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes, b"" at the end."""
+
+    def write(self, offset: int, chunk: bytes) -> None:
+        """Write all of it at `offset`; at the end where the file was opened to append.
+
+        OSError EDQUOT before anything is written if the home would be beyond its limit.
+        """
+
+    def truncate(self, size: int) -> None:
+        """Cut or lengthen. OSError EDQUOT as in `write`."""
+
+    def stat(self) -> os.stat_result:
+        """As fstat."""
+
+    def set_mode(self, mode: int) -> None:
+        """Permission bits; those for others than the owner, and setuid and such, are left out."""
+
+    def set_times(self, accessed_ns: int, modified_ns: int) -> None:
+        """As utimensat."""
+
+    def sync(self) -> None:
+        """Return when it is on the disk."""
+
+    def close(self) -> None:
+        """Let go. What this handle created, and the limit then cut short, is removed."""
+
+
+class Seen(NamedTuple):
+    """A file as a walk found it. path: within the home, / in front."""
+
+    path: bytes
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+class HomeFolder(Protocol):
+    """The files of one home. No path and no link reaches outside; the limit holds.
+
+    Calls block and raise OSError: ENOENT, EACCES (links, devices), EDQUOT (the limit), and so on.
+    The quick ones may be called on the event loop; `walk`, `make_room`, `recount` are for a thread.
+    """
+
+    @property
+    def usage(self) -> HomeUsage:
+        """What is used now: counted along, not walked."""
+
+    @property
+    def changes(self) -> int:
+        """Grows with each change of the files."""
+
+    @property
+    def root(self) -> str:
+        """Where it lies on this host, for a program that is confined to it."""
+
+    def open(self, path: bytes, flags: int, mode: int) -> HomeFile:
+        """As os.open; regular files only."""
+
+    def stat(self, path: bytes) -> os.stat_result:
+        """As lstat."""
+
+    def names(self, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        """What a folder holds, in no order, without . and .."""
+
+    def make_folder(self, path: bytes, mode: int) -> None:
+        """As mkdir."""
+
+    def remove_folder(self, path: bytes) -> None:
+        """As rmdir."""
+
+    def remove(self, path: bytes) -> None:
+        """As unlink."""
+
+    def rename(self, path: bytes, new: bytes, *, replace: bool) -> None:
+        """As rename; without `replace` EEXIST where `new` is there."""
+
+    def set_mode(self, path: bytes, mode: int) -> None:
+        """As HomeFile.set_mode."""
+
+    def set_times(self, path: bytes, accessed_ns: int, modified_ns: int) -> None:
+        """As HomeFile.set_times."""
+
+    def truncate(self, path: bytes, size: int) -> None:
+        """As HomeFile.truncate."""
+
+    def busy(self, path: bytes) -> bool:
+        """Whether somebody has it open for writing."""
+
+    def walk(self, path: bytes) -> Iterator[Seen]:
+        """All regular files below, or the one at `path`, sorted by path. Blocking: for a thread."""
+
+    def make_room(self, wanted: int) -> Sequence[Seen]:
+        """Remove the oldest files, none that is open, until `wanted` bytes fit; what was removed.
+
+        OSError EDQUOT, and nothing is removed, where that cannot be.
+        """
+
+    def recount(self) -> HomeUsage:
+        """Walk and count anew, for what changed behind our back."""
+
+    def set_limit(self, limit: int) -> None:
+        """From here on. Below what is used, nothing more may be written."""
+
+
+class HomeBook(Protocol):
+    """Users, their keys, what is on its way into the store, and what came of it; durable.
+
+    Raises BackendError where the disk fails.
+    """
+
+    async def homes(self) -> Sequence[Home]:
+        """All, by name."""
+
+    async def put(self, home: Home) -> None:
+        """Add a home, or replace what is known of it."""
+
+    async def jobs(self) -> Sequence[HomeJob]:
+        """Those that have not ended, oldest first."""
+
+    async def begin_job(self, job: HomeJob) -> None:
+        """Remember it until `end_job`."""
+
+    async def end_job(self, job: str, link: HomeLink | None, event: HomeEvent) -> None:
+        """Forget it; keep its link, None if it failed, and say what happened. All or nothing."""
+
+    async def links(self, user: str, limit: int) -> Sequence[HomeLink]:
+        """The last ones, newest first."""
+
+    async def processed(self, user: str, path: bytes) -> tuple[int, int, int] | None:
+        """(inode, size, modified_ns) of the file that was stored by itself from there last."""
+
+    async def set_processed(self, user: str, path: bytes, seen: tuple[int, int, int]) -> None:
+        """Remember it, so that it is not stored twice."""
+
+    async def tell(self, event: HomeEvent) -> None:
+        """Keep an event; a bounded number per home."""
+
+    async def events(self, user: str, limit: int) -> Sequence[HomeEvent]:
+        """The last ones, newest first."""
+
+    async def close(self) -> None:
+        """Let go."""
