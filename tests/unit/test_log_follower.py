@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from tests.fakes.logs import (
 from zerostor import kernel_calls
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.log_format import FILE_HEADER_SIZE, Mode
+from zerostor.zdb import shipped_log
 from zerostor.zdb.positions import Position
 from zerostor.zdb.segments import LogStore
 from zerostor.zdb.shipped_log import move_aside
@@ -333,6 +337,37 @@ async def test_a_cut_that_is_killed_leaves_a_whole_log(
     await ship_all(master, again)
     assert columns(again) == columns(master)
     assert files(folders[0], master) == files(folders[1], again)
+    await master.close()
+    await again.close()
+
+
+async def test_a_cut_is_not_left_half_way(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promotion, or the end of the server, ends the task that cuts."""
+    master, slave = await filled(folders[0]), opened(folders[1], FOLLOW)
+    await ship_all(master, slave)
+    begun = threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        time.sleep(0.2)
+        move_aside(*arguments)
+
+    monkeypatch.setattr(shipped_log, "move_aside", slow)
+    cutting = asyncio.ensure_future(slave.cut(Position(1, 20_080)))
+    await asyncio.to_thread(begun.wait)
+    cutting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cutting
+    await slave.lead()
+    slave.begin_epoch(2, SERVER, "second")
+    slave.insert(b"acknowledged", 1)
+    await durable(slave)
+    had = columns(slave)
+    await slave.close()
+    again = opened(folders[1])
+    assert again.first_damage is None and columns(again) == had
     await master.close()
     await again.close()
 

@@ -193,15 +193,32 @@ class ShippedLog(OpenedLog):
         self.refused = "the log is being cut"
         try:
             await self._writer.drain()
-            self._writer.let_go()
+        except asyncio.CancelledError:
+            self.refused = reason
+            raise
+        self._writer.let_go()
+        try:
             try:
-                await self._in_side_thread(lambda: move_aside(
+                await self._to_its_end(lambda: move_aside(
                     self._folder, position, self._first_number, int(self._now())))
             finally:
                 # What a full disk left uncut is whole.
                 self._reopen()
         except OSError as failure:
             raise SetupError(f"cannot cut {self._folder}: {failure.strerror}") from None
+
+    async def _to_its_end(self, work: Callable[[], None]) -> None:
+        """Run in the side thread; who is cancelled waits all the same, since a thread goes on."""
+        running = asyncio.ensure_future(self._in_side_thread(work))
+        cancelled = False
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                cancelled = True
+        running.result()
+        if cancelled:
+            raise asyncio.CancelledError
 
     def _reopen(self) -> None:
         try:
