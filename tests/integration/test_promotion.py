@@ -247,6 +247,22 @@ def test_a_promotion_that_the_disk_refuses_leaves_a_slave(servers: Servers) -> N
     assert promote(slave)["epoch"] == 1
 
 
+def test_a_promotion_that_cannot_be_remembered_ends_all_connections(servers: Servers) -> None:
+    """It leads, so who reserved ids at the former master must not go on with them."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    master.ask(b"SET", b"", b"one")
+    level(master, slave)
+    client = slave.connect()
+    assert client.facts(b"INFO")["epoch"] == "0"
+    (slave.process.folder / "log" / "replication.new").mkdir()
+    said = refuses_promotion(slave)
+    assert "leads now, epoch 1" in said and "restart" in said
+    assert leads(slave) and not leads(master)
+    with pytest.raises((EOFError, OSError)):
+        client.ask(b"PING")
+
+
 def test_a_slave_that_has_nothing_is_not_promoted(servers: Servers, tmp_path: Path) -> None:
     slave = servers("slave", f"unix://{tmp_path}/nobody.sock").start()
     assert "nothing of its master's log yet" in refuses_promotion(slave)

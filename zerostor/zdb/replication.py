@@ -237,7 +237,12 @@ class Replication:
                 if self._follower is not None:
                     self._follow(self._follower.master)
                 raise
-        self._hang_up(asker)
+            self._hang_up(asker)
+            try:
+                keep_standing(self._folder, self._standing)
+            except SetupError as failure:
+                raise SetupError(f"this server leads now, epoch {epoch}, but does not know it any"
+                                 f" more after a restart: {failure}") from None
         return msgspec.structs.replace(self.state(), handed_over=handed_over)
 
     async def _free_epoch(self, follower: Follower | None) -> tuple[int, bool]:
@@ -303,7 +308,6 @@ class Replication:
         standing.foreign = False
         self._fence_all()
         log.warning("this server leads now, epoch %d", epoch)
-        keep_standing(self._folder, standing)
 
     def _follow(self, master: Peer) -> None:
         standing = self._standing
