@@ -2,7 +2,8 @@
 
 For a cut: exactly the state at the last whole entry. For a flipped bit: every id but the one in
 that entry, and that one is refused unless a later entry replaces it. For whatever else: no value
-that was not once the id's own. And never an id twice.
+that was not once the id's own. And never an id twice, be it that the log has lost its end, whole
+files of it, or was not closed before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.logs import durable
 from zerostor.core.errors import LogCorrupt
 from zerostor.core.log_format import FILE_HEADER_SIZE
 from zerostor.zdb.positions import Tip
@@ -47,8 +49,10 @@ OPERATIONS = st.lists(
 )
 
 
-def run(folder: Path, operations: list[tuple[str, bytes]], seed: int) -> list[Step]:
-    """Write a log; its entries."""
+def run(
+    folder: Path, operations: list[tuple[str, bytes]], seed: int, *, killed: bool = False
+) -> list[Step]:
+    """Write a log; its entries. killed: what is on disk is as if it was never closed."""
 
     async def write() -> list[Step]:
         store, steps, alive = LogStore(folder, SETTINGS, lambda: 1.0), list[Step](), list[int]()
@@ -68,10 +72,25 @@ def run(folder: Path, operations: list[tuple[str, bytes]], seed: int) -> list[St
             after = store.tip
             start = before.offset if before.number == after.number else FILE_HEADER_SIZE
             steps.append(Step(after.number, start, after.offset, key, value))
+        await durable(store)
+        files = contents_of(folder)
         await store.close()
+        if killed:
+            put_files(folder, files)
         return steps
 
     return asyncio.run(write())
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def put_files(folder: Path, files: dict[str, bytes]) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    for name, raw in files.items():
+        (folder / name).write_bytes(raw)
 
 
 def reopened(folder: Path) -> tuple[dict[int, bytes | None], int]:
@@ -112,7 +131,7 @@ def check_cut(folder: Path, steps: list[Step], number: int, size: int) -> None:
     whole = [step for step in steps if (step.number, step.end) <= (number, size)]
     found, fresh = reopened(folder)
     assert found == state(whole)
-    assert fresh not in ids(whole)
+    assert fresh > max(ids(steps))
     again, newer = reopened(folder)
     assert again == {**found, fresh: b"fresh"}
     assert newer > fresh
@@ -137,11 +156,59 @@ def test_a_cut_at_every_byte_of_the_last_entries() -> None:
         operations = [("insert", b"one"), ("insert", b"two"), ("update", b"three"), ("delete", b""),
                       ("insert", b""), ("update", b"long" * 9)]
         steps = run(folder, operations, 1)
-        path = folder / "d0"
-        raw = path.read_bytes()
-        for size in range(len(raw)):
-            path.write_bytes(raw[:size])
+        files = contents_of(folder)
+        for size in range(len(files["d0"])):
+            put_files(folder, {**files, "d0": files["d0"][:size]})
             check_cut(folder, steps, 0, size)
+
+
+@settings(max_examples=100, deadline=None)
+@given(operations=OPERATIONS, seed=st.integers(0, 99), killed=st.booleans(), lost=st.integers(1, 3),
+       space=st.booleans())
+def test_the_last_files_are_lost(
+    operations: list[tuple[str, bytes]], seed: int, killed: bool, lost: int, space: bool
+) -> None:
+    """space: the small file that knows the salt too."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        steps = run(folder, operations, seed, killed=killed)
+        last = steps[-1].number
+        for number in range(max(0, last - lost + 1), last + 1):
+            (folder / f"d{number}").unlink()
+        if space:
+            (folder / "namespace").unlink()
+        found, fresh = reopened(folder)
+        assert found == state([step for step in steps if step.number <= last - lost])
+        assert fresh > max(ids(steps))
+        assert not {f"d{number}" for number in range(max(0, last - lost + 1), last + 1)} & {
+            path.name for path in folder.iterdir()} or (space and lost > last)
+        again, newer = reopened(folder)
+        assert again == {**found, fresh: b"fresh"}
+        assert newer == fresh + 1
+
+
+def test_two_damaged_entries_at_the_end() -> None:
+    for killed in (False, True):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            steps = run(folder, [("insert", b"some value")] * 9, 1, killed=killed)
+            raw = bytearray((folder / "d0").read_bytes())
+            for step in steps[-2:]:
+                raw[step.end - 1] ^= 1
+            (folder / "d0").write_bytes(raw)
+            found, fresh = reopened(folder)
+            assert {key: found.get(key) for key in range(9)} == {
+                **dict.fromkeys(range(7), b"some value"), 7: None, 8: None}
+            assert fresh > 8
+
+
+def test_a_kill_that_lost_nothing_leaves_out_no_id() -> None:
+    for killed in (False, True):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            run(folder, [("insert", b"some value")] * 9, 1, killed=killed)
+            for expected in range(9, 12):
+                assert reopened(folder)[1] == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -209,4 +276,4 @@ def test_overwritten_bytes_anywhere_never_give_a_wrong_value(
         for key, value in state(steps).items():
             if key not in touched:
                 assert found[key] in (value, None)
-        assert fresh not in ids(untouched)
+        assert fresh > max(ids(steps))

@@ -12,12 +12,12 @@ import pytest
 from tests.fakes.logs import file_size_limit
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE, Mode
-from zerostor.zdb import batches, disk, opened_log
+from zerostor.zdb import batches, disk, log_settings
 from zerostor.zdb.disk import SyncFailed, lock_folder
 from zerostor.zdb.index import Index
 from zerostor.zdb.segments import Batch, LogSettings, LogStore
 
-SMALL = LogSettings(segment_size=opened_log.SEGMENT_SIZE_MIN)
+SMALL = LogSettings(segment_size=log_settings.SEGMENT_SIZE_MIN)
 
 
 def opened(folder: Path, settings: LogSettings = SMALL) -> LogStore:
@@ -189,7 +189,7 @@ async def test_a_full_disk_takes_back_the_batch_behind_and_new_files_too(tmp_pat
     assert first.error
     assert store.tip == before
     assert values(store) == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["d0", "namespace"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d0", "mark", "namespace"]
     more = {key_of(store.insert(bytes(9000), 1)): bytes(9000) for _ in range(30)}
     await durable(store)
     assert values(store) == kept | more

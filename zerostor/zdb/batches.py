@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from zerostor.zdb.disk import (
     write_all,
 )
 from zerostor.zdb.index import place_of
+from zerostor.zdb.mark_file import MarkFile
 from zerostor.zdb.positions import Position, Tip, file_path, namespace_path
 
 BATCH_MAX = 16 * MIB
@@ -52,12 +54,15 @@ class Batch(Generic[State]):
     """Entries that become durable together. error: why they did not; set with `done`.
 
     before: what the writer's owner wants back if it fails. landing: called once it is durable.
+    end, salt, slots: where the log stands with it, set when it is written.
     """
 
-    __slots__ = ("before", "done", "error", "landing", "pieces", "size", "tip", "waiters")
+    __slots__ = ("before", "done", "end", "error", "landing", "pieces", "salt", "size", "slots",
+                 "tip", "waiters")
 
     def __init__(self, tip: Tip, before: State) -> None:
-        self.tip = tip
+        self.tip = self.end = tip
+        self.salt = self.slots = 0
         self.before = before
         self.pieces: list[Piece] = []
         self.size = 0
@@ -110,6 +115,9 @@ class Owner(Protocol[State]):
     def checkpoint(self) -> State:
         """What is to be gone back to if the batch that begins now fails."""
 
+    def standing(self) -> tuple[int, int]:
+        """The salt of the log, and how many slots there are with all that was written."""
+
     def restore(self, before: State, reason: str | None) -> None:
         """Go back there. reason: why nothing may be written any more, None if it may."""
 
@@ -124,6 +132,7 @@ class LogWriter(Generic[State]):
         self._folder = folder
         self._owner = owner
         self._sync = sync
+        self.marks = MarkFile(folder, sync=sync)
         self._executor = ThreadPoolExecutor(1, "zdb-log")
         self._descriptor = -1
         self.tip = Tip(-1, 0, 0)
@@ -204,9 +213,16 @@ class LogWriter(Generic[State]):
         while (batch := self.newest) is not None:
             await batch.ended()
 
-    async def close(self) -> None:
-        """Write what is collected, then let go of the file and the thread."""
+    async def close(self, *, exact: bool) -> None:
+        """Write what is collected, then let go of the file and the thread.
+
+        exact: note where the log ends, so that the next start sees the least that is lost.
+        """
         await self.drain()
+        if exact and self.durable.number >= 0:
+            loop = asyncio.get_running_loop()
+            with contextlib.suppress(OSError, SyncFailed):
+                await loop.run_in_executor(self._executor, self._mark_end)
         self._executor.shutdown()
         self.let_go()
 
@@ -215,6 +231,7 @@ class LogWriter(Generic[State]):
         if batch is None or self.syncing is not None:
             return
         self.batch, self.syncing = None, batch
+        batch.end, (batch.salt, batch.slots) = self.tip, self._owner.standing()
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
         future.add_done_callback(self._settle)
 
@@ -257,6 +274,7 @@ class LogWriter(Generic[State]):
         space = namespace_path(self._folder)
         known = content_of(space) if begins else None
         try:
+            self._mark_ahead(batch, begins)
             for piece in batch.pieces:
                 if piece.fresh:
                     self._create(piece)
@@ -265,6 +283,9 @@ class LogWriter(Generic[State]):
                     self._flush_new()
                 elif self._sync:
                     flush_file(self._descriptor)
+            if any(piece.fresh for piece in batch.pieces):
+                # Not ahead: a file that is noted and missing is one that was lost.
+                self.marks.write(batch.salt, Position(*batch.end[:2]), batch.slots)
         except (OSError, SyncFailed):
             # After a failed sync as well: a restart would find the bytes in the page cache, where
             # the kernel calls them clean by now, and take them for durable.
@@ -276,6 +297,19 @@ class LogWriter(Generic[State]):
                 # Or the next start would take the old log's files for cleared ones.
                 put_back(space, known, sync=self._sync)
             raise
+
+    def _mark_ahead(self, batch: Batch[State], begins: bool) -> None:
+        start = Position(*batch.tip[:2])
+        if not begins and start.number >= 0 and not self.marks.covers(
+                batch.salt, start.number, batch.slots):
+            self.marks.write(batch.salt, start, batch.slots)
+
+    def _mark_end(self) -> None:
+        salt, slots = self._owner.standing()
+        known = self.marks.known
+        end = self.durable
+        if known is None or known != (salt, known.serial, slots, *end):
+            self.marks.write(salt, end, slots, ahead=0)
 
     def _create(self, piece: Piece) -> None:
         descriptor = create_file(file_path(self._folder, piece.number))

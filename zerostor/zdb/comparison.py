@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from itertools import pairwise
 
 import msgspec
 from blake3 import blake3
@@ -18,6 +19,8 @@ from zerostor.zdb.segments import LogStore
 
 _SIZES = struct.Struct("<BI")
 _CHUNK = MIB
+GAP_MAX = 1024
+"""Files that may be missing in one place of a log."""
 
 
 async def compare(store: LogStore, link: Link) -> Comparison:
@@ -32,7 +35,23 @@ async def compare(store: LogStore, link: Link) -> Comparison:
             differs = f"file {file.number} differs" if theirs else f"file {file.number} is missing"
         whole.update(mine)
         count += 1
+    files = {file.number for file in store.log_files()}
+    lacking = [each for each in await _their_sizes(link) if files and min(files) < each < max(files)
+               and each not in files]
+    if lacking and not differs:
+        differs = f"file {lacking[0]} is missing here"
     return Comparison(count, last_id, records, whole.hexdigest(), differs)
+
+
+async def gaps_of(link: Link) -> frozenset[int]:
+    """Numbers of files that the master lacks between those it has. Raises LinkFailed."""
+    numbers = sorted(await _their_sizes(link))
+    gaps: set[int] = set()
+    for before, number in pairwise(numbers):
+        if number - before > GAP_MAX:
+            raise LinkFailed(f"it lacks the log files from {before} to {number}")
+        gaps.update(range(before + 1, number))
+    return frozenset(gaps)
 
 
 async def shared_part(store: LogStore, link: Link) -> Position:

@@ -19,7 +19,7 @@ from zerostor.core.limits import MIB
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.replication import Comparison, ReplicationState
 from zerostor.core.resp import Reply, ReplyError
-from zerostor.zdb.comparison import compare, shared_part
+from zerostor.zdb.comparison import compare, gaps_of, shared_part
 from zerostor.zdb.feed import distance
 from zerostor.zdb.foreign import Foreign, check_foreign, compare_foreign
 from zerostor.zdb.lag import Lag
@@ -205,6 +205,7 @@ class Follower:
             await self._cut(store.first_damage)
         if store.log_id:
             await self._agree(link, theirs)
+        store.expect_gaps(await gaps_of(link))
         # A log that has nothing yet does not know the number of the first file.
         start = Position(max(0, store.received.number), store.received.offset)
         await link.ask(b"LOG", b"FOLLOW", self._server.encode(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from array import array
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zerostor.core.errors import MetadataUnavailable, SetupError
-from zerostor.core.limits import KIB, MIB, RECORD_MAX
+from zerostor.core.limits import MIB, RECORD_MAX
 from zerostor.core.log_format import (
     ENTRY_HEADER_SIZE,
     FILE_HEADER_SIZE,
@@ -33,6 +34,7 @@ from zerostor.zdb.batches import Batch as AnyBatch
 from zerostor.zdb.closed_check import check_file
 from zerostor.zdb.disk import SyncFailed, replace_file
 from zerostor.zdb.index import Index, State, place_of
+from zerostor.zdb.log_settings import LogSettings
 from zerostor.zdb.positions import (
     EPOCH_TEXT_MAX,
     SERVER_ID_SIZE,
@@ -49,27 +51,12 @@ from zerostor.zdb.reads import Counters, LogReader
 from zerostor.zdb.recovery import recover, remove_below, start_of
 from zerostor.zdb.replay import Replay
 
-SEGMENT_SIZE = 256 * MIB
-SEGMENT_SIZE_MIN = 64 * KIB
-SEGMENT_SIZE_MAX = 4096 * MIB - 16 * MIB
-"""Offsets are 32 bits, and one value may go past the size."""
+log = logging.getLogger(__name__)
+
 ENTRIES_MAX = 1 << 19
 """Entries after which a file is closed too: the open one is read at start, entry by entry."""
 FOLLOWED_MAX = MIB
 """BATCH_MAX of a follower."""
-
-
-class LogSettings(NamedTuple):
-    """id_bytes: 4 or 8. segment_size: bytes after which a new file begins. sync: before replies.
-
-    follow: why the log takes no writes of its own; empty if it does.
-    """
-
-    id_bytes: int = 8
-    segment_size: int = SEGMENT_SIZE
-    sync: bool = True
-    mode: Mode = Mode.SEQUENTIAL
-    follow: str = ""
 
 
 class Checkpoint(NamedTuple):
@@ -97,10 +84,7 @@ class OpenedLog:
 
     def __init__(self, folder: Path, settings: LogSettings, now: Callable[[], float]) -> None:
         """Recover `folder`, which exists and is locked by the caller. Raises SetupError."""
-        if not SEGMENT_SIZE_MIN <= settings.segment_size <= SEGMENT_SIZE_MAX:
-            raise SetupError(f"datasize must be {SEGMENT_SIZE_MIN} to {SEGMENT_SIZE_MAX} bytes")
-        if settings.id_bytes not in (4, 8):
-            raise SetupError("ids have 4 or 8 bytes")
+        settings.check()
         self.id_bytes = settings.id_bytes
         self.mode = settings.mode
         self.refused: str | None = settings.follow or None
@@ -126,9 +110,10 @@ class OpenedLog:
         found = recover(self._folder, self.mode, self.id_bytes, self._reader, sync=sync)
         self.index = found.ids
         self._first_number, self._header = found.first, found.header
-        self._unread = found.unread
+        self._unread, self._doubtful = found.unread, found.doubtful
         self.first_damage = found.first_damage
         try:
+            self._writer.marks.load()
             self._has_log, self._closed = found.salt is not None, found.closed
             if not self._settings.follow:
                 self._writer.open(found.tip)
@@ -144,13 +129,18 @@ class OpenedLog:
 
     def _begin_log(self) -> None:
         """Make a folder one that takes writes."""
+        salt = self._reader.salt if self._has_log else None
+        number, lost_ids = self._writer.marks.beyond(salt, self.tip, doubtful=self._doubtful)
+        self._closed, self._doubtful = self._closed or lost_ids > 0, False
         if not self._has_log:
-            lost_ids = len(self.index)
+            lost_ids = max(lost_ids, len(self.index))
             self._take_salt(int.from_bytes(os.urandom(4), "little"))
+        if lost_ids > len(self.index):
+            log.error("the log in %s has lost its end: ids below %d may have been given out, and"
+                      " are not given again", self._folder, lost_ids)
             self.index.resize(lost_ids)
         self._keep_salt()
         if self._closed:
-            number = self._writer.tip.number + 1
             self.index.begin_file()
             self._header = self._file_header(number)
             self._writer.create(number, encode_file_header(self._header))
@@ -225,6 +215,10 @@ class OpenedLog:
     def epoch(self) -> int:
         """The current one; 0 before the first."""
         return self.index.epochs[-1].number if self.index.epochs else 0
+
+    def standing(self) -> tuple[int, int]:
+        """For the writer: the salt, and how many slots there are."""
+        return self._reader.salt, len(self.index)
 
     def checkpoint(self) -> Checkpoint:
         """For the writer, when a batch begins: from here on changes of the index are noted."""
@@ -395,6 +389,6 @@ class OpenedLog:
 
     async def close(self) -> None:
         """Write what is collected, then let go of files and threads."""
-        await self._writer.close()
+        await self._writer.close(exact=self.refused in (None, self._settings.follow))
         self._aside.shutdown()
         self._reader.close()

@@ -102,6 +102,11 @@ def index_path(folder: Path, number: int) -> Path:
     return folder / f"i{number}"
 
 
+def mark_path(folder: Path) -> Path:
+    """The file that tells which ids may have been given out."""
+    return folder / "mark"
+
+
 def namespace_path(folder: Path) -> Path:
     """The file that holds the salt once more, and the number of the log's first file."""
     return folder / "namespace"

@@ -7,8 +7,16 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from zerostor.core.limits import MIB
-from zerostor.core.log_format import ENTRY, ENTRY_HEADER_SIZE, FileHeader
+from zerostor.core.limits import MIB, RECORD_MAX
+from zerostor.core.log_format import (
+    ENTRY,
+    ENTRY_HEADER_SIZE,
+    KEY_MAX,
+    FileHeader,
+    entry_is_sound,
+    entry_seed,
+    entry_size,
+)
 from zerostor.core.log_index import (
     IndexFile,
     LogFileFacts,
@@ -22,6 +30,7 @@ log = logging.getLogger(__name__)
 
 INDEX_FILE_MAX = 512 * MIB
 """Larger ones are neither written nor read."""
+_ENTRY_MAX = entry_size(KEY_MAX, RECORD_MAX)
 
 
 class ClosedFile(NamedTuple):
@@ -70,7 +79,12 @@ def load(folder: Path, header: FileHeader, size: int) -> IndexFile | None:
         last = int.from_bytes(raw[36:40], "little")
         with file_path(folder, header.number).open("rb") as file:
             crc = _crc_at(file.fileno(), last)
+            end = os.pread(file.fileno(), min(size - last, _ENTRY_MAX), last) if last else b""
     except OSError:
+        return None
+    # The checksum may be sound, and what it is of not.
+    if last and not (len(end) == size - last >= ENTRY_HEADER_SIZE
+                     and entry_is_sound(memoryview(end), entry_seed(header.salt, last))):
         return None
     return decode_index_file(raw, _facts(header, size, last, crc))
 

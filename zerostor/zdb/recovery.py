@@ -44,6 +44,7 @@ class Recovered(NamedTuple):
 
     salt: None if there was no log. first: number of the log's first file.
     closed: the last file takes no more. unread: files that were taken from their index files.
+    doubtful: there may have been more behind the end.
     """
 
     ids: Index
@@ -54,6 +55,7 @@ class Recovered(NamedTuple):
     closed: bool
     unread: list[int]
     first_damage: Position | None
+    doubtful: bool
 
 
 def numbers_of(folder: Path, kind: str) -> list[int]:
@@ -107,6 +109,7 @@ class _Recovery:
         self.count = 0
         self.unreadable = False
         self.damaged = False
+        self.doubtful = False
         self.table_built = False  # stays so where there is none
         self.unread: list[int] = []
 
@@ -139,13 +142,14 @@ class _Recovery:
                 if last:
                     tip = Tip(number, end or 0, self.previous, self.count)
                     closed = end is None
+                    self.doubtful |= closed
         self._build_table()
         self.index.resize(len(self.index) + self.replay.slack)
         if self.damaged:
             self.index.recount()
         header = headers.get(tip.number)
         return Recovered(self.index, salt, first, tip, header, closed, self.unread,
-                         self.replay.first_damage)
+                         self.replay.first_damage, self.doubtful)
 
     def _namespace_header(self) -> FileHeader | None:
         path = namespace_path(self.folder)
@@ -247,7 +251,7 @@ class _Recovery:
         elif torn is not None:
             log.warning("%s: %d bytes of a write that was cut short are dropped", path, size - torn)
             os.truncate(path, torn)
-            size = torn
+            size, self.doubtful = torn, True
         if last and self.sync:
             flush_path(path)
         self.damaged |= damaged

@@ -12,7 +12,8 @@ from zerostor.core.errors import LogCorrupt, MetadataUnavailable
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.log_format import FLAG_DELETED, FLAG_GIVEN, FLAG_UPDATE, KEY_MAX, Mode
 from zerostor.zdb.index import DAMAGED, OLD, SLOTS_MAX, file_and_offset
-from zerostor.zdb.opened_log import SEGMENT_SIZE, SEGMENT_SIZE_MIN, Batch, LogSettings
+from zerostor.zdb.log_settings import SEGMENT_SIZE, SEGMENT_SIZE_MIN, LogSettings
+from zerostor.zdb.opened_log import Batch
 from zerostor.zdb.positions import Page, RawEntry
 from zerostor.zdb.replay import GIVEN_GAP_MAX, give
 from zerostor.zdb.shipped_log import ShippedLog

@@ -19,7 +19,14 @@ from zerostor.core.log_format import FILE_HEADER_SIZE
 from zerostor.zdb import quick_start
 from zerostor.zdb.disk import SyncFailed, flush_path
 from zerostor.zdb.opened_log import Checkpoint, OpenedLog
-from zerostor.zdb.positions import LogFile, Position, file_path, index_path, namespace_path
+from zerostor.zdb.positions import (
+    LogFile,
+    Position,
+    file_path,
+    index_path,
+    mark_path,
+    namespace_path,
+)
 from zerostor.zdb.recovery import numbers_of
 from zerostor.zdb.replay import Replay
 from zerostor.zdb.shipping import Arrival, LogFeed, LogRefused
@@ -31,15 +38,27 @@ _CHUNK = MIB
 class ShippedLog(OpenedLog):
     """Log shipping: positions, raw bytes, digests; and the follower that applies them."""
 
+    _gaps: frozenset[int] = frozenset()
+
     def _open(self) -> None:
         super()._open()
         self._feed = self._new_feed()
-
         self._applied = self.tip
+
+    def standing(self) -> tuple[int, int]:
+        """As of what was received, on a follower: it is applied once it is durable."""
+        salt, slots = super().standing()
+        return salt, self._feed.slots if self._settings.follow else slots
 
     def _new_feed(self) -> LogFeed:
         salt = self._reader.salt if self._has_log else None
-        return LogFeed(self.mode, self.id_bytes, self.tip, salt, len(self.index))
+        feed = LogFeed(self.mode, self.id_bytes, self.tip, salt, len(self.index))
+        feed.gaps = self._gaps
+        return feed
+
+    def expect_gaps(self, numbers: frozenset[int]) -> None:
+        """Files of these numbers will not come: the master has lost them."""
+        self._gaps = self._feed.gaps = numbers
 
     @property
     def durable(self) -> Position:
@@ -107,6 +126,7 @@ class ShippedLog(OpenedLog):
 
     def _take(self, arrival: Arrival) -> None:
         batch, header, raw = self._writer.begin(), arrival.header, arrival.raw
+        self._doubtful = False
         if header is not None:
             namespace = b""
             if not self._has_log:
@@ -246,6 +266,8 @@ def move_aside(folder: Path, position: Position, first: int, stamp: int) -> None
             ))
             os.truncate(path, position.offset)
             flush_path(path)
+    # What is put aside was another's; ids in it may be given anew.
+    mark_path(folder).unlink(missing_ok=True)
     if whole and namespace_path(folder).exists():
         namespace_path(folder).rename(_free_name(folder, f"aside-{stamp}-namespace"))
         kernel_calls.flush_folder(folder)

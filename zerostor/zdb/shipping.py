@@ -45,7 +45,10 @@ class Arrival(NamedTuple):
 
 
 class LogFeed:
-    """Verifies what comes. An entry that is not whole yet is kept in memory only."""
+    """Verifies what comes. An entry that is not whole yet is kept in memory only.
+
+    slots: how many there are with all that was good. gaps: numbers of files that the master lost.
+    """
 
     def __init__(self, mode: Mode, id_bytes: int, tip: Tip, salt: int | None, slots: int) -> None:
         """Go on at `tip` with slot `slots`. salt: None takes that of the first file that comes."""
@@ -53,7 +56,8 @@ class LogFeed:
         self._id_bytes = id_bytes
         self._tip = tip
         self._salt = salt
-        self._slots = slots
+        self.slots = slots
+        self.gaps: frozenset[int] = frozenset()
         self._opening: int | None = None
         self._partial = b""
 
@@ -83,7 +87,7 @@ class LogFeed:
             except (LogRefused, SetupError) as refusal:
                 self._forget_partial()
                 return None, str(refusal)
-            self._salt, self._slots = header.salt, header.first_slot
+            self._salt, self.slots = header.salt, header.first_slot
             self._tip, self._opening = Tip(header.number, FILE_HEADER_SIZE, 0), None
         start = FILE_HEADER_SIZE if header else 0
         entries, end, error = self._walk(raw, start)
@@ -95,7 +99,9 @@ class LogFeed:
     def _begins(self, number: int, offset: int) -> bool:
         if offset or self._partial or self._opening is not None:
             return False
-        return self._salt is None or number == self._tip.number + 1
+        passed = range(self._tip.number + 1, number)
+        return self._salt is None or (number > self._tip.number and len(passed) <= len(self.gaps)
+                                      and self.gaps.issuperset(passed))
 
     def _forget_partial(self) -> None:
         self._partial, self._opening = b"", None
@@ -108,9 +114,9 @@ class LogFeed:
             raise LogRefused(f"the header of d{self._opening} is of another log")
         if (header.mode, header.id_bytes) != (self._mode, self._id_bytes):
             raise LogRefused(f"that log is in {header.mode.name} mode, {header.id_bytes} byte ids")
-        if not 0 <= header.first_slot - self._slots <= GIVEN_GAP_MAX:
+        if not 0 <= header.first_slot - self.slots <= GIVEN_GAP_MAX:
             raise LogRefused(f"d{header.number} begins with slot {header.first_slot}, "
-                             f"and {self._slots} would be next")
+                             f"and {self.slots} would be next")
         return header
 
     def _walk(self, raw: bytes, position: int) -> tuple[list[Entry], int, str | None]:
@@ -148,13 +154,13 @@ class LogFeed:
         """Count the slots an entry uses up; False if it can only be of another log."""
         key, flags = int.from_bytes(entry.key[:8], "little"), entry.flags
         if self._mode is Mode.USER:
-            self._slots += not flags & (FLAG_CONTROL | FLAG_DELETED)
+            self.slots += not flags & (FLAG_CONTROL | FLAG_DELETED)
         elif flags == FLAG_GIVEN:
-            if key - self._slots > GIVEN_GAP_MAX:
+            if key - self.slots > GIVEN_GAP_MAX:
                 return False
-            self._slots = max(self._slots, key + 1)
+            self.slots = max(self.slots, key + 1)
         elif not flags & FLAG_CONTROL:
-            if key > self._slots or (key == self._slots) != (flags == 0):
+            if key > self.slots or (key == self.slots) != (flags == 0):
                 return False
-            self._slots += flags in (0, FLAG_UPDATE)
+            self.slots += flags in (0, FLAG_UPDATE)
         return True
