@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink, HomeUsage
+from zerostor.core.jobs import JobUpdate
 
 
 class HomeFile(Protocol):
@@ -125,7 +126,7 @@ class HomeFolder(Protocol):
 class HomeBook(Protocol):
     """Users, their keys, what is on its way into the store, and what came of it; durable.
 
-    Raises BackendError where the disk fails.
+    What a method changed is on disk when it returns. Raises BackendError where the disk fails.
     """
 
     async def homes(self) -> Sequence[Home]:
@@ -140,17 +141,36 @@ class HomeBook(Protocol):
     async def begin_job(self, job: HomeJob) -> None:
         """Remember it until `end_job`."""
 
-    async def end_job(self, job: str, link: HomeLink | None, event: HomeEvent) -> None:
-        """Forget it; keep its link, None if it failed, and say what happened. All or nothing."""
+    async def keep_read(self, job: str, part: int, seen: Sequence[Seen]) -> None:
+        """Remember which files went into what is stored. part: from 0, which forgets an earlier
+        attempt.
+        """
 
-    async def links(self, user: str, limit: int) -> Sequence[HomeLink]:
-        """The last ones, newest first."""
+    async def read_part(self, job: str, part: int) -> Sequence[Seen]:
+        """What `keep_read` was told; nothing behind the last part, and once the job has ended."""
 
-    async def processed(self, user: str, path: bytes) -> tuple[int, int, int] | None:
-        """(inode, size, modified_ns) of the file that was stored by itself from there last."""
+    async def end_job(self, job: str, link: HomeLink | None, event: HomeEvent,
+                      processed: Seen | None = None) -> bool:
+        """Forget it; keep its link, None if it failed, and say what happened. All or nothing.
 
-    async def set_processed(self, user: str, path: bytes, seen: tuple[int, int, int]) -> None:
-        """Remember it, so that it is not stored twice."""
+        processed: the version of the file that is not to be stored by itself again. False where the
+        job had ended before, and nothing was changed.
+        """
+
+    async def ended(self, job: str) -> JobUpdate | None:
+        """How a job ended, for RESULT_KEEP seconds."""
+
+    async def links(self, user: str, limit: int, before: int | None = None) -> Sequence[HomeLink]:
+        """The last ones, newest first. before: a number; only links older than that one."""
+
+    async def unprocessed(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
+        """Those of `seen` that were not stored by themselves in this version."""
+
+    async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:
+        """Paths that `unprocessed` knows, sorted, those behind `after`."""
+
+    async def forget_processed(self, user: str, paths: Sequence[bytes]) -> None:
+        """Files that are gone."""
 
     async def tell(self, event: HomeEvent) -> None:
         """Keep an event; a bounded number per home."""

@@ -5,7 +5,8 @@
     │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed
     │  └─ NotFound
     │     ├─ UnknownObject
-    │     └─ UnknownJob
+    │     ├─ UnknownJob
+    │     └─ UnknownHome  SshOff
     ├─ DataError           the bytes: what was stored is not what was read
     │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt
     │  └─ ObjectUnreadable
@@ -15,7 +16,7 @@
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
     │  ├─ NotTheMaster
-    │  └─ SpoolFull  SpoolAway  Busy
+    │  └─ SpoolFull  SpoolAway  HomesAway  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
 Bugs are `assert`, never one of these. HTTP statuses are mapped once, in gateway/http_errors.py.
@@ -83,6 +84,18 @@ class UnknownJob(NotFound):
     """No such job, or its result is older than the time results are kept."""
 
     code = "unknown-job"
+
+
+class UnknownHome(NotFound):
+    """No user of that name has an SSH home here."""
+
+    code = "unknown-home"
+
+
+class SshOff(NotFound):
+    """This zerostor has no SSH process, by its settings."""
+
+    code = "ssh-off"
 
 
 class DataError(ZerostorError):
@@ -204,6 +217,12 @@ class SpoolAway(BackendError):
     """The gateway that has the upload in its spool cannot be reached."""
 
     code = "spool-away"
+
+
+class HomesAway(BackendError):
+    """The SSH process, which has the homes, does not answer."""
+
+    code = "homes-away"
 
 
 class Busy(BackendError):

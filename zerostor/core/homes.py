@@ -80,24 +80,29 @@ class HomeUsage(NamedTuple):
 class HomeJob(msgspec.Struct, frozen=True):
     """A file or folder on its way into the store. job: as the gateway's status knows it.
 
-    path: within the home, "/" in front. auto: nobody asked, the home stores by itself.
+    path: within the home, / in front; bytes, as file names are. auto: nobody asked, the home stores
+    by itself.
     """
 
     job: str
     user: str
-    path: str
+    path: bytes
     remove: bool
     added: float
     auto: bool = False
 
 
 class HomeLink(msgspec.Struct, frozen=True):
-    """What was stored from a home. link: HASH.ext. at: epoch seconds."""
+    """What was stored from a home. link: HASH.ext. at: epoch seconds.
 
-    path: str
+    number: its place among all links, given by the book.
+    """
+
+    path: bytes
     link: str
     size: int
     at: float
+    number: int = 0
 
 
 class HomeEvent(msgspec.Struct, frozen=True):
@@ -106,7 +111,7 @@ class HomeEvent(msgspec.Struct, frozen=True):
     at: float
     user: str
     kind: str
-    path: str
+    path: bytes
     detail: str = ""
     size: int = 0
 
@@ -119,6 +124,11 @@ class HomeEvents(enum.StrEnum):
     STORED = "stored"
     FAILED = "failed"
     KEPT = "kept"
+
+
+def shown(path: bytes) -> str:
+    """A path for people and JSON; bytes that are no UTF-8 as \\xNN."""
+    return path.decode("utf-8", "backslashreplace")
 
 
 def user_name(text: str) -> str:

@@ -1,0 +1,342 @@
+"""HomeBook in one SQLite file: DATA/ssh/homes.db.
+
+    homes       user, Home as msgpack
+    jobs        what is on its way; what has ended stays RESULT_KEEP seconds, with its outcome
+    reads       per job, in parts: the files that went into it, as msgpack rows of Seen
+    links       what was stored
+    processed   per path: the version of the file that was stored by itself, or failed to be
+    events      what happened, the last EVENTS_KEPT per home
+
+One thread does it all. Calls that wait while a commit is being flushed share the next one: a commit
+costs a flush of the disk, whatever is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from zerostor.core.errors import BackendError, SetupError
+from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink
+from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.limits import RESULT_KEEP
+from zerostor.core.msgpack import UNDECODABLE
+from zerostor.home_ports import Seen
+from zerostor.kernel_calls import flush_folder
+
+FORMAT = 1
+"""user_version of the file."""
+EVENTS_KEPT = 1000
+LINKS_KEPT = 1_000_000
+"""Per home; older ones are forgotten. A link takes about 150 bytes."""
+LINKS_AT_ONCE = 1024
+"""New links after which those of all homes are counted."""
+_APPLICATION = 0x5A53_4842  # "ZSHB"
+_INODES = 2**63 - 1
+"""SQLite has signed numbers."""
+_TABLES = """
+CREATE TABLE homes (user TEXT PRIMARY KEY, home BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE jobs (job TEXT PRIMARY KEY, user TEXT NOT NULL, path BLOB NOT NULL,
+  remove INTEGER NOT NULL, auto INTEGER NOT NULL, added REAL NOT NULL,
+  state TEXT NOT NULL, detail TEXT NOT NULL, ended REAL) WITHOUT ROWID;
+CREATE INDEX jobs_by_end ON jobs (ended);
+CREATE TABLE reads (job TEXT, part INTEGER, seen BLOB NOT NULL, PRIMARY KEY (job, part))
+  WITHOUT ROWID;
+CREATE TABLE links (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL,
+  path BLOB NOT NULL, link TEXT NOT NULL, size INTEGER NOT NULL, at REAL NOT NULL);
+CREATE INDEX links_by_user ON links (user, number);
+CREATE TABLE processed (user TEXT, path BLOB, inode INTEGER NOT NULL, size INTEGER NOT NULL,
+  modified_ns INTEGER NOT NULL, PRIMARY KEY (user, path)) WITHOUT ROWID;
+CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL,
+  at REAL NOT NULL, kind TEXT NOT NULL, path BLOB NOT NULL, detail TEXT NOT NULL,
+  size INTEGER NOT NULL);
+CREATE INDEX events_by_user ON events (user, number);
+"""
+_T = TypeVar("_T")
+_Call = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
+_home = msgspec.msgpack.Decoder(Home)
+_seen = msgspec.msgpack.Decoder(list[Seen])
+
+
+class SqliteHomeBook:
+    """The file at `path`, made where there is none. Raises SetupError if it cannot be used."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._now = now
+        self._thread = ThreadPoolExecutor(1, "home-book")
+        self._waiting: list[_Call] = []
+        self._draining: asyncio.Task[None] | None = None
+        self._connection = _open(path)
+        self._closed = False
+
+    async def homes(self) -> Sequence[Home]:
+        """See home_ports.HomeBook, as for all methods."""
+        rows = await self._run(
+            lambda book: book.execute("SELECT home FROM homes ORDER BY user").fetchall())
+        try:
+            return [_home.decode(home) for (home,) in rows]
+        except UNDECODABLE as error:
+            raise SetupError(f"the book of SSH homes does not decode: {error}") from error
+
+    async def put(self, home: Home) -> None:
+        """Add or replace."""
+        row = (home.user, msgspec.msgpack.encode(home))
+        await self._run(lambda book: book.execute("REPLACE INTO homes VALUES (?, ?)", row))
+
+    async def jobs(self) -> Sequence[HomeJob]:
+        """Those under way."""
+        rows = await self._run(lambda book: book.execute(
+            "SELECT job, user, path, remove, added, auto FROM jobs WHERE ended IS NULL"
+            " ORDER BY added, job").fetchall())
+        return [HomeJob(job, user, path, bool(remove), added, bool(auto))
+                for job, user, path, remove, added, auto in rows]
+
+    async def begin_job(self, job: HomeJob) -> None:
+        """Remember it."""
+        row = (job.job, job.user, job.path, job.remove, job.auto, job.added, JobState.ACTIVE.value)
+        await self._run(lambda book: book.execute(
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, '', NULL)", row))
+
+    async def keep_read(self, job: str, part: int, seen: Sequence[Seen]) -> None:
+        """Remember files."""
+        row = (job, part, msgspec.msgpack.encode(seen))
+
+        def keep(book: sqlite3.Connection) -> None:
+            if part == 0:
+                book.execute("DELETE FROM reads WHERE job = ?", (job,))
+            book.execute("INSERT INTO reads VALUES (?, ?, ?)", row)
+
+        await self._run(keep)
+
+    async def read_part(self, job: str, part: int) -> Sequence[Seen]:
+        """What was remembered."""
+        row = await self._run(lambda book: book.execute(
+            "SELECT seen FROM reads WHERE job = ? AND part = ?", (job, part)).fetchone())
+        try:
+            return _seen.decode(row[0]) if row else []
+        except UNDECODABLE as error:
+            raise BackendError(f"the files of job {job} do not decode: {error}") from error
+
+    async def end_job(self, job: str, link: HomeLink | None, event: HomeEvent,
+                      processed: Seen | None = None) -> bool:
+        """All of it in one transaction."""
+        state = JobState.DONE if link is not None else JobState.ERROR
+        detail = link.link if link is not None else _plain(event.detail)
+        now = self._now()
+
+        def end(book: sqlite3.Connection) -> bool:
+            found = book.execute("UPDATE jobs SET state = ?, detail = ?, ended = ? WHERE job = ?"
+                                 " AND ended IS NULL", (state.value, detail, now, job))
+            if not found.rowcount:
+                return False
+            book.execute("DELETE FROM reads WHERE job = ?", (job,))
+            book.execute("DELETE FROM jobs WHERE ended < ?", (now - RESULT_KEEP,))
+            if link is not None:
+                _add_link(book, event.user, link)
+            if processed is not None:
+                book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)",
+                             (event.user, processed.path, *_version(processed)))
+            _add_event(book, event)
+            return True
+
+        return await self._run(end)
+
+    async def ended(self, job: str) -> JobUpdate | None:
+        """Its outcome."""
+        row = await self._run(lambda book: book.execute(
+            "SELECT state, detail FROM jobs WHERE job = ? AND ended IS NOT NULL",
+            (job,)).fetchone())
+        if row is None:
+            return None
+        state = JobState(row[0])
+        return JobUpdate(job, state, row[1], 1.0 if state is JobState.DONE else 0.0)
+
+    async def links(self, user: str, limit: int, before: int | None = None) -> Sequence[HomeLink]:
+        """Newest first."""
+        asked = (user, 2**62 if before is None else before, limit)
+        rows = await self._run(lambda book: book.execute(
+            "SELECT path, link, size, at, number FROM links WHERE user = ? AND number < ?"
+            " ORDER BY number DESC LIMIT ?", asked).fetchall())
+        return [HomeLink(*row) for row in rows]
+
+    async def unprocessed(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
+        """Those whose version is new."""
+        def look(book: sqlite3.Connection) -> list[Seen]:
+            return [one for one in seen if _version(one) != book.execute(
+                "SELECT inode, size, modified_ns FROM processed WHERE user = ? AND path = ?",
+                (user, one.path)).fetchone()]
+
+        return await self._run(look)
+
+    async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:
+        """Sorted."""
+        rows = await self._run(lambda book: book.execute(
+            "SELECT path FROM processed WHERE user = ? AND path > ? ORDER BY path LIMIT ?",
+            (user, after, limit)).fetchall())
+        return [path for (path,) in rows]
+
+    async def forget_processed(self, user: str, paths: Sequence[bytes]) -> None:
+        """Drop them."""
+        rows = [(user, path) for path in paths]
+        await self._run(lambda book: book.executemany(
+            "DELETE FROM processed WHERE user = ? AND path = ?", rows))
+
+    async def tell(self, event: HomeEvent) -> None:
+        """Keep it."""
+        await self._run(lambda book: _add_event(book, event))
+
+    async def events(self, user: str, limit: int) -> Sequence[HomeEvent]:
+        """Newest first."""
+        rows = await self._run(lambda book: book.execute(
+            "SELECT at, user, kind, path, detail, size FROM events WHERE user = ?"
+            " ORDER BY number DESC LIMIT ?", (user, limit)).fetchall())
+        return [HomeEvent(*row) for row in rows]
+
+    async def close(self) -> None:
+        """Finish what was asked, then close; once more does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._draining is not None:
+            await asyncio.gather(self._draining, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self._closed:
+            raise BackendError("the book of SSH homes is closed")
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain())
+        return await future
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                ended = await loop.run_in_executor(
+                    self._thread, _commit, self._connection, [work for work, _ in batch])
+                for (_, future), (result, error) in zip(batch, ended, strict=True):
+                    if future.done():
+                        continue
+                    if error is not None:
+                        future.set_exception(error)
+                    else:
+                        future.set_result(result)
+        finally:
+            self._draining = None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        os.makedirs(path.parent, mode=0o700, exist_ok=True)
+        # The journal beside it takes its permissions: who may log in is nobody else's business.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise SetupError(f"the book of SSH homes {path} cannot be opened: {error}") from error
+    try:
+        _prepare(connection, path)
+        for folder in (path.parent, path.parent.parent):
+            flush_folder(folder)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise SetupError(f"the book of SSH homes {path} cannot be used: {error}") from error
+    except sqlite3.Error as error:
+        connection.close()
+        raise SetupError(_damaged(path, str(error))) from error
+    except SetupError:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found == 0:
+        connection.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION};"
+            f" PRAGMA user_version = {FORMAT}; COMMIT;")
+        return
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != _APPLICATION:
+        raise SetupError(f"{path} is a database of another program, not the book of SSH homes")
+    if found != FORMAT:
+        raise SetupError(f"{path} has format {found}, this version knows {FORMAT}: use the version"
+                         " of zerostor that wrote it, or a later one")
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise SetupError(_damaged(path, verdict))
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (f"the book of SSH homes {path} is damaged ({why}). Put back a copy of it, or move it"
+            " away with its -wal and -shm and enable each home again: their files are untouched")
+
+
+def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connection], Any]]
+            ) -> list[tuple[Any, Exception | None]]:
+    """Run all in one transaction; one that fails undoes itself alone."""
+    ended: list[tuple[Any, Exception | None]] = []
+    try:
+        book.execute("BEGIN IMMEDIATE")
+        for work in batch:
+            book.execute("SAVEPOINT one")
+            try:
+                ended.append((work(book), None))
+            except (sqlite3.Error, OverflowError) as error:
+                book.execute("ROLLBACK TO one")
+                ended.append((None, _failed(error)))
+            book.execute("RELEASE one")
+        book.execute("COMMIT")
+    except sqlite3.Error as error:
+        if book.in_transaction:
+            book.execute("ROLLBACK")
+        return [(None, _failed(error))] * len(batch)
+    return ended
+
+
+def _failed(error: Exception) -> BackendError:
+    return BackendError(f"the book of SSH homes (DATA/ssh/homes.db): {error}")
+
+
+def _version(seen: Seen) -> tuple[int, int, int]:
+    return seen.inode & _INODES, seen.size, seen.modified_ns
+
+
+def _add_link(book: sqlite3.Connection, user: str, link: HomeLink) -> None:
+    added = book.execute("INSERT INTO links (user, path, link, size, at) VALUES (?, ?, ?, ?, ?)",
+                         (user, link.path, link.link, link.size, link.at))
+    # To count them takes time, so the bound holds but for these.
+    if (added.lastrowid or 0) % LINKS_AT_ONCE == 0:
+        for (one,) in book.execute("SELECT user FROM homes").fetchall():
+            _keep_last(book, "links", one, LINKS_KEPT)
+
+
+def _add_event(book: sqlite3.Connection, event: HomeEvent) -> None:
+    book.execute(
+        "INSERT INTO events (user, at, kind, path, detail, size) VALUES (?, ?, ?, ?, ?, ?)",
+        (event.user, event.at, str(event.kind), event.path, _plain(event.detail), event.size))
+    _keep_last(book, "events", event.user, EVENTS_KEPT)
+
+
+def _keep_last(book: sqlite3.Connection, table: str, user: str, count: int) -> None:
+    # table is one of our own words.
+    book.execute(f"DELETE FROM {table} WHERE user = ? AND number <= (SELECT number FROM {table}"  # noqa: S608
+                 " WHERE user = ? ORDER BY number DESC LIMIT 1 OFFSET ?)", (user, user, count))
+
+
+def _plain(text: str) -> str:
+    """SQLite takes no lone surrogates, as names that are no UTF-8 have them."""
+    return text.encode("utf-8", "backslashreplace").decode()
