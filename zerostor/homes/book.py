@@ -332,9 +332,9 @@ def _add_event(book: sqlite3.Connection, event: HomeEvent) -> None:
 
 
 def _keep_last(book: sqlite3.Connection, table: str, user: str, count: int) -> None:
-    oldest = f"SELECT number FROM {table} WHERE user = ? ORDER BY number DESC LIMIT 1 OFFSET ?"  # noqa: S608
-    book.execute(f"DELETE FROM {table} WHERE user = ? AND number <= ({oldest})",  # noqa: S608
-                 (user, user, count))
+    numbers = f"SELECT number FROM {table} WHERE user = ? ORDER BY number"  # noqa: S608
+    book.execute(f"DELETE FROM {table} WHERE user = ? AND number <="  # noqa: S608
+                 f" ({numbers} DESC LIMIT 1 OFFSET ?)", (user, user, count))
 
 
 def _plain(text: str) -> str:
