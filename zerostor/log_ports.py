@@ -91,6 +91,13 @@ class RestoredLog(Protocol):
         """Of the last server that wrote."""
 
     @property
+    def last_written(self) -> int:
+        """When the last change to an id was made, seconds since 1970; 0 if there was none."""
+
+    def given(self, metadata_id: int) -> int | None:
+        """Seconds since 1970 when that id had been given out, at the latest; None if unknown."""
+
+    @property
     def log_id(self) -> bytes:
         """16 bytes that tell this log from every other."""
 

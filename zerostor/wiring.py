@@ -33,7 +33,8 @@ from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
 from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
-from zerostor.engine.recover import Recovery, Summary
+from zerostor.engine.recover import Recovery
+from zerostor.engine.recovered import Summary
 from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity

@@ -19,7 +19,7 @@ from zerostor.core.errors import BadRequest, SetupError
 if TYPE_CHECKING:
     from zerostor.config import Config
     from zerostor.core.settings import StoreSettings
-    from zerostor.engine.recover import Summary
+    from zerostor.engine.recovered import Summary
 
 SHOWN = 20
 """Names of each kind that are printed; --json has more."""
@@ -56,10 +56,11 @@ def command(more: tuple[str, ...], places: tuple[str, ...], folder: Path | None,
     import asyncio
 
     summary = asyncio.run(_recover(config, stores, _key(trust), bool(places), verify, dry_run))
+    absent = _absent(config, stores, summary)
     if as_json:
-        print_json(_as_dict(summary))
+        print_json({**_as_dict(summary), "stores_not_given": absent})
     else:
-        _print(summary, config, dry_run, time.monotonic() - began)
+        _print(summary, absent, config, dry_run, time.monotonic() - began)
     if not summary.complete:
         raise click.exceptions.Exit(1)
 
@@ -126,6 +127,15 @@ async def _recover(config: Config, stores: list[StoreSettings], trusted: bytes |
                                     _Screen().show, verify=verify, settle=settle)
 
 
+def _absent(config: Config, stores: list[StoreSettings], summary: Summary) -> list[str]:
+    """Names of stores that were forgotten, or are lost; made up where no record has them."""
+    from gateway.commands.recovered_settings import absent_stores, policies_seen
+
+    seen = policies_seen(summary.policies)
+    return [store.name for store in absent_stores(
+        stores, list(summary.stores), seen, config.paths.root)] if seen else []
+
+
 class _Screen:
     """One line on a terminal that says how far it is."""
 
@@ -190,6 +200,7 @@ def _with_password_file(store: StoreSettings, root: Path) -> StoreSettings:
 def _as_dict(summary: Summary) -> dict[str, Any]:
     findings, index = summary.findings, summary.index
     named = {"missing": summary.missing, "lost_links": summary.lost,
+             "writes_cut_off": summary.abandoned,
              "containers_broken": summary.broken, "shards_damaged": findings.damaged,
              "shards_unread": findings.unread, "shards_odd": findings.odd,
              "strangers": findings.strangers}
@@ -210,10 +221,14 @@ def _as_dict(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _print(summary: Summary, config: Config, dry_run: bool, seconds: float) -> None:
+def _print(summary: Summary, absent: list[str], config: Config, dry_run: bool,
+           seconds: float) -> None:
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)
     _print_found(summary, seconds)
+    if absent:
+        click.echo(f"{len(absent):,} stores fewer were given than objects were written to"
+                   f" ({', '.join(absent[:SHOWN])})")
     _print_names(summary)
     if dry_run:
         click.echo("nothing was written")
@@ -253,6 +268,8 @@ def _print_names(summary: Summary) -> None:
     findings = summary.findings
     for what, names in (
         ("parts of the log are lost", summary.broken), ("objects are missing", summary.missing),
+        ("writes were cut off a day or more before the log ended, and nobody has a link to them",
+         summary.abandoned),
         ("links gave their id to another object", summary.lost),
         ("shards are damaged", findings.damaged), ("shards could not be read", findings.unread),
         ("stripe sets have shards that contradict the others", findings.odd),

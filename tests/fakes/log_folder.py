@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from tests.fakes.grid import Grid
@@ -51,8 +52,11 @@ class Archive:
 
     def __init__(self, folder: Path, grid: Grid | None = None, segment: int = SEGMENT) -> None:
         self.folder = folder
+        self.clock_skew = 0.0
+        """Seconds by which the clock of the metadata server is ahead."""
         self.server = ZdbServer(ServerSettings(folder / "log", unix=folder / "zdb.sock",
-                                               segment_size=segment))
+                                               segment_size=segment),
+                                lambda: time.time() + self.clock_skew)
         self.metadata = ZdbMetadata(Address(unix=folder / "zdb.sock"))
         self.log = StoreLog(self.server)
         self.grid = grid or Grid(folder)

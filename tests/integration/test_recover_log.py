@@ -15,7 +15,7 @@ from tests.fakes.grid import Grid
 from tests.fakes.log_folder import SEGMENT, Archive
 from zerostor import config, wiring
 from zerostor.core.container_index import INDEX_KEYS, Container, ContainerIndex, decode_copy
-from zerostor.core.errors import SetupError
+from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.link import parse_link
 from zerostor.core.log_format import ENTRY
 from zerostor.core.record import (
@@ -30,7 +30,8 @@ from zerostor.engine.archivist import Archivist, Superseded
 from zerostor.engine.containers import sign
 from zerostor.engine.log_parts import entries as log_entries
 from zerostor.engine.log_parts import is_ours
-from zerostor.engine.recover import Recovery, Summary
+from zerostor.engine.recover import Recovery
+from zerostor.engine.recovered import Summary
 from zerostor.identity import Identity, load_identity
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
@@ -88,13 +89,14 @@ class Site:
         return paths
 
     async def recover(self, name: str = "new", *, trusted: bytes | None = None,
-                      without: tuple[str, ...] = (), verify: bool = False) -> Summary:
+                      without: tuple[str, ...] = (), verify: bool = False,
+                      dry_run: bool = False) -> Summary:
         paths = self.paths(name)
         settings = [StoreSettings(store, f"dir://{path}") for store, path in self.stores.items()
                     if store not in without]
         empty = config.load(self.folder / name, environ={})
-        return await wiring.recover(settings, paths.metadata, empty, trusted, lambda *_: None,
-                                    verify=verify)
+        return await wiring.recover(settings, paths.metadata, None if dry_run else empty, trusted,
+                                    lambda *_: None, verify=verify)
 
     def index_files(self) -> list[Path]:
         return [path / key[:2] / key for path in self.stores.values() for key in INDEX_KEYS]
@@ -533,6 +535,85 @@ async def test_objects_of_the_log_that_have_too_few_shards_are_named(site: Site)
     assert not summary.complete
     named = {name.partition(":")[0] for name in summary.missing.first}
     assert set(lost) <= named and small in named
+
+
+def remove_shards(site: Site, key: str, keep: int) -> None:
+    """As of a worker that was killed when `keep` stores had theirs."""
+    found = [path for folder in site.stores.values() for path in folder.glob(f"{key[:2]}/{key}-*")]
+    assert len(found) == 20
+    for path in found[keep:]:
+        path.unlink()
+
+
+async def cut_off_write(site: Site, *, pack: bool) -> None:
+    """Killed before the commit, with shards on ten stores."""
+    grid, committed = site.archive.grid, site.archive.metadata.commit
+    before = {path.name[:32] for folder in site.stores.values() for path in folder.glob("??/*-*")}
+
+    async def killed(_: Any, __: str | None = None) -> None:
+        raise MetadataUnavailable("killed")
+
+    # A volume of its own, as a worker has that was just started.
+    await grid.writer.close()
+    site.archive.metadata.commit = killed  # type: ignore[method-assign]
+    entry = await grid.entry(await grid.accept(b"never stored" * 99))
+    if pack:
+        assert isinstance((await grid.ingest.store_pack([entry]))[0], MetadataUnavailable)
+    else:
+        with pytest.raises(MetadataUnavailable):
+            await grid.ingest.store_object(entry, lambda _: None)
+    await grid.writer.close()
+    site.archive.metadata.commit = committed  # type: ignore[method-assign]
+    key, = {path.name[:32] for folder in site.stores.values()
+            for path in folder.glob("??/*-*") if len(path.name) == 35} - before
+    remove_shards(site, key, 10)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+async def test_writes_that_were_cut_off_long_ago_are_nothing_that_is_missing(
+    site: Site, pack: bool
+) -> None:
+    """The log went on for a day without a record of them; of the last ones nobody can tell."""
+    site.archive.clock_skew = -2 * 86400
+    await site.store(3)
+    await cut_off_write(site, pack=pack)
+    await site.store(3)
+    await site.archivist.look(now=True)
+    recent = await site.recover("the same day", dry_run=True)
+    assert (recent.missing.count, recent.abandoned.count, recent.complete) == (1, 0, False)
+    site.archive.clock_skew += 86405
+    await site.store(1)
+    await site.archivist.look(now=True)
+    later = await site.recover("a day later", dry_run=True)
+    assert (later.missing.count, later.abandoned.count, later.complete) == (0, 1, True)
+    await cut_off_write(site, pack=pack)
+    await site.lose()
+    both = await site.recover()
+    assert (both.missing.count, both.abandoned.count, both.complete) == (1, 1, False)
+    await site.check()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_what_is_lost_is_named_though_its_id_was_given_again(
+    site: Site, listed: bool
+) -> None:
+    """Too few shards are left of it, and something else has its id."""
+    await site.store(3)
+    old, grid = dict(site.bodies), site.archive.grid
+    gone = next(iter(old))
+    stripes = (await grid.locate(gone)).stripes
+    await site.lose()
+    second = Archive(site.folder / "second", grid)
+    await second.start()
+    links = [await grid.store(b"new %d" % number) for number in range(4)]
+    assert gone[48:56] in {link[48:56] for link in links}
+    if listed:
+        await second.archivist().look(now=True)
+    await second.close()
+    remove_shards(site, stripes.key.hex(), 15)
+    summary = await site.recover()
+    assert any(name.startswith(gone) for name in summary.missing.first)
+    assert not summary.complete
 
 
 async def test_all_that_is_missing_counts_however_much_is_named(

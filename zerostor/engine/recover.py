@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain
 from typing import BinaryIO
 
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.container_index import (
     Container,
     ContainerIndex,
-    Refused,
     choose,
     without_gaps,
 )
@@ -37,60 +34,21 @@ from zerostor.core.remake import link_of
 from zerostor.engine.catalog import Located
 from zerostor.engine.claims import ID_GAP_MAX, Settled
 from zerostor.engine.containers import IndexCopies, good_copies, sign
-from zerostor.engine.known import Known, Names, PackCount
+from zerostor.engine.known import Known, PackCount
 from zerostor.engine.log_parts import ARCHIVE_JOB, is_ours
 from zerostor.engine.pool import StorePool
 from zerostor.engine.read import Reader
-from zerostor.engine.salvage import Findings, Incomplete, Progress, Salvage
+from zerostor.engine.recovered import Summary
+from zerostor.engine.salvage import Incomplete, Progress, Salvage
 from zerostor.log_ports import RestoredLog, Signer
 from zerostor.ports import Clock
 
 IDS_APART = 65536
 """Ids left out behind the last one seen: more than all workers have reserved at one time."""
 VERIFY_AT_ONCE = 8
-
-
-@dataclass
-class Summary:
-    """What came of it. index: the container index that was believed, None without one.
-
-    containers: parts of the log; broken: those that could not be had. in_log, salvaged: objects and
-    packs, by where their records came from. missing: objects that cannot be read, by link or by
-    what else is known. lost: links whose id went to another object. stores: names that records
-    give, and how often. policies: how often each had which (data, parity); that of packs, which do
-    not say theirs, is "".
-    """
-
-    index: ContainerIndex | None = None
-    signer: bytes = b""
-    refused: list[Refused] = field(default_factory=list)
-    containers: int = 0
-    broken: Names = field(default_factory=Names)
-    in_log: Counter[str] = field(default_factory=Counter)
-    salvaged: Counter[str] = field(default_factory=Counter)
-    missing: Names = field(default_factory=Names)
-    lost: Names = field(default_factory=Names)
-    unbelievable: int = 0
-    damaged_ids: int = 0
-    next_id: int = 0
-    epoch: int = 0
-    verified: int = 0
-    findings: Findings = field(default_factory=Findings)
-    stores: Counter[str] = field(default_factory=Counter)
-    policies: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
-
-    @property
-    def unsure(self) -> bool:
-        """Whether so many stores were not listed that something may be on none of the others."""
-        spare = min((parity for shapes in self.policies.values() for _, parity in shapes),
-                    default=0)
-        return len(self.findings.unlisted) > spare
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is known to be missing."""
-        return not (self.broken.count or self.missing.count or self.lost.count or self.damaged_ids
-                    or self.unbelievable or self.unsure)
+ABANDONED_SECONDS = 86400
+"""An id that the log has no record of this long after it was given belongs to a write that was cut
+off: what was stored has its record within seconds, and a writer that takes hours fails."""
 
 
 class Recovery:
@@ -107,6 +65,7 @@ class Recovery:
         self._clock = clock
         self._progress = progress
         self._highest = -1
+        self._log_end = 0
         self._lost: list[Container] = []
         self._strange: set[int] = set()
 
@@ -201,6 +160,7 @@ class Recovery:
     async def _take_stock(self) -> Known:
         """Go through the records of the log, and put those of its own parts right."""
         known, index = Known(), self.summary.index
+        self._log_end = self._log.last_written
         listed = {} if index is None else {
             row.metadata_id: row for row in (*index.rows, *index.retired)}
         stale, packs = [], PackCount(known)
@@ -305,18 +265,14 @@ class Recovery:
         return not isinstance(record, NoteRecord)
 
     def _count_missing(self, known: Known, settled: Settled) -> None:
-        """Stripe sets that too little is left of, unless something else has their id."""
+        """Stripe sets that too little is left of, and records whose shards are gone."""
         findings = self.summary.findings
         found = set(settled.ids()) if findings.incomplete else set()
         believed = self._highest + ID_GAP_MAX
-        named = ((row.metadata_id, _incomplete_text(row)) for row in findings.incomplete)
-        others = ((None if number < 0 else number, "") for number in findings.more)
-        for number, text in chain(named, others):
-            if number is not None and (number in found or self._taken(number)):
-                continue
-            if number is not None and number <= believed:
-                self._highest = max(self._highest, number)
-            self.summary.missing.add(text or f"what has id {number}")
+        for row in findings.incomplete:
+            self._count_unread(row.metadata_id, row, found, believed)
+        for number in findings.more:
+            self._count_unread(None if number < 0 else number, None, found, believed)
         if not known.any_missing():
             return
         packs = set()
@@ -329,6 +285,33 @@ class Recovery:
                 else known.missing(record.stripes.key)
             ) and not is_ours(record):
                 self.summary.missing.add(f"{link_of(metadata_id, record)}: too few shards are left")
+
+    def _count_unread(self, metadata_id: int | None, row: Incomplete | None, found: set[int],
+                      believed: int) -> None:
+        """A stripe set that too little is left of. row: what is known of it besides its id."""
+        text = _incomplete_text(row) if row is not None else f"what has id {metadata_id}"
+        if metadata_id is not None:
+            if metadata_id in found or self._taken(metadata_id):
+                if row is None or self._is_had(metadata_id, row):
+                    return
+            elif self._is_abandoned(metadata_id):
+                self.summary.abandoned.add(text)
+                return
+            elif metadata_id <= believed:
+                self._highest = max(self._highest, metadata_id)
+        self.summary.missing.add(text)
+
+    def _is_had(self, metadata_id: int, row: Incomplete) -> bool:
+        """Whether what has the id is the same, stored by another attempt, or was deleted."""
+        record = self._record(metadata_id)
+        if isinstance(record, ObjectRecord):
+            return row.link == link_of(metadata_id, record)
+        return record is None or (isinstance(record, PackRecord)
+                                  and record.stripes.key == row.key)
+
+    def _is_abandoned(self, metadata_id: int) -> bool:
+        given = None if self.summary.broken.count else self._log.given(metadata_id)
+        return given is not None and given + ABANDONED_SECONDS < self._log_end
 
     # Every byte.
 

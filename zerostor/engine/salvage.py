@@ -77,6 +77,7 @@ class Incomplete(NamedTuple):
     good: int
     needed: int
     reason: str
+    key: bytes
 
 
 class _Shard(NamedTuple):
@@ -241,7 +242,7 @@ class Salvage:
                 metadata_id = None
         if len(self.findings.incomplete) < NAMED_MAX:
             self.findings.incomplete.append(
-                Incomplete(metadata_id, link, agreed.good, trailer.data, reason))
+                Incomplete(metadata_id, link, agreed.good, trailer.data, reason, trailer.key))
         else:
             self.findings.more.append(-1 if metadata_id is None else metadata_id)
 

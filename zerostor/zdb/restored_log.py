@@ -100,6 +100,17 @@ class DirectoryRestoredLog:
         return self.store.epoch
 
     @property
+    def last_written(self) -> int:
+        """As the port says."""
+        return max(self.store.index.stamps, default=0)
+
+    def given(self, metadata_id: int) -> int | None:
+        """As the port says: ids are given in order, so the next one there is was not before it."""
+        store = self.store
+        there = (slot for slot in range(metadata_id, store.next_id) if store.exists(slot))
+        return next(map(store.stamp, there), None)
+
+    @property
     def log_id(self) -> bytes:
         """As the port says."""
         return self.store.log_id
