@@ -158,6 +158,22 @@ def test_an_empty_machine_and_sixteen_stores(up: Up, tmp_path: Path) -> None:
         again.close()
 
 
+def test_a_store_that_was_forgotten_is_named(up: Up, tmp_path: Path) -> None:
+    up.start()
+    up.store(b"one")
+    up.stop()
+    *given, forgotten = stores_of(up)
+    for more in ([], ["--dry-run"]):
+        answer = recover("--data", tmp_path / "new", "--stores", *given, *more)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "1 stores fewer were given than objects were written to (new-1)" in answer.stdout
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+    result = found(recover("--data", tmp_path / "new", "--json", "--stores", *given))
+    assert result["stores_not_given"] == ["new-1"], "no shard of it was seen"
+    whole = found(recover("--data", tmp_path / "other", "--json", "--stores", *given, forgotten))
+    assert whole["stores_not_given"] == []
+
+
 def test_stores_on_a_0_db_are_named_by_their_markers(tmp_path: Path) -> None:
     server = ZdbProcess(tmp_path / "zdb")
     server.start()
