@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,13 @@ from zerostor.core.shard import (
     encode_trailer,
     trailer_size_before,
 )
+from zerostor.engine import salvage as salvage_module
 from zerostor.engine.claims import ID_GAP_MAX, Settled
 from zerostor.engine.known import Known
 from zerostor.engine.salvage import Salvage
 from zerostor.metadata.memory import MemoryMetadata
+from zerostor.ports import ShardEnd
+from zerostor.stores.memory import MemoryStore
 
 CELL = 4096
 
@@ -481,6 +486,42 @@ async def test_what_records_name_already_is_not_read_again(tmp_path: Path) -> No
     assert {number for number, record in remade_of(settled).items()
             if isinstance(record, ObjectRecord)} == ids
     assert found.findings.damaged.count == 0
+
+
+class Counted(MemoryStore):
+    """Looks at how many shards end in one go, as folders do. looking: stores that are at it."""
+
+    def __init__(self, store: MemoryStore, looking: list[str],
+                 together: asyncio.Barrier | None) -> None:
+        super().__init__(store.name)
+        self.shards = store.shards
+        self.looking = looking
+        self.alone = True
+        self._together = together
+
+    async def ends(self, keys: Sequence[str], length: int) -> list[ShardEnd]:
+        self.looking.append(self.name)
+        before = self.looking.copy()
+        await (asyncio.sleep(0) if self._together is None else self._together.wait())
+        self.alone = before == self.looking == [self.name]
+        self.looking.remove(self.name)
+        return [ShardEnd(len(self.shards[key]), self.shards[key][-length:]) for key in keys]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+async def test_stores_that_are_slow_are_read_at_once_and_quick_ones_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    together, looking = None if quick else asyncio.Barrier(20), list[str]()
+    grid = Grid(tmp_path, wrap=lambda store: Counted(store, looking, together))
+    await grid.store(body_of(9000))
+    if quick:
+        monkeypatch.setattr(salvage_module, "TURN", 10.0)
+    found, settled = await salvage(grid)
+    assert timeless(remade_of(settled)) == timeless(await records_of(grid))
+    assert not found.findings.unread.count
+    stores = [store for store in grid.wrapped.values() if isinstance(store, Counted)]
+    assert [store.alone for store in stores] == [quick] * 20
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -75,8 +75,9 @@ class Layout(NamedTuple):
         """Cell bytes in each shard, without the trailer."""
         if not self.size:
             return 0
-        last = self.stripe(self.stripe_count - 1)
-        return last.shard_offset + last.cell
+        full = (self.size - 1) // self.stripe_size
+        rest = self.size - full * self.stripe_size
+        return full * self.cell_size + last_cell(rest, self.data, self.cell_size)
 
     def stripe(self, number: int) -> Stripe:
         """Stripe `number`, which must exist."""

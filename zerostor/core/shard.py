@@ -119,7 +119,7 @@ def trailer_size_before(end: bytes) -> int:
     """Bytes of the whole trailer, from its last END_SIZE. Raises ShardCorrupt."""
     if len(end) != END_SIZE:
         raise ShardCorrupt("too short for a shard trailer")
-    *_, length, magic = _END.unpack(end)
+    _, _, _, length, magic = _END.unpack(end)
     return _checked(magic == END_MAGIC, int(length))
 
 
@@ -132,7 +132,7 @@ def decode_trailer(stored: bytes) -> tuple[Trailer, int]:
     if length != len(stored) or trailer_size_before(stored[-END_SIZE:]) != length:
         raise ShardCorrupt("the shard trailer is cut")
     body = stored[START_SIZE:-END_SIZE]
-    digest, index, version, *_ = _END.unpack(stored[-END_SIZE:])
+    digest, index, version, _, _ = _END.unpack(stored[-END_SIZE:])
     if _digest(body, index) != digest:
         raise ShardCorrupt("the shard trailer fails its checksum")
     if version != VERSION:
