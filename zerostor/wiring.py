@@ -19,7 +19,8 @@ from zerostor.clock import SystemClock
 from zerostor.config import DEFAULT_STORES, Config
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
-from zerostor.core.errors import BackendError, SetupError
+from zerostor.core.container_index import decode_copy
+from zerostor.core.errors import BackendError, RecordCorrupt, SetupError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
@@ -163,6 +164,28 @@ async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
             config.metadata.archive_every)
     finally:
         await log.close()
+
+
+async def pool_is_ahead(config: Config) -> str:
+    """Why the pool has more of the metadata log than the server here, as far as this host heard;
+    else empty. Raises MetadataUnavailable, SetupError.
+    """
+    with contextlib.suppress(RecordCorrupt, BackendError):
+        index = decode_copy(await IndexFile(config.paths.containers).read()).index
+        log = ZdbLog(*_metadata_server(config))
+        try:
+            here = await log.state()
+        finally:
+            await log.close()
+        kept = max(((row.file, row.end) for row in index.rows), default=(0, 0))
+        end = max(((part.file, part.size) for part in here.files), default=(0, 0))
+        if index.log_id != here.log_id:
+            return ""
+        if index.epoch > here.epoch:
+            return f"it has epoch {index.epoch}, and this server {here.epoch}"
+        if kept > end:
+            return "it has file {}, byte {}, and this server file {}, byte {}".format(*kept, *end)
+    return ""
 
 
 @contextlib.asynccontextmanager

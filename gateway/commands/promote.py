@@ -9,6 +9,7 @@ import click
 
 from gateway.commands.asked import asked
 from gateway.commands.options import json_option, print_json, read_settings, settings_options
+from zerostor.core.errors import SetupError
 
 if TYPE_CHECKING:
     from zerostor.config import Config
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 @click.command("promote", short_help="Make this slave the master.")
 @settings_options
+@click.option("--force", is_flag=True,
+              help="Even if the stores have more of the metadata than this slave.")
 @json_option
-def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
+def command(folder: Path | None, file: Path | None, force: bool, as_json: bool) -> None:
     """Make the slave with this DATA the master: its gateway takes uploads from then on.
 
     A master that can be reached stops writing first, and nothing is lost. One that cannot be
@@ -32,7 +35,7 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
     config = read_settings(folder, file)
     import asyncio
 
-    before, after = asyncio.run(_promote(config))
+    before, after = asyncio.run(_promote(config, force))
     if as_json:
         import msgspec
 
@@ -49,6 +52,22 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
                    f" one {lacked} then; what it took later is not here")
 
 
-async def _promote(config: Config) -> tuple[ReplicationState | None, ReplicationState]:
+async def _promote(
+    config: Config, force: bool
+) -> tuple[ReplicationState | None, ReplicationState]:
     async with asked(config) as (replication, before):
+        if not force and before is not None and not before.connected:
+            await _require_all(config)
         return before, await replication.promote()
+
+
+async def _require_all(config: Config) -> None:
+    """Of a master that is gone the pool may have more than a slave that was away as well."""
+    from zerostor import wiring
+
+    ahead = await wiring.pool_is_ahead(config)
+    if ahead:
+        raise SetupError(
+            f"the stores have more of the metadata log than this slave: {ahead}. Promoted, it would"
+            " lose what was stored since; `zerostor recover` brings it back into another --data."
+            " --force promotes all the same")

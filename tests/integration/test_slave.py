@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from tests.fakes.running_up import ROOT, Up, free_port
 from tests.fakes.zdb_server import Client
+from zerostor.core.container_index import decode_copy
 
 
 class Pair(NamedTuple):
@@ -171,6 +173,61 @@ def test_a_slave_of_a_dead_master_starts_and_is_promoted(pair: Pair) -> None:
     failed = subprocess.run([sys.executable, "-m", "gateway", "promote", *of(slave)], cwd=ROOT,
                             check=False, capture_output=True, text=True, timeout=60)
     assert failed.returncode == 1 and "this is the master already" in failed.stderr
+
+
+def test_a_slave_that_has_less_than_the_pool_is_not_promoted_unasked(tmp_path: Path) -> None:
+    """What it stores once it is, comes back from the stores, whatever else they hold."""
+    often = '[metadata]\narchive_every = "1s"\n'
+    master = Up(tmp_path / "m", often)
+    slave = Up(tmp_path / "s", "")
+    try:
+        master.start()
+        slave.settings.write_text(settings(master.folder / "stores", url_of(master)).replace(
+            "[metadata]\n", often))
+        slave.start()
+        early = master.store(b"early")
+        level(master, slave)
+        slave.kill_all()
+        late = master.store(b"late")
+        index, end = master.folder / "containers" / "index", metadata(master)["offset"]
+        assert isinstance(end, int)
+        master.until(lambda: decode_copy(index.read_bytes()).index.covered(0) >= end, "it is kept")
+        kept = decode_copy(index.read_bytes()).index
+        master.kill_all()
+        slave.start()
+        mine = slave.folder / "containers" / "index"
+        slave.until(lambda: mine.exists() and decode_copy(mine.read_bytes()).index == kept,
+                    "it heard of it")
+        refused = subprocess.run([sys.executable, "-m", "gateway", "promote", *of(slave)], cwd=ROOT,
+                                 check=False, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "the stores have more" in refused.stderr
+        assert metadata(slave)["role"] == "slave"
+        zerostor("promote", "--force", *of(slave))
+        new = {slave.store(b"new %d" % number): b"new %d" % number for number in range(3)}
+        slave.until(lambda: decode_copy(mine.read_bytes()).index.epoch == 1, "it is kept")
+        slave.until(lambda: decode_copy(mine.read_bytes()).index.covered(0) > 0, "all of it")
+        slave.kill_all()
+        shutil.rmtree(slave.folder / "metadata")
+        shutil.rmtree(slave.folder / "containers")
+        command = ["recover", "--json", "--data", str(tmp_path / "new"), "--stores",
+                   *map(str, sorted((master.folder / "stores").glob("??")))]
+        recovered = subprocess.run([sys.executable, "-m", "gateway", *command], cwd=ROOT,
+                                   check=False, capture_output=True, text=True, timeout=60)
+        found = json.loads(recovered.stdout)
+        named = [f"/{link}" for link in found["lost_links"]["first"]]
+        assert found["complete"] == (not named) and set(named) <= {late}, found
+        again = Up(tmp_path / "new")
+        again.settings = again.folder / "zerostor.toml"
+        try:
+            again.start()
+            for link, body in {early: b"early", **new}.items():
+                assert again.get(link).body == body
+            assert (again.get(late).body == b"late") != (late in named)
+        finally:
+            again.close()
+    finally:
+        slave.close()
+        master.close()
 
 
 def test_each_upload_reaches_the_slave(pair: Pair) -> None:
