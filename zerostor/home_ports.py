@@ -58,13 +58,19 @@ class Seen(NamedTuple):
 class HomeFolder(Protocol):
     """The files of one home. No path and no link reaches outside; the limit holds.
 
-    Calls block and raise OSError: ENOENT, EACCES (links, devices), EDQUOT (the limit), and so on.
-    The quick ones may be called on the event loop; `walk`, `make_room`, `recount` are for a thread.
+    Calls block and raise OSError: ENOENT, EACCES (links, devices), EDQUOT (the limit), ENOSPC (the
+    disk, or HOME_ENTRIES_MAX), and so on. The quick ones may be called on the event loop; `walk`,
+    `make_room`, `count`, `recount` are for a thread. Call `count` first: before, whatever grows is
+    refused with EAGAIN.
     """
 
     @property
     def usage(self) -> HomeUsage:
         """What is used now: counted along, not walked."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it was counted since this process has it."""
 
     @property
     def changes(self) -> int:
@@ -115,6 +121,9 @@ class HomeFolder(Protocol):
 
         OSError EDQUOT, and nothing is removed, where that cannot be.
         """
+
+    def count(self) -> HomeUsage:
+        """As `recount`, unless it was counted before."""
 
     def recount(self) -> HomeUsage:
         """Walk and count anew, for what changed behind our back."""

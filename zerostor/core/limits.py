@@ -48,6 +48,10 @@ JOB_TRIES = 5
 RESULT_KEEP = 24 * 3600
 """Seconds for which a finished job's status can be asked."""
 
+HOME_ENTRIES_MAX = 1_000_000
+"""Files and folders of one home: an empty file costs its limit nothing and the disk an inode, and
+the walk that counts a home has to end within seconds."""
+
 WITNESSES = 5
 """Stores that are not believed to lie, or to be out of date, all in the same way."""
 

@@ -1,0 +1,332 @@
+"""The count of a home: what its files have together, known at each moment and never walked for.
+
+Each open file has a node, shared by all its handles. Its `size` is what the home is charged for it:
+never less than what the disk has, and the same as soon as no write is on its way. What grows is
+charged first and done then; what shrinks is done first. So the limit holds among any threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from zerostor.core.homes import HomeUsage
+from zerostor.core.limits import HOME_ENTRIES_MAX
+
+
+class Node:
+    """An open file. inode: its number. path: where it lies. gone: it has no name any more."""
+
+    __slots__ = ("gone", "handles", "inode", "moving", "path", "size", "unsure", "writers")
+
+    def __init__(self, inode: int, path: bytes, size: int) -> None:
+        self.inode = inode
+        self.path = path
+        self.size = size
+        self.handles = 0
+        self.writers = 0
+        self.moving = 0
+        self.unsure = False
+        self.gone = False
+
+
+class Sum(NamedTuple):
+    """How many, and their bytes together."""
+
+    number: int
+    size: int
+
+
+class Tally:
+    """Adds up what a walk finds while the home goes on changing.
+
+    What is changed meanwhile is taken out of the walk's sum, and counted as those who changed it
+    say; so it does not matter on which side of the walk it lay.
+    """
+
+    __slots__ = ("_changed", "_number", "_seen", "_size")
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._size = 0
+        # 64 inodes a number: most filesystems give them out in runs.
+        self._seen: dict[int, int] = {}
+        self._changed: dict[int, int | None] = {}
+
+    def find(self, inode: int, size: int) -> bool:
+        """The walk found it. False if that is known already, or better."""
+        page, bit = inode >> 6, 1 << (inode & 63)
+        if inode in self._changed or self._seen.get(page, 0) & bit:
+            return False
+        self._seen[page] = self._seen.get(page, 0) | bit
+        self._number += 1
+        self._size += size
+        return True
+
+    def change(self, inode: int, before: int, after: int | None) -> None:
+        """It was changed by us. after: None if it is gone."""
+        if inode not in self._changed and self._seen.get(inode >> 6, 0) >> (inode & 63) & 1:
+            self._number -= 1
+            self._size -= before
+        self._changed[inode] = after
+
+    def total(self) -> Sum:
+        """All of it."""
+        left = [size for size in self._changed.values() if size is not None]
+        return Sum(self._number + len(left), self._size + sum(left))
+
+
+class Count(NamedTuple):
+    """A count on its way."""
+
+    files: Tally
+    folders: Tally
+
+
+class Ledger:
+    """What a home holds, against its limit. From any thread; nothing here waits for a disk.
+
+    Until `finish_count` nothing may grow: OSError EAGAIN.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.changes = 0
+        self._closings = 0
+        self.nodes: dict[int, Node] = {}
+        self._used = 0
+        self._files = 0
+        self._folders = 0
+        self._counted = False
+        self._count: Count | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> HomeUsage:
+        """Bytes and files now. A file that was removed while it is open counts until it is closed:
+        its bytes are on the disk till then, and could grow."""
+        return HomeUsage(self._used, self.limit, self._files)
+
+    @property
+    def counted(self) -> bool:
+        """Whether a walk has ended."""
+        return self._counted
+
+    @property
+    def held(self) -> int:
+        """Bytes of files that are open."""
+        with self._lock:
+            return sum(node.size for node in self.nodes.values())
+
+    @property
+    def version(self) -> int:
+        """Grows with each change, and with each file that is closed."""
+        return self.changes + self._closings
+
+    def touch(self) -> None:
+        """Something changed that has no size."""
+        with self._lock:
+            self.changes += 1
+
+    # One write, from any thread: begin, the call itself, end.
+
+    def begin(self, node: Node, start: int | None, size: int) -> None:
+        """Bytes are about to be written from `start`, or at the end of the file if that is None.
+
+        OSError EDQUOT if they do not fit, EBADF if no handle is left.
+        """
+        with self._lock:
+            if not node.handles:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            growth = size if start is None else start + size - node.size
+            if growth > 0:
+                if self._used + growth > self.limit or not self._counted:
+                    raise self._refusal()
+                self._resize(node, node.size + growth)
+            node.moving += 1
+            # What changed it behind our back is found now, lest the count goes by what we knew.
+            node.unsure = node.unsure or self._count is not None
+            self.changes += 1
+
+    def end(self, node: Node, fd: int) -> None:
+        """It did, or failed; then `unsure` is set, and the file itself is asked."""
+        with self._lock:
+            node.moving -= 1
+            if node.unsure and not node.moving:
+                node.unsure = False
+                self._resize(node, os.fstat(fd).st_size)
+            self._let_go(node)
+
+    def _refusal(self) -> OSError:
+        if not self._counted:
+            return OSError(errno.EAGAIN, "the home is being counted, try again in a moment")
+        return OSError(
+            errno.EDQUOT, f"the home is full: {self._used:,} of {self.limit:,} bytes are used"
+        )
+
+    def _resize(self, node: Node, size: int) -> None:
+        self._used += size - node.size
+        if self._count is not None and not node.gone:
+            self._count.files.change(node.inode, node.size, size)
+        node.size = size
+
+    # Handles.
+
+    def opened(self, fd: int, path: bytes, *, writing: bool, created: bool) -> Node:
+        """A handle is there. created: `add_file` made room for it."""
+        with self._lock:
+            found = os.fstat(fd)
+            node = self.nodes.get(found.st_ino)
+            if node is None:
+                node = self.nodes[found.st_ino] = Node(found.st_ino, path, found.st_size)
+            elif not node.moving:
+                self._resize(node, found.st_size)
+            node.handles += 1
+            node.writers += writing
+            if created:
+                self.changes += 1
+                if self._count is not None:
+                    self._count.files.change(node.inode, 0, node.size)
+            return node
+
+    def closed(self, node: Node, *, writing: bool) -> None:
+        """A handle went away."""
+        with self._lock:
+            node.handles -= 1
+            node.writers -= writing
+            self._let_go(node)
+
+    def _let_go(self, node: Node) -> None:
+        if node.handles or node.moving:
+            return
+        self._closings += 1
+        if self.nodes.get(node.inode) is node:
+            del self.nodes[node.inode]
+        if node.gone:
+            self._used -= node.size
+
+    # Names.
+
+    def add_file(self) -> None:
+        """Room for one more name. OSError ENOSPC at the most that a home may have."""
+        with self._lock:
+            self._make_entry()
+            self._files += 1
+
+    def drop_file(self) -> None:
+        """It did not come to be."""
+        with self._lock:
+            self._files -= 1
+
+    def add_folder(self) -> None:
+        """As `add_file`."""
+        with self._lock:
+            self._make_entry()
+            self._folders += 1
+
+    def _make_entry(self) -> None:
+        if not self._counted:
+            raise self._refusal()
+        if self._files + self._folders >= HOME_ENTRIES_MAX:
+            raise OSError(
+                errno.ENOSPC, f"a home has at most {HOME_ENTRIES_MAX:,} files and folders"
+            )
+
+    def drop_folder(self) -> None:
+        """As `drop_file`."""
+        with self._lock:
+            self._folders -= 1
+
+    def folder_made(self, inode: int) -> None:
+        """`add_folder` made room for it."""
+        with self._lock:
+            self.changes += 1
+            if self._count is not None:
+                self._count.folders.change(inode, 0, 0)
+
+    def folder_gone(self, inode: int) -> None:
+        """It was removed."""
+        with self._lock:
+            self.changes += 1
+            self._folders -= 1
+            if self._count is not None:
+                self._count.folders.change(inode, 0, None)
+
+    def file_gone(self, found: os.stat_result) -> None:
+        """Its name was removed. found: as it was just before."""
+        with self._lock:
+            self.changes += 1
+            node = self.nodes.get(found.st_ino)
+            size = node.size if node else found.st_size
+            self._files -= 1
+            if self._count is not None:
+                self._count.files.change(found.st_ino, size, None)
+            if node is None:
+                self._used = max(0, self._used - size)
+            else:
+                node.gone = True
+
+    def file_moved(self, found: os.stat_result, path: bytes) -> None:
+        """It lies at `path` now."""
+        with self._lock:
+            self.changes += 1
+            node = self.nodes.get(found.st_ino)
+            size = node.size if node else found.st_size
+            if node is not None:
+                node.path = path
+            if self._count is not None:
+                self._count.files.change(found.st_ino, size, size)
+
+    def folder_moved(self, old: bytes, new: bytes) -> None:
+        """And all that lies in it."""
+        with self._lock:
+            self.changes += 1
+            for node in self.nodes.values():
+                if node.path.startswith(old + b"/"):
+                    node.path = new + node.path[len(old) :]
+
+    def open_for_writing(self, inode: int) -> bool:
+        """Whether a handle could change it."""
+        node = self.nodes.get(inode)
+        return node is not None and node.writers > 0
+
+    # Counting anew.
+
+    def start_count(self) -> None:
+        """From here on the walk may `find`; one at a time."""
+        with self._lock:
+            self._count = Count(Tally(), Tally())
+
+    def find(self, files: Iterable[os.stat_result], folders: Iterable[os.stat_result]) -> None:
+        """What a walk found in one folder."""
+        with self._lock:
+            assert self._count is not None
+            for found in files:
+                node = self.nodes.get(found.st_ino)
+                if node is not None and node.moving:
+                    self._count.files.change(node.inode, node.size, node.size)
+                elif self._count.files.find(found.st_ino, found.st_size) and node is not None:
+                    node.size = found.st_size
+            for found in folders:
+                self._count.folders.find(found.st_ino, 0)
+
+    def finish_count(self) -> HomeUsage:
+        """The walk is over; its sum holds now."""
+        with self._lock:
+            assert self._count is not None
+            files = self._count.files.total()
+            self._files = files.number
+            self._folders = self._count.folders.total().number
+            self._used = files.size + sum(node.size for node in self.nodes.values() if node.gone)
+            self._count = None
+            self._counted = True
+            self.changes += 1
+            return self.usage
+
+    def stop_count(self) -> None:
+        """The walk failed; what was known stays."""
+        with self._lock:
+            self._count = None
