@@ -118,6 +118,7 @@ SCHEMAS: dict[str, Json] = {
         refuses=string(description="Why it takes no writes."),
         compared=number("When the logs were last compared, seconds since 1970; 0 never."),
         differs=string(description="What was different then."),
+        asked=string(description="Which of several servers this is, or empty."),
         slaves=array(ref("Follower"))) | {
             "type": ["object", "null"],
             "description": "What the metadata server tells of itself; null of a 0-db."},

@@ -7,7 +7,7 @@ import logging
 
 from zerostor.core.errors import NotTheMaster, ZerostorError
 from zerostor.core.replication import ReplicationState, Role
-from zerostor.log_ports import Replication
+from zerostor.log_ports import Roles
 from zerostor.ports import Clock
 
 _log = logging.getLogger(__name__)
@@ -21,12 +21,16 @@ FRESH = 0.1
 class RoleWatch:
     """What the metadata server said last. Run `run` as a task."""
 
-    def __init__(self, replication: Replication, clock: Clock, master: str, own_url: str) -> None:
+    def __init__(self, roles: Roles, clock: Clock, master: str, own_url: str, *,
+                 several: bool = False) -> None:
         """master: the one that the settings name, until the server itself was heard.
 
-        own_url: of this gateway; slaves tell it to those who want to write.
+        own_url: of this gateway; slaves tell it to those who want to write. several: the settings
+        name several servers, so none of them being the master does not last: uploads are taken
+        meanwhile, as they are while the only one is away.
         """
-        self._replication = replication
+        self._roles = roles
+        self._several = several
         self._clock = clock
         self._master = master
         self._own_url = own_url
@@ -34,9 +38,14 @@ class RoleWatch:
         self.state: ReplicationState | None = None
 
     @property
+    def leads(self) -> bool:
+        """Whether the metadata takes writes: it is no slave, and no master that was superseded."""
+        return not self._master if self.state is None else self.state.writable
+
+    @property
     def reads_only(self) -> bool:
-        """True for a slave, and for a master that was superseded."""
-        return bool(self._master) if self.state is None else not self.state.writable
+        """Whether this gateway takes no uploads."""
+        return not self.leads and not self._several
 
     async def run(self) -> None:
         """Ask again and again, until cancelled; while there is no answer the last one counts."""
@@ -49,11 +58,11 @@ class RoleWatch:
 
     async def _ask(self) -> None:
         self._asked = self._clock.monotonic()
-        before, self.state = self.state, await self._replication.state(self._own_url)
+        before, self.state = self.state, await self._roles.state(self._own_url)
         if self.state is None:
             self._master = ""
             return
-        if before is not None and before.writable != self.state.writable:
+        if before is not None and before.writable != self.state.writable and not self._several:
             _log.warning("this gateway is %s now", self.state.role.value)
         if self.state.differs and (before is None or not before.differs):
             _log.error("master and slave differ: %s", self.state.differs)

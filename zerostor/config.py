@@ -15,8 +15,8 @@ from typing import TypeVar
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
 from zerostor.core.settings import (
-    METADATA_SCHEMES,
     REDIS_SCHEMES,
     SECTIONS,
     ClusterSettings,
@@ -29,11 +29,10 @@ from zerostor.core.settings import (
     SpoolSettings,
     SshSettings,
     StoreSettings,
+    Urls,
     WorkerSettings,
     check_cluster,
     check_gateway,
-    check_listen,
-    check_metadata,
     check_stores,
     check_unbuilt,
     check_url,
@@ -52,7 +51,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_STORES = 20
 SOCKET_PATH_MAX = 103
 """Bytes of a unix socket's path on macOS; Linux has 107."""
-_Guarded = TypeVar("_Guarded", RedisSettings, MetadataSettings, StoreSettings)
+_Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -204,6 +203,8 @@ def _plain_fields(settings: msgspec.Struct) -> Iterator[tuple[str, object]]:
             value = "***" if value else ""
         if value in ("", {}):
             continue
+        if isinstance(value, tuple) and not isinstance(value, Address):
+            value = value[0] if len(value) == 1 else list(value)
         yield name, str(value) if isinstance(value, (Address, Path)) else value
 
 
@@ -240,14 +241,25 @@ def _check_sections(written: Written) -> None:
 
 def _with_password(settings: _Guarded, written: Written, *path: str) -> _Guarded:
     """Move a password to where it is kept: out of the url, or in from its file."""
-    url, inside = split_password(settings.url)
+    url, inside = _without_password(settings.url, written, *path)
+    password = _password(settings.password or Secret(inside), settings.password_file, written,
+                         *path)
+    return msgspec.structs.replace(settings, url=url, password=password)
+
+
+def _without_password(url: str, written: Written, *path: str) -> tuple[str, str]:
+    """(url, password), where one may be in it: what the environment says is not in a file."""
+    url, inside = split_password(url)
     if inside and not written.from_environment(*path, "url"):
         place = written.place(*path, "url")
         raise SetupError(f"{place} has a password in it; name a file with it in password_file")
-    password = settings.password or Secret(inside)
-    if settings.password_file and not password:
-        password = _secret_in(settings.password_file, written.place(*path, "password_file"))
-    return msgspec.structs.replace(settings, url=url, password=password)
+    return url, inside
+
+
+def _password(password: Secret, file: str, written: Written, *path: str) -> Secret:
+    if file and not password:
+        return _secret_in(file, written.place(*path, "password_file"))
+    return password
 
 
 def _secret_in(file: str, place: str) -> Secret:
@@ -305,9 +317,17 @@ def _redis(written: Written, environ: Mapping[str, str]) -> RedisSettings:
 
 
 def _metadata(written: Written, master: str | None) -> MetadataSettings:
-    settings = _with_password(fill(MetadataSettings, written, "metadata"), written, "metadata")
-    if not settings.embedded:
-        check_url(written.place("metadata", "url"), settings.url, METADATA_SCHEMES)
+    settings = fill(MetadataSettings, written, "metadata")
+    found = [_without_password(url, written, "metadata") for url in settings.url]
+    inside = max((password for _, password in found), default="")
+    if any(password not in ("", inside) for _, password in found):
+        raise SetupError(f"{written.place('metadata', 'url')}: several metadata servers, a master"
+                         " and its slaves, have the same password")
+    settings = msgspec.structs.replace(
+        settings, url=Urls(tuple(url for url, _ in found)),
+        password=_password(settings.password or Secret(inside), settings.password_file, written,
+                           "metadata"))
+    check_urls(written.place("metadata", "url"), settings.url)
     place = written.place("metadata", "master")
     url, inside = split_password(settings.master if master is None else master)
     if master is not None:

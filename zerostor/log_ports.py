@@ -1,7 +1,8 @@
 """The seams of what keeps the metadata log in the pool and on slaves, beside those of `ports`.
 
-Adapters: `metadata/replication` (Replication), `metadata/log` (MetadataLog),
-`identity` (Signer), `index_file` (IndexPlace), `zdb/restored_log` (RestoredLog).
+Adapters: `metadata/replication` (Replication), `metadata/several` (Roles),
+`metadata/log` (MetadataLog), `identity` (Signer), `index_file` (IndexPlace),
+`zdb/restored_log` (RestoredLog).
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ class LogPart(NamedTuple):
 
 
 class LogState(NamedTuple):
-    """log_id: 16 bytes that tell the log from every other. leads: its server takes writes."""
+    """log_id: 16 bytes that tell the log from every other. leads: its server takes writes.
+
+    term: as of ports.MetadataStore, of the server whose log it is.
+    """
 
     log_id: bytes
     epoch: int
     leads: bool
     files: tuple[LogPart, ...]
+    term: str = ""
 
 
 class MetadataLog(Protocol):
@@ -120,20 +125,25 @@ class RestoredLog(Protocol):
         """
 
 
-class Replication(Protocol):
-    """Masters and slaves, as the metadata server of this gateway tells of them."""
+class Roles(Protocol):
+    """Master or slave, as the metadata server of this gateway tells."""
 
     async def state(self, gateway: str = "") -> ReplicationState | None:
         """What it tells; None of a server that knows no slaves, which is always a master.
 
         gateway: URL of the gateway that asks, which slaves then name to those who want to write.
+        Raises MetadataUnavailable, SetupError.
         """
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class Replication(Roles, Protocol):
+    """One metadata server among masters and slaves."""
 
     async def promote(self) -> ReplicationState:
         """Make a slave the master. Raises SetupError if it is none."""
 
     async def compare(self) -> Comparison:
         """Hold a slave's log against its master's. Raises SetupError if it is no slave."""
-
-    async def close(self) -> None:
-        """Close connections."""

@@ -166,8 +166,11 @@ class MetadataStore(Protocol):
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record, or None."""
 
-    async def delete(self, ids: Sequence[int]) -> None:
-        """Forget what is under `ids`, durably; what is not there is fine. None is given again."""
+    async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
+        """Forget what is under `ids`, durably; what is not there is fine. None is given again.
+
+        term: as of `commit`.
+        """
 
     def scan(self, start: int = 0) -> AsyncIterator[tuple[int, bytes]]:
         """(id, record) from `start` on, in id order."""

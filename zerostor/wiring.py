@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from zerostor import isal
 from zerostor.clock import SystemClock
@@ -40,10 +39,12 @@ from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
-from zerostor.log_ports import Replication
+from zerostor.log_ports import MetadataLog, Replication, Roles
+from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
 from zerostor.metadata.leading import LeadingMetadata
 from zerostor.metadata.log import ZdbLog
 from zerostor.metadata.replication import ZdbReplication
+from zerostor.metadata.several import ANSWER_SECONDS, PATIENCE, MetadataServers
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import (
     Clock,
@@ -63,11 +64,10 @@ from zerostor.spool.routed import RoutedSpools
 from zerostor.stores import folder_marker, zdb_namespace
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
+from zerostor.stores.rounds import check_stores, log_changes, sweep_stores
 from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb.restored_log import DirectoryRestoredLog
 from zerostor.zdb_login import Login
-
-log = logging.getLogger(__name__)
 
 READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
@@ -75,8 +75,6 @@ REBUILDS = 4
 """Stripes being rebuilt at once."""
 WRITE_STRIPES = 5
 """Stripes being read, encoded and written at once."""
-STORE_CHECK_SECONDS = 2.0
-SWEEP_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,8 @@ class Parts:
     stores: StorePool
     policies: dict[str, Policy]
     metadata: MetadataStore
-    replication: Replication
+    roles: Roles
+    log: MetadataLog
     queue: JobQueue
     spool: Spool
     spools: Spools
@@ -114,12 +113,9 @@ async def build(config: Config, consumer: str,
         stores = StorePool(guarded, _labels(config), random.SystemRandom())
         codec_for = _codecs()
         policies = _policies(config, codec_for)
-        metadata = _metadata(config)
-        stack.push_async_callback(metadata.close)
-        roles = replication(config)
-        stack.push_async_callback(roles.close)
-        leading = LeadingMetadata(metadata, roles, partial(_master_at, config), clock)
-        stack.push_async_callback(leading.close)
+        roles, metadata, leading, log_source = _metadata(config, clock)
+        for opened in (roles, metadata, leading, log_source):
+            stack.push_async_callback(opened.close)
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
@@ -135,11 +131,11 @@ async def build(config: Config, consumer: str,
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
-        checks = asyncio.ensure_future(_check_stores(guarded, clock, _log_store))
+        checks = asyncio.ensure_future(check_stores(guarded, clock, log_changes))
         stack.callback(checks.cancel)
-        sweeps = asyncio.ensure_future(_sweep_stores(guarded, clock))
+        sweeps = asyncio.ensure_future(sweep_stores(guarded, clock))
         stack.callback(sweeps.cancel)
-        yield Parts(stores, policies, metadata, roles, queue, spool, spools,
+        yield Parts(stores, policies, metadata, roles, log_source, queue, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),
@@ -155,24 +151,20 @@ def identity(config: Config) -> Identity:
 @contextlib.asynccontextmanager
 async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
     """What keeps the metadata log in the pool. The first time a key is made to sign with."""
-    log = ZdbLog(*_metadata_server(config))
-    try:
-        yield Archivist(
-            log, parts.metadata, parts.stores, parts.writer, parts.policies[DEFAULT_POLICY],
-            IndexCopies(parts.stores, IndexFile(config.paths.containers)),
-            identity(config), parts.queue, parts.clock, parts.random_bytes,
-            config.metadata.archive_every)
-    finally:
-        await log.close()
+    yield Archivist(
+        parts.log, parts.metadata, parts.stores, parts.writer, parts.policies[DEFAULT_POLICY],
+        IndexCopies(parts.stores, IndexFile(config.paths.containers)),
+        identity(config), parts.queue, parts.clock, parts.random_bytes,
+        config.metadata.archive_every)
 
 
-async def pool_is_ahead(config: Config) -> str:
-    """Why the pool has more of the metadata log than the server here, as far as this host heard;
+async def pool_is_ahead(config: Config, url: str) -> str:
+    """Why the pool has more of the metadata log than the server at `url`, as far as we heard;
     else empty. Raises MetadataUnavailable, SetupError.
     """
     with contextlib.suppress(RecordCorrupt, BackendError):
         index = decode_copy(await IndexFile(config.paths.containers).read()).index
-        log = ZdbLog(*_metadata_server(config))
+        log = _log_at(config, url)
         try:
             here = await log.state()
         finally:
@@ -199,7 +191,7 @@ async def stores_alone(
         for store in guarded:
             stack.push_async_callback(store.close)
         await asyncio.gather(*(store.check() for store in guarded))
-        checks = asyncio.ensure_future(_check_stores(guarded, clock))
+        checks = asyncio.ensure_future(check_stores(guarded, clock))
         stack.callback(checks.cancel)
         pool = StorePool(guarded, {}, random.SystemRandom())
         yield pool, Reader(pool, BufferPool(CELL_SIZE, READ_CELLS),
@@ -311,31 +303,63 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
             for name, policy in config.policy.items()}
 
 
-def _metadata(config: Config) -> ZdbMetadata:
-    address, login = _metadata_server(config)
-    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None)
+class _Metadata(NamedTuple):
+    """What a process needs of the metadata: who leads, the records for who reads and for who
+    writes, the bytes of the log.
+    """
+
+    roles: Roles
+    read: MetadataStore
+    written: MetadataStore
+    log: MetadataLog
 
 
-def _master_at(config: Config, url: str) -> ZdbMetadata:
-    address, login = _server_at(url, config.metadata.password.reveal())
-    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None)
+def _metadata(config: Config, clock: Clock) -> _Metadata:
+    url, *others = metadata_urls(config)
+    records = partial(_records_at, config)
+    if not others:
+        beside, roles = records(url), replication_at(config, url)
+        return _Metadata(roles, beside, LeadingMetadata(beside, roles, records, clock),
+                         _log_at(config, url))
+    servers = MetadataServers({each: replication_at(config, each, quick=True)
+                               for each in (url, *others)}, clock)
+    records = partial(_records_at, config, patience=1.0)
+    return _Metadata(servers, ChosenMetadata(servers, records, writes=False),
+                     ChosenMetadata(servers, records, writes=True),
+                     ChosenLog(servers, partial(_log_at, config)))
 
 
-def replication(config: Config) -> Replication:
-    """What the metadata server of this configuration says of masters and slaves."""
-    return ZdbReplication(*_metadata_server(config))
+def metadata_urls(config: Config) -> tuple[str, ...]:
+    """Where the metadata servers of this configuration are."""
+    embedded = config.metadata.embedded
+    return (f"unix://{config.paths.zdb_socket}",) if embedded else config.metadata.url
 
 
-def _metadata_server(config: Config) -> tuple[Address, Login]:
-    if config.metadata.embedded:
-        return Address(unix=config.paths.zdb_socket), Login()
-    return _server_at(config.metadata.url, config.metadata.password.reveal())
+def replication_at(config: Config, url: str, *, quick: bool = False) -> Replication:
+    """What the metadata server at `url` says of masters and slaves. quick: or that it is gone."""
+    place = _server_at(config, url)
+    if quick:
+        return ZdbReplication(*place, timeout=ANSWER_SECONDS, patience=PATIENCE)
+    return ZdbReplication(*place)
 
 
-def _server_at(url: str, password: str) -> tuple[Address, Login]:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return Address(unix=Path(parts.path)), Login(password=password)
+def _records_at(config: Config, url: str, patience: float | None = None) -> ZdbMetadata:
+    address, login = _server_at(config, url)
+    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None,
+                       patience=patience)
+
+
+def _log_at(config: Config, url: str) -> ZdbLog:
+    return ZdbLog(*_server_at(config, url))
+
+
+def _server_at(config: Config, url: str) -> tuple[Address, Login]:
+    socket = Path(url.removeprefix("unix://")) if url.startswith("unix://") else None
+    # That of the embedded server, mode 0600, asks for no password.
+    own = config.metadata.embedded and socket == config.paths.zdb_socket
+    password = "" if own else config.metadata.password.reveal()
+    if socket is not None:
+        return Address(unix=socket), Login(password=password)
     place = parse_zdb_url(url)
     return zdb_namespace.address_of(place), Login(place.namespace, password)
 
@@ -353,36 +377,3 @@ async def try_stores(config: Config) -> dict[str, str]:
 
     reasons = await asyncio.gather(*map(reason, config.store))
     return {settings.name: why for settings, why in zip(config.store, reasons, strict=True)}
-
-
-async def _check_stores(
-    stores: list[GuardedStore], clock: Clock, told: Callable[[GuardedStore], None] | None = None
-) -> None:
-    """told: called when a store went down, or came back."""
-    down: set[str] = set()
-    while True:
-        await asyncio.gather(*(store.check() for store in stores), return_exceptions=True)
-        now = {store.name for store in stores if store.state is StoreState.DOWN}
-        for store in stores:
-            if told is not None and store.name in now ^ down:
-                told(store)
-        down = now
-        await clock.sleep(STORE_CHECK_SECONDS)
-
-
-def _log_store(store: GuardedStore) -> None:
-    if store.state is StoreState.DOWN:
-        log.warning("store %s is down: %s", store.name, store.reason)
-    else:
-        log.info("store %s is back", store.name)
-
-
-async def _sweep_stores(stores: list[GuardedStore], clock: Clock) -> None:
-    """Every few hours, what writers that died left in 0-db stores; folders do it by themselves."""
-    while True:
-        # Spread, since each process of each host does it.
-        await clock.sleep(SWEEP_SECONDS * random.SystemRandom().uniform(0.1, 1.0))
-        for store in stores:
-            if isinstance(store.inner, ZdbStore) and store.state is StoreState.UP:
-                with contextlib.suppress(BackendError):
-                    await store.inner.sweep()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
     """Compare the metadata of the slave with this DATA with its master's, byte for byte.
 
+    Where `metadata.url` names several servers, every slave among them.
+
     Both read their logs and tell checksums; what the slave does not have yet is no difference. A
     slave does the same every ten minutes by itself: `zerostor stores` and /readyz tell how it went.
 
@@ -32,20 +34,26 @@ def command(folder: Path | None, file: Path | None, as_json: bool) -> None:
     config = read_settings(folder, file)
     import asyncio
 
-    found = asyncio.run(_compare(config))
+    results = asyncio.run(_compare(config))
+    several = len(config.metadata.url) > 1
     if as_json:
         import msgspec
 
-        print_json(msgspec.to_builtins(found))
-    else:
-        click.echo(f"last id {found.last_id}, {found.records} records, {found.files} files,"
-                   f" checksum {found.digest[:32]}")
-    if found.differs:
-        raise LogCorrupt(f"master and slave differ: {found.differs}")
+        plain = msgspec.to_builtins(results)
+        print_json(plain if several else next(iter(plain.values())))
+    for url, found in results.items():
+        where = f"{url}: " if several else ""
+        if not as_json:
+            click.echo(f"{where}last id {found.last_id}, {found.records} records, {found.files}"
+                       f" files, checksum {found.digest[:32]}")
+        if found.differs:
+            raise LogCorrupt(f"{where}master and slave differ: {found.differs}")
     if not as_json:
         click.echo("master and slave are the same")
 
 
-async def _compare(config: Config) -> Comparison:
-    async with asked(config) as (replication, _):
-        return await replication.compare()
+async def _compare(config: Config) -> dict[str, Comparison]:
+    """Of each slave, by its URL."""
+    async with asked(config) as servers:
+        slaves = [server for server in servers if server.is_slave] or servers[:1]
+        return {server.url: await server.replication.compare() for server in slaves}

@@ -72,7 +72,7 @@ def check_slave(config: Config) -> None:
     if metadata.master and not metadata.embedded:
         raise SetupError(
             f"a slave follows {metadata.master} with a metadata server of its own, but metadata.url"
-            f" names {metadata.url}: leave it out of the slave's settings")
+            f" names {metadata.places}: leave it out of the slave's settings")
     if metadata.master and config.own_stores and not config.paths.stores_marker.exists():
         raise SetupError(
             "a slave reads the stores of its master, and its settings name none: write them with"

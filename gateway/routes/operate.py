@@ -36,7 +36,7 @@ async def healthz(_: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: 200 only when an upload would be taken and stored; of a slave, when it reads."""
     services = services_of(request)
-    problems = await (unreadable if services.role.reads_only else unready)(services)
+    problems = await (unready if services.role.leads else unreadable)(services)
     answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
               "archive": _archive(services)}
     return web.json_response(answer, status=503 if problems else 200)

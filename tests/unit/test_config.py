@@ -295,3 +295,39 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(tmp_path):
     config = read(tmp_path, ZEROSTOR_METADATA_MASTER=url)
     assert config.metadata.password.reveal() == "tell-nobody"
     assert "tell-nobody" not in config.metadata.master
+
+
+def test_several_metadata_servers(tmp_path):
+    urls = ("zdb://a:9900", "unix:///run/a,b.sock", "zdb://c/ns")
+    text = f"[metadata]\nurl = {list(urls)}\n"
+    assert read(tmp_path, text).metadata.url == urls
+    assert read(tmp_path, f"[metadata]\nurl = '{', '.join(urls)}'\n").metadata.url == urls
+    config = read(tmp_path, text, ZEROSTOR_METADATA_URL="zdb://:hush@d,zdb://:hush@e")
+    assert config.metadata.url == ("zdb://d", "zdb://e")
+    assert config.metadata.password.reveal() == "hush"
+    assert effective(config)["metadata"]["url"] == ["zdb://d", "zdb://e"]
+    assert effective(read(tmp_path, "[metadata]\nurl = 'zdb://a'\n"))["metadata"]["url"] == "zdb://a"
+    listens = read(tmp_path, text.replace("c/ns", "127.0.0.1:77") + "listen = '127.0.0.1:77'\n")
+    assert listens.metadata.listen == "127.0.0.1:77"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("[]", "line 2: metadata.url is empty"),
+        ("['zdb://a', 'embedded']", "'embedded' stands alone"),
+        ("['zdb://a', 'zdb://a']", "names zdb://a twice"),
+        ("['zdb://a', 3]", "text in quotes"),
+        ("['zdb://a', 'redis://b']", "is not one of zdb://"),
+        ("'zdb://a:9900,b:9900'", "'zdb://a:9900,b:9900': Port"),
+        ("['zdb://a', 'zdb://:hush@b']", "has a password in it"),
+    ],
+)
+def test_several_metadata_servers_refused(tmp_path, url, said):
+    message = refusal(tmp_path, f"[metadata]\nurl = {url}\n")
+    assert said in message and "hush" not in message
+
+
+def test_several_metadata_servers_have_one_password(tmp_path):
+    message = refusal(tmp_path, ZEROSTOR_METADATA_URL="zdb://:hush@a,zdb://:hushhush@b")
+    assert "the same password" in message and "hush" not in message

@@ -43,6 +43,8 @@ class ReplicationState(msgspec.Struct, frozen=True):
 
     handed_over: in the answer to a promotion: the old master stopped writing, and this log has all
     that it had.
+    term: changes when ids may become somebody else's; of a 0-db that is not ours empty. asked: the
+    address that the answer came from, where there are several.
     """
 
     role: Role
@@ -67,6 +69,13 @@ class ReplicationState(msgspec.Struct, frozen=True):
     superseded: int = 0
     successor: str = ""
     handed_over: bool = False
+    term: str = ""
+    asked: str = ""
+
+    @property
+    def log(self) -> str:
+        """What tells its log from every other; empty if it has none yet."""
+        return self.term.partition(".")[0]
 
     @property
     def reign(self) -> tuple[int, str]:
@@ -87,6 +96,17 @@ class ReplicationState(msgspec.Struct, frozen=True):
     def writer(self) -> str:
         """Where to write instead: a gateway if one is known, else a metadata server, or empty."""
         return self.gateway or self.master
+
+
+def same_term(one: str, other: str) -> bool:
+    """Whether two terms are one, as far as they tell.
+
+    A log that was empty when it was asked had no name yet.
+    """
+    if not one or not other:
+        return True
+    (log, *rest), (other_log, *other_rest) = one.split("."), other.split(".")
+    return rest == other_rest and (log == other_log or "" in (log, other_log))
 
 
 class Comparison(msgspec.Struct, frozen=True):

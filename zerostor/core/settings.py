@@ -16,13 +16,15 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.limits import SHARDS_MAX
-from zerostor.core.units import Address, parse_address
+from zerostor.core.units import Address
 from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 
 Size = NewType("Size", int)
 """Bytes, written with a unit."""
 Seconds = NewType("Seconds", float)
 """Written with a unit, as 5m."""
+Urls = NewType("Urls", tuple[str, ...])
+"""One address or more, written as a list, or with commas between them."""
 
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
@@ -82,7 +84,8 @@ class RedisSettings(msgspec.Struct, frozen=True):
 
 
 class MetadataSettings(msgspec.Struct, frozen=True):
-    """[metadata]. url: zdb://HOST:PORT[/NAMESPACE], unix:///PATH, or embedded.
+    """[metadata]. url: zdb://HOST:PORT[/NAMESPACE], unix:///PATH, or embedded. Of several, which
+    are a master and its slaves, the one that leads is written to.
 
     master: the metadata server that this one follows, in the same forms; empty for a master. role:
     master or slave, for who likes to see it written; it follows from `master`.
@@ -91,7 +94,7 @@ class MetadataSettings(msgspec.Struct, frozen=True):
     records in the pool; 0 for none.
     """
 
-    url: str = EMBEDDED
+    url: Urls = Urls((EMBEDDED,))
     role: str = ""
     master: str = ""
     listen: str = ""
@@ -102,7 +105,12 @@ class MetadataSettings(msgspec.Struct, frozen=True):
     @property
     def embedded(self) -> bool:
         """True when `zerostor up` runs the server."""
-        return self.url == EMBEDDED
+        return self.url == (EMBEDDED,)
+
+    @property
+    def places(self) -> str:
+        """All of `url`, for messages."""
+        return ", ".join(self.url)
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -259,45 +267,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_listen(metadata: MetadataSettings, place: str) -> None:
-    """Raise SetupError for a `metadata.listen`, written at `place`, that must not be."""
-    if not metadata.listen:
-        return
-    address = parse_address(metadata.listen)
-    # The hosts of a cluster share one file: one of them listens where the others connect.
-    shared = metadata.url.startswith("zdb:") and parse_zdb_url(metadata.url).port == address.port
-    if not metadata.embedded and not shared:
-        raise SetupError(f"{place} is for the embedded server, but metadata.url names another")
-    if not metadata.password and not is_loopback(address.host):
-        raise SetupError(
-            f"{place}: whoever can connect to {address} could read and change all metadata; set"
-            " metadata.password_file, or listen on 127.0.0.1"
-        )
-
-
 def check_gateway(gateway: GatewaySettings) -> None:
     """Raise SetupError for values that cannot work."""
     if gateway.max_upload < 1:
         raise SetupError("gateway.max_upload must be at least 1 byte")
     if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
         raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
-
-
-def check_metadata(where: str, metadata: MetadataSettings) -> None:
-    """Raise SetupError for a role that does not fit the rest. where: the place of `master`."""
-    if metadata.role not in ("", "master", "slave"):
-        raise SetupError(f"metadata.role is master or slave, not {metadata.role!r}")
-    if metadata.role == "slave" and not metadata.master:
-        raise SetupError('metadata.role is slave: say of which master, as in master = "zdb://HOST"')
-    if metadata.role == "master" and metadata.master:
-        raise SetupError("metadata.role is master, but metadata.master names another one")
-    if 0 < metadata.archive_every < 1:
-        raise SetupError("metadata.archive_every must be at least 1s, or 0 for never")
-    if metadata.master:
-        check_url(where, metadata.master, METADATA_SCHEMES)
-    for url in (metadata.url, metadata.master):
-        if url.startswith("zdb"):
-            parse_zdb_url(url)
 
 
 def check_worker(worker: WorkerSettings) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import SECTIONS, Policy, Seconds, Secret, Size, nearest
+from zerostor.core.settings import SECTIONS, Policy, Seconds, Secret, Size, Urls, nearest
 from zerostor.core.units import Address, parse_address, parse_seconds, parse_size
 
 PREFIX = "ZEROSTOR_"
@@ -156,6 +156,12 @@ def _read_seconds(value: object) -> float:
     return parse_seconds(value)
 
 
+def _read_urls(value: object) -> tuple[str, ...]:
+    texts = [_read_text(text) for text in (value if isinstance(value, list) else [value])]
+    # A path or password may have a comma in it; an address behind one begins with its scheme.
+    return tuple(url.strip() for text in texts for url in re.split(r",(?=\s*[a-z+]+://)", text))
+
+
 def _read_labels(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise SetupError('must be names with text, as in { host = "nas", site = "home" }')
@@ -169,6 +175,7 @@ READERS: dict[object, Callable[[object], object]] = {
     Size: _read_size,
     Seconds: _read_seconds,
     Address: lambda value: parse_address(_read_text(value)),
+    Urls: _read_urls,
     Secret: lambda value: Secret(_read_text(value)),
     dict[str, str]: _read_labels,
 }

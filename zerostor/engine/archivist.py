@@ -34,6 +34,7 @@ from zerostor.core.errors import (
     ZerostorError,
 )
 from zerostor.core.record import NoteRecord, ObjectRecord, encode_record
+from zerostor.core.replication import same_term
 from zerostor.core.shard import Member, shard_key
 from zerostor.engine.containers import IndexCopies, good_copies, sign
 from zerostor.engine.log_parts import ARCHIVE_JOB, READ_SIZE, LogBody, entries, is_ours
@@ -88,6 +89,7 @@ class Archivist:
         self._random_bytes = random_bytes
         self._every = every
         self._copy: Copy | None = None
+        self._term = ""
         self._removed = False
         self._next_part = 0.0
         self.state = ArchiveState(every)
@@ -129,8 +131,9 @@ class Archivist:
 
     async def _keep_up(self, state: LogState, due: bool) -> None:
         began = self._clock.now()
-        if self._copy is None or self._copy.index.log_id != state.log_id:
-            self._copy = await self._take_over(state)
+        if self._copy is None or (self._copy.index.log_id, self._term) != (
+                state.log_id, state.term):
+            self._copy, self._term = await self._take_over(state), state.term
             self._removed = False
         for part in state.files:
             if part.closed and not self._whole(part):
@@ -284,7 +287,7 @@ class Archivist:
         body = LogBody(self._log, part.file, start, part.size, self._policy.name, self._now_ms(),
                        self._keep_role)
         note = encode_record(NoteRecord(ARCHIVE_JOB, self._random_bytes(8).hex()))
-        term = await self._metadata.term()
+        term = await self._same_term()
         metadata_id, = await self._metadata.reserve([note])
         stripes = await self._writer.write_object(
             body, self._policy, lambda: _member(metadata_id, body), lambda _: None)
@@ -311,12 +314,13 @@ class Archivist:
         """
         if self._removed:
             return
+        term = await self._same_term()
         for row in self._index.retired:
             stored = await self._metadata.get(row.metadata_id)
             # Never anything else, whatever an index says.
             if stored == row.record and is_ours(row.object_record):
                 await self._delete_shards(row)
-                await self._metadata.delete([row.metadata_id])
+                await self._metadata.delete([row.metadata_id], term)
         self._removed = True
 
     async def _delete_shards(self, row: Container) -> None:
@@ -332,6 +336,13 @@ class Archivist:
 
         await asyncio.gather(*(delete(number, name)
                                for number, name in enumerate(stripes.stores) if name))
+
+    async def _same_term(self) -> str:
+        """The term of the records, which must be that of the log that was looked at."""
+        term = await self._metadata.term()
+        if not same_term(term, self._term):
+            raise MetadataUnavailable("another metadata server has become the master meanwhile")
+        return term
 
     async def _keep_role(self) -> None:
         if not await self._queue.hold(ROLE, LEASE):

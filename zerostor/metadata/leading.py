@@ -74,9 +74,9 @@ class LeadingMetadata:
         async for row in (await self._leader()).scan(start):
             yield row
 
-    async def delete(self, ids: Sequence[int]) -> None:
+    async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says."""
-        await (await self._leader()).delete(ids)
+        await (await self._leader()).delete(ids, term)
 
     async def ping(self) -> None:
         """As the port says."""

@@ -16,12 +16,15 @@ UNKNOWN = ("Command not supported", "Unknown LOG subcommand")
 _T = TypeVar("_T")
 
 
-def log_client(address: Address, login: Login, timeout: float = TIMEOUT) -> RespClient:
+def log_client(
+    address: Address, login: Login, timeout: float = TIMEOUT, patience: float | None = None
+) -> RespClient:
     """One connection, one question at a time. login: of the server's admin."""
     async def greet(connection: Connection) -> None:
         await log_in(connection, login)
 
-    return RespClient(address, greet, connections=1, pipeline=False, timeout=timeout)
+    return RespClient(address, greet, connections=1, pipeline=False, timeout=timeout,
+                      patience=patience)
 
 
 def decoded(reply: Reply, kind: type[_T]) -> _T:

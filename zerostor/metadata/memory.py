@@ -42,8 +42,9 @@ class MemoryMetadata:
         """As the port says."""
         return self._values.get(metadata_id)
 
-    async def delete(self, ids: Sequence[int]) -> None:
+    async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says."""
+        assert not term
         for metadata_id in ids:
             self._values.pop(metadata_id, None)
 

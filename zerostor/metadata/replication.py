@@ -5,7 +5,7 @@ from __future__ import annotations
 from zerostor.core.replication import Comparison, ReplicationState
 from zerostor.core.resp import ReplyError
 from zerostor.metadata.log_replies import UNKNOWN, decoded, log_client
-from zerostor.resp_client import Address
+from zerostor.resp_client import TIMEOUT, Address
 from zerostor.zdb_login import Login
 
 LONG = 120.0
@@ -16,9 +16,12 @@ NO_LOGIN = Login()
 class ZdbReplication:
     """Adapter of ports.Replication."""
 
-    def __init__(self, address: Address, login: Login = NO_LOGIN) -> None:
-        """Connects when first used. login: of the server's admin."""
-        self._client = log_client(address, login)
+    def __init__(self, address: Address, login: Login = NO_LOGIN, *, timeout: float = TIMEOUT,
+                 patience: float | None = None) -> None:
+        """Connects when first used. login: of the server's admin. timeout, patience: seconds, as of
+        RespClient, for `state`.
+        """
+        self._client = log_client(address, login, timeout, patience)
         # Promotions and comparisons take their time; who asks for the state must not wait for them.
         self._patient = log_client(address, login, LONG)
 

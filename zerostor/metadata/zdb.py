@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError, TooLarge
 from zerostor.core.limits import METADATA_ID_MAX, MIB, RECORD_MAX
 from zerostor.core.resp import Reply, ReplyError
-from zerostor.resp_client import TIMEOUT, Address, Connection, Lost, RespClient
+from zerostor.resp_client import TIMEOUT, Address, Check, Connection, Lost, RespClient
 from zerostor.zdb_login import DEFAULT_NAMESPACE, Login, facts_of, log_in, next_id
 
 log = logging.getLogger(__name__)
@@ -39,18 +39,20 @@ class ZdbMetadata:
     def __init__(
         self, address: Address, *, namespace: str = DEFAULT_NAMESPACE, password: str | None = None,
         pipeline: bool | None = None, connections: int = CONNECTIONS, timeout: float = TIMEOUT,
+        patience: float | None = None,
     ) -> None:
         """Connects when first used. password: of the server's admin or of the namespace.
 
         pipeline: None finds out whether batches are fast there; a real 0-db is slow at them, and
-        gets `connections` with one request at a time each.
+        gets `connections` with one request at a time each. patience: as of RespClient.
         """
         self._login = Login(namespace, password or "")
         self._id_bytes = 8
         self._term = ""
         self._last: int | None = None
         self._client = RespClient(
-            address, self._greet, connections=connections, pipeline=pipeline, timeout=timeout
+            address, self._greet, connections=connections, pipeline=pipeline, timeout=timeout,
+            patience=patience,
         )
 
     async def _greet(self, connection: Connection) -> bool:
@@ -135,18 +137,13 @@ class ZdbMetadata:
         self, records: Sequence[tuple[int, bytes]], term: str | None = None
     ) -> None:
         """Store each record under its id. Raises LogCorrupt if the server never gave that id."""
-        def same_term() -> None:
-            if term not in (None, self._term):
-                raise MetadataUnavailable("another metadata server has become the master since the"
-                                          " id was reserved")
-
         await self._client.ready()
         for metadata_id, record in records:
             if len(record) > RECORD_MAX:
                 raise TooLarge(f"the record of metadata id {metadata_id} has {len(record)} bytes,"
                                f" and a 0-db takes {RECORD_MAX}")
         requests = [(b"SET", self._raw(key), record) for key, record in records]
-        replies = await self._client.call(requests, retry=True, check=same_term)
+        replies = await self._client.call(requests, retry=True, check=self._same(term))
         for (metadata_id, _), reply in zip(records, replies, strict=True):
             if _says(reply, "Invalid key"):
                 raise LogCorrupt(f"the metadata store does not know id {metadata_id}")
@@ -154,16 +151,25 @@ class ZdbMetadata:
             if isinstance(reply, ReplyError) or not (reply is None or isinstance(reply, bytes)):
                 raise _unexpected(reply)
 
+    def _same(self, term: str | None) -> Check:
+        """What lets requests pass in this term only."""
+        def check() -> None:
+            if term not in (None, self._term):
+                raise MetadataUnavailable("another metadata server has become the master since the"
+                                          " id was reserved")
+        return check
+
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record. Raises LogCorrupt if the server has it and cannot read it."""
         await self._client.ready()
         (reply,) = await self._client.call([(b"GET", self._raw(metadata_id))], retry=True)
         return _value(metadata_id, reply)
 
-    async def delete(self, ids: Sequence[int]) -> None:
+    async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says; 0-db never gives an id again."""
         await self._client.ready()
-        replies = await self._client.call([(b"DEL", self._raw(key)) for key in ids], retry=True)
+        requests = [(b"DEL", self._raw(key)) for key in ids]
+        replies = await self._client.call(requests, retry=True, check=self._same(term))
         for reply in replies:
             if reply != "OK" and not _says(reply, "Key not found"):
                 raise _unexpected(reply)

@@ -122,7 +122,7 @@ class Replication:
         state = ReplicationState(
             Role.MASTER if follower is None else Role.SLAVE, self._standing.server, store.epoch,
             *store.durable, store.next_id, store.entries, gateway=self.gateway,
-            refuses=store.refused or "", leader=store.reign[1],
+            refuses=store.refused or "", leader=store.reign[1], term=self.term,
             superseded=self._standing.superseded, successor=self._standing.successor,
             slaves=[FollowerState(feed.slave, feed.address, feed.behind_bytes,
                                   round(feed.behind_seconds, 3))
