@@ -26,6 +26,7 @@ COMMANDS = {
     "recover": "gateway.commands.recover",
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
+    "ssh": "gateway.commands.ssh",
     "zdb": "gateway.commands.zdb",
     "redis": "gateway.commands.redis",
     "bench": "gateway.bench.command",

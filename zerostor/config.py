@@ -42,6 +42,7 @@ from zerostor.core.settings import (
     nearest,
     split_password,
 )
+from zerostor.core.ssh_settings import check_ssh
 from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
 
@@ -95,6 +96,26 @@ class Paths(msgspec.Struct, frozen=True):
         """Where the embedded metadata server listens."""
         return self.run / "zdb.sock"
 
+    @property
+    def ssh(self) -> Path:
+        """What the SSH process keeps, besides the homes themselves."""
+        return self.root / "ssh"
+
+    @property
+    def host_key(self) -> Path:
+        """What the SSH server proves itself with."""
+        return self.ssh / "host_key"
+
+    @property
+    def homes_book(self) -> Path:
+        """Users of SSH homes, their keys, jobs, links."""
+        return self.ssh / "homes.db"
+
+    @property
+    def ssh_socket(self) -> Path:
+        """Where the gateway asks the SSH process."""
+        return self.run / "ssh.sock"
+
 
 class Config(msgspec.Struct, frozen=True):
     """The effective settings. source: the file they came from, None when there was none.
@@ -120,6 +141,12 @@ class Config(msgspec.Struct, frozen=True):
     def redis_url(self) -> str:
         """What a client connects to, without the password (`redis.password`)."""
         return f"unix://{self.paths.redis_socket}" if self.redis.embedded else self.redis.url
+
+    @property
+    def homes(self) -> Path:
+        """The folder of the SSH homes, one folder each."""
+        return _absolute(Path(self.ssh.directory)) if self.ssh.directory else (
+            self.paths.root / "homes")
 
     @property
     def redis_login(self) -> str:
@@ -170,7 +197,8 @@ def load(
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
-    check_unbuilt(config.ssh, config.nodes)
+    check_ssh(config.ssh)
+    check_unbuilt(config.nodes)
     check_cluster(config.cluster)
     return config
 

@@ -34,9 +34,6 @@ COMMAND_LINE = ("gateway.cli", "gateway.commands.", "gateway.bench.")
 SETTINGS_READER = "zerostor.config"
 STARTED = {
     "gateway.__main__": "python -m gateway",
-    "zerostor.engine.homes": "the SSH process stands on it",
-    "zerostor.homes.book": "the SSH process stands on it",
-    "zerostor.homes.folder": "the SSH process stands on it",
     "gateway.lifeline": "python -m gateway.lifeline, by the supervisor",
     "gateway.bench.floors": "python -m gateway.bench.floors, by the bench",
     "zerostor.stores.memory": "for trying things out, and for tests",

@@ -363,8 +363,7 @@ def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) 
     return msgspec.structs.replace(policy, durable=durable)
 
 
-def check_unbuilt(ssh: SshSettings, nodes: NodesSettings) -> None:
+def check_unbuilt(nodes: NodesSettings) -> None:
     """Raise SetupError where something is switched on that this version does not have."""
-    for name, enabled in (("ssh", ssh.enabled), ("nodes", nodes.enabled)):
-        if enabled:
-            raise SetupError(f"{name}.enabled: this version has no {name} process yet; set false")
+    if nodes.enabled:
+        raise SetupError("nodes.enabled: this version has no nodes process yet; set false")

@@ -1,0 +1,60 @@
+"""`zerostor ssh`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import check_address, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+
+
+@click.command("ssh", short_help="Run the SSH process: homes for sftp, scp, rsync, sshfs.")
+@settings_options
+@click.option(
+    "--listen", metavar="HOST:PORT", callback=check_address,
+    help="Where it listens.  [default: ssh.listen, 127.0.0.1:2222]",
+)
+def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
+    """Serve SSH homes in the foreground, logging to stderr. `up` runs it where ssh.enabled is set.
+
+    Users are not those of the system: `zerostor ssh-enable` makes them, each with public keys, a
+    folder below DATA/homes, and a limit. There is no shell, and nothing is forwarded.
+
+    \b
+    Example:
+      zerostor ssh --data /srv/zerostor --listen 0.0.0.0:2222
+      zerostor ssh-enable anna --key ~/.ssh/id_ed25519.pub --limit 5GB
+      sftp -P 2222 anna@this.host
+    """
+    import msgspec
+
+    from gateway.commands.folder import free_address, make_folders
+    from gateway.commands.process import run_process
+    from zerostor.core.units import parse_address
+
+    config = read_settings(folder, file)
+    if listen is not None:
+        ssh = msgspec.structs.replace(config.ssh, listen=parse_address(listen))
+        config = msgspec.structs.replace(config, ssh=ssh)
+    make_folders(config.paths)
+    free_address(config.ssh.listen)
+    run_process(serve(config))
+
+
+async def serve(config: Config) -> None:
+    """Serve SSH until cancelled."""
+    from sshgw.host_key import host_key
+    from sshgw.server import Server
+    from sshgw.services import SshServices
+    from zerostor.home_wiring import build_homes
+
+    async with build_homes(config) as parts:
+        services = SshServices(
+            settings=config.ssh, host_key=host_key(config.paths.host_key), homes=parts.homes,
+            book=parts.book, clock=parts.clock)
+        await Server(services, {}).run()

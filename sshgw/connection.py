@@ -1,0 +1,49 @@
+"""An SSH connection as the library has it, but bounded where a client takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import asyncssh
+
+_MSG_IGNORE = 2
+UNSENT_MAX = 4 * 1024 * 1024
+"""Bytes on their way to one client: more than the window that OpenSSH opens, so that only who opens
+larger ones and reads nothing is read from no more."""
+PIECE = 64 * 1024
+"""The library copies all that it has not parsed yet for each packet: less is handed to it."""
+
+
+class Connection(asyncssh.SSHServerConnection):
+    """See asyncssh.SSHServerConnection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there."""
+        self._pipe = cast("asyncio.Transport", transport)
+        self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
+        super().connection_made(transport)
+
+    def data_received(self, chunk: bytes, datatype: int | None = None) -> None:
+        """Bytes from the client."""
+        if len(chunk) <= PIECE:
+            super().data_received(chunk, datatype)
+            return
+        for start in range(0, len(chunk), PIECE):
+            super().data_received(chunk[start : start + PIECE], datatype)
+
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        """Send a packet, and none before it that only says "ignore me".
+
+        The library puts one before each, against attacks on CBC that GCM does not know.
+        """
+        if pkttype != _MSG_IGNORE:
+            super().send_packet(pkttype, *args, handler=handler)
+
+    def pause_writing(self) -> None:
+        """The client takes nothing: what it asks for meanwhile is not read."""
+        self._pipe.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._pipe.resume_reading()

@@ -1,0 +1,23 @@
+"""What the SSH process works with; handed in by the command that starts it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import asyncssh
+
+from zerostor.core.settings import SshSettings
+from zerostor.engine.homes import Homes
+from zerostor.home_ports import HomeBook
+from zerostor.ports import Clock
+
+
+@dataclasses.dataclass(frozen=True)
+class SshServices:
+    """settings: [ssh]. host_key: what the server proves itself with."""
+
+    settings: SshSettings
+    host_key: asyncssh.SSHKey
+    homes: Homes
+    book: HomeBook
+    clock: Clock

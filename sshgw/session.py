@@ -1,0 +1,112 @@
+"""One channel of a client: which program runs on it, and what is refused, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+
+import asyncssh
+
+from sshgw.program import Channel, Farewell, Program
+from sshgw.sftp_channel import SftpChannel
+from sshgw.streams import Streams
+from sshgw.visit import Visit
+
+NO_SHELL = "this home takes files and has no shell; use sftp, scp, rsync or sshfs"
+REFUSED = "only sftp, scp and rsync run here; use sftp, scp, rsync or sshfs"
+
+Serve = Callable[[str, Visit, Streams], Awaitable[int]]
+"""(command line, whose home, stdin and stdout) -> exit code."""
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """Runs one program. gone: called when the channel is. active: when bytes went last.
+
+    visiting: opens the home of who logged in; raises OSError. commands: by the first word.
+    """
+
+    def __init__(self, visiting: Callable[[], Visit], commands: Mapping[str, Serve],
+                 threads: Executor, monotonic: Callable[[], float],
+                 gone: Callable[[], None]) -> None:
+        self._visiting = visiting
+        self._commands = commands
+        self._threads = threads
+        self._monotonic = monotonic
+        self._gone = gone
+        self.active = monotonic()
+        self._begin: Callable[[Channel], Program] | None = None
+        self._channel: Channel | None = None
+        self._program: Program | None = None
+
+    def connection_made(self, chan: Channel) -> None:
+        """The channel is there."""
+        self._channel = chan
+
+    def shell_requested(self) -> bool:
+        """Say what can be done instead."""
+        self._begin = lambda channel: Farewell(channel, NO_SHELL)
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        """Only what `commands` has; for the rest a sentence."""
+        serve = self._commands.get(command.split(" ", 1)[0])
+        if serve is None:
+            self._begin = lambda channel: Farewell(channel, REFUSED)
+            return True
+        known = serve
+
+        def begin(channel: Channel) -> Program:
+            visit = self._visiting()
+            return Streams(channel, lambda streams: known(command, visit, streams))
+
+        self._begin = begin
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """Only sftp."""
+        if subsystem != "sftp":
+            return False
+        self._begin = lambda channel: SftpChannel(channel, self._visiting(), self._threads)
+        return True
+
+    def session_started(self) -> None:
+        """The client knows that its request was granted."""
+        assert self._channel is not None
+        assert self._begin is not None
+        try:
+            self._program = self._begin(self._channel)
+        except OSError as error:
+            sentence = f"the home cannot be opened: {error.strerror or error}"
+            self._program = Farewell(self._channel, sentence)
+        if isinstance(self._program, Farewell):
+            self._program.start()
+
+    def data_received(self, chunk: bytes, datatype: int | None) -> None:  # noqa: ARG002
+        """Bytes from the client."""
+        self.active = self._monotonic()
+        if self._program is not None:
+            self._program.received(chunk)
+
+    def eof_received(self) -> bool:
+        """The program ends the channel, not the library."""
+        if self._program is not None:
+            self._program.ended()
+        return True
+
+    def pause_writing(self) -> None:
+        """The client does not take what was written."""
+        if self._program is not None:
+            self._program.pause()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.active = self._monotonic()
+        if self._program is not None:
+            self._program.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The channel is gone, well or badly."""
+        if self._program is not None:
+            self._program.closed()
+        self._program = None
+        self._gone()

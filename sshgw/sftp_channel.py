@@ -1,0 +1,155 @@
+"""SFTP on one channel: bytes to requests on a thread, in their order, and answers back.
+
+A thread works only while there are requests, and takes all that wait in one go, so that the event
+loop never waits for a disk, and a hung one hangs the sessions of its home alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from concurrent.futures import Executor
+
+from sshgw.program import STDERR, Channel
+from sshgw.sftp import SftpRequests
+from sshgw.sftp_wire import Splitter
+from sshgw.visit import Visit
+from zerostor.core.errors import BadRequest
+
+_log = logging.getLogger(__name__)
+
+INBOX_MAX = 1024 * 1024
+"""Bytes of requests that may wait; beyond it the window of the channel is let run out."""
+ANSWERS_MAX = 512 * 1024
+"""Bytes of answers after which they are sent before the next request is worked on."""
+COMPLAINTS_MAX = 4
+"""Sentences on stderr in one session."""
+
+
+class SftpChannel:
+    """A program: see `Program`."""
+
+    def __init__(self, channel: Channel, visit: Visit, threads: Executor) -> None:
+        self._channel = channel
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._visit = visit
+        self._requests = SftpRequests(visit, self._complain)
+        self._splitter = Splitter()
+        self._inbox: collections.deque[bytes] = collections.deque()
+        self._waiting = 0
+        self._working = self._paused = self._unread = self._ending = self._gone = False
+        self._more = False
+        self._complaints = 0
+        channel.set_write_buffer_limits(ANSWERS_MAX)
+
+    def received(self, chunk: bytes) -> None:
+        """Bytes from the client."""
+        self._inbox.append(chunk)
+        self._waiting += len(chunk)
+        if self._waiting > INBOX_MAX and not self._unread:
+            self._unread = True
+            self._channel.pause_reading()
+        self._go_on()
+
+    def ended(self) -> None:
+        """What was asked is still answered; then the session ends well."""
+        self._ending = True
+        self._go_on()
+
+    def pause(self) -> None:
+        """Stop after the request that is worked on."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on with what waits."""
+        self._paused = False
+        self._go_on()
+
+    def closed(self) -> None:
+        """Close the files, once no request is worked on."""
+        self._gone = self._requests.ended = True
+        self._inbox.clear()
+        if not self._working:
+            self._threads.submit(self._close)
+
+    def _go_on(self) -> None:
+        if self._working or self._paused or self._gone:
+            return
+        if self._inbox or self._more:
+            self._working = True
+            self._threads.submit(self._work)
+        elif self._ending:
+            self._working = True
+            self._threads.submit(self._finish)
+
+    def _work(self) -> None:
+        """On a thread: answer what is there, up to ANSWERS_MAX bytes."""
+        answers: list[bytes] = []
+        size = taken = 0
+        failure: Exception | None = None
+        self._more = True
+        try:
+            self._visit.prepare()
+            while size < ANSWERS_MAX and not self._requests.ended:
+                body = self._splitter.next()
+                if body is not None:
+                    answers.append(self._requests.answer(body))
+                    size += len(answers[-1])
+                elif self._inbox:
+                    chunk = self._inbox.popleft()
+                    taken += len(chunk)
+                    self._splitter.feed(chunk)
+                else:
+                    self._more = False
+                    break
+        except Exception as error:  # noqa: BLE001 - `_fail` logs it
+            failure = error
+        self._loop.call_soon_threadsafe(self._worked, b"".join(answers), taken, failure)
+
+    def _worked(self, answers: bytes, taken: int, failure: Exception | None) -> None:
+        self._working = False
+        self._waiting -= taken
+        if self._gone:
+            self._threads.submit(self._close)
+            return
+        if answers and not self._channel.is_closing():
+            self._channel.write(answers)
+        if failure is not None:
+            self._fail(failure)
+            return
+        if self._unread and self._waiting <= INBOX_MAX // 2:
+            self._unread = False
+            self._channel.resume_reading()
+        self._go_on()
+
+    def _fail(self, failure: Exception) -> None:
+        if not isinstance(failure, BadRequest):
+            _log.error("an SFTP session ended on an error of ours", exc_info=failure)
+        self._complain(f"the session ends: {failure}")
+        self._channel.exit(1)
+
+    def _finish(self) -> None:
+        self._close()
+        self._loop.call_soon_threadsafe(self._finished)
+
+    def _finished(self) -> None:
+        # Without a status scp and restic take a session that went well for one that broke.
+        if not self._gone:
+            self._channel.exit(0)
+
+    def _close(self) -> None:
+        try:
+            self._requests.close()
+        except OSError as error:
+            _log.warning("a file could not be closed: %s", error)
+
+    def _complain(self, sentence: str) -> None:
+        """On any thread: a line that the client's ssh prints, where the protocol has only codes."""
+        self._loop.call_soon_threadsafe(self._print, sentence)
+
+    def _print(self, sentence: str) -> None:
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS_MAX and not self._channel.is_closing():
+            self._channel.write(f"zerostor: {sentence}\r\n".encode(), STDERR)

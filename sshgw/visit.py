@@ -1,0 +1,93 @@
+"""What one session does in one home: room is made where the home wants it, errors become sentences.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from zerostor.core.homes import Home, Quota
+from zerostor.home_ports import HomeFile, HomeFolder, Seen
+
+ROOM_TRIES = 8
+"""How often room is made for one write while others fill it again."""
+_SENTENCES = {
+    errno.ENOENT: "there is no such file or folder",
+    errno.EACCES: "that is not permitted here",
+    errno.EPERM: "that is not permitted here",
+    errno.EEXIST: "there is something of that name already",
+    errno.ENOTEMPTY: "the folder is not empty",
+    errno.EISDIR: "that is a folder",
+    errno.ENOTDIR: "part of that path is a file, not a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOSPC: "the disk of the server is full",
+    errno.EMFILE: "the server has too many files open; try again in a moment",
+    errno.EXDEV: "that lies outside of this home",
+    errno.ELOOP: "links are not followed here",
+}
+
+
+class Visit:
+    """The home of one user, for one session; what may block is for a thread.
+
+    find: the home as it is now. removed: told, on any thread, what went to make room.
+    """
+
+    def __init__(self, user: str, folder: HomeFolder, find: Callable[[str], Home | None],
+                 removed: Callable[[str, Sequence[Seen]], None]) -> None:
+        self.user = user
+        self.folder = folder
+        self._find = find
+        self._removed = removed
+
+    def prepare(self) -> None:
+        """Have the home counted, if nobody did since the start. Walks it: for a thread."""
+        self.folder.count()
+
+    def write(self, file: HomeFile, offset: int, chunk: bytes) -> None:
+        """As HomeFile.write; a home that drops its oldest files makes room first."""
+        try:
+            file.write(offset, chunk)
+        except OSError as error:
+            self._again(error, file, offset + len(chunk), lambda: file.write(offset, chunk))
+
+    def truncate(self, file: HomeFile, size: int) -> None:
+        """As HomeFile.truncate; a home that drops its oldest files makes room first."""
+        try:
+            file.truncate(size)
+        except OSError as error:
+            self._again(error, file, size, lambda: file.truncate(size))
+
+    def _again(self, error: OSError, file: HomeFile, end: int, call: Callable[[], None]) -> None:
+        home = self._find(self.user)
+        if error.errno != errno.EDQUOT or home is None or home.quota is not Quota.DROP_OLDEST:
+            raise error
+        for _ in range(ROOM_TRIES):
+            removed = self.folder.make_room(max(0, end - file.stat().st_size))
+            if removed:
+                self._removed(self.user, removed)
+            try:
+                return call()
+            except OSError as again:
+                if again.errno != errno.EDQUOT:
+                    raise
+        raise error
+
+    def explain(self, error: OSError) -> str:
+        """One sentence for the person at the other end."""
+        if error.errno == errno.EDQUOT:
+            usage = self.folder.usage
+            return (f"the home of {self.user} is full: {usage.used:,} of {usage.limit:,} bytes are"
+                    " used")
+        return _SENTENCES.get(error.errno or 0) or error.strerror or str(error)
+
+
+def within(path: bytes) -> bytes:
+    """`path` as the home has it: / in front, no . and .., which never lead above the home."""
+    kept: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            del kept[-1:]
+        elif part not in (b"", b"."):
+            kept.append(part)
+    return b"/" + b"/".join(kept)
