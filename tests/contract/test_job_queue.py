@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.redis_server import BINARIES, RedisServer
+from tests.fakes.redis_server import BINARIES, RedisServer, running
 from zerostor.clock import SystemClock
 from zerostor.core.errors import QueueUnavailable
 from zerostor.core.jobs import GAP, Claim, JobState, JobUpdate, QueueDepth
@@ -65,13 +65,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
     if request.param == "memory":
         yield None
         return
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"no {request.param} server here")
-    running = RedisServer(binary)
-    running.start()
-    yield running
-    running.close()
+    with running(request.param) as started:
+        yield started
 
 
 @pytest.fixture

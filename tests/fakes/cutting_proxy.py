@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 
+from tests.fakes.pumps import pump_both
 from zerostor.resp_client import Address
 
 
@@ -70,14 +71,10 @@ class CuttingProxy:
             writer.close()
             return
         cutting: asyncio.Future[Cut] = asyncio.get_running_loop().create_future()
-        pumps = [asyncio.ensure_future(self._requests(reader, to_server[1], cutting)),
-                 asyncio.ensure_future(_replies(to_server[0], writer, cutting))]
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await pump_both(self._requests(reader, to_server[1], cutting),
+                            _replies(to_server[0], writer, cutting))
         finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
             for end in (writer, to_server[1]):
                 end.transport.abort() if cutting.done() else end.close()
             self._tasks.discard(task)

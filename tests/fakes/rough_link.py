@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.fakes.pumps import pump_both
+
 Spoil = Callable[[random.Random, bytes], bytes]
 
 
@@ -74,14 +76,9 @@ class RoughLink:
         self.connections += 1
         with contextlib.suppress(OSError, asyncio.CancelledError):
             server_reader, server_writer = await asyncio.open_unix_connection(str(self.target))
-            pumps = [asyncio.ensure_future(_pump(reader, server_writer)),
-                     asyncio.ensure_future(self._replies(server_reader, writer))]
             try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                await pump_both(_pump(reader, server_writer), self._replies(server_reader, writer))
             finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
                 server_writer.transport.abort()
         writer.transport.abort()
         self._tasks.discard(task)

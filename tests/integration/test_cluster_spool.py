@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -40,21 +39,6 @@ from zerostor.spool.routed import RoutedSpools
 
 PATIENCE = 20.0
 SIZES = (0, 1, INLINE_MAX, INLINE_MAX + 1, 2 * MIB, 5 * MIB + 3)
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[SpoolServer]:
-    made = SpoolServer(DirectorySpool(tmp_path / "spool", reserve=0))
-    await made.start()
-    yield made
-    await made.stop()
-    await made.spool.close()
-
-
-@pytest.fixture
-async def worker(server: SpoolServer, tmp_path: Path) -> AsyncIterator[RemoteSpool]:
-    async with server.worker(tmp_path / "worker") as spool:
-        yield spool
 
 
 def body_of(size: int, seed: int = 0) -> bytes:

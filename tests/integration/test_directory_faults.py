@@ -34,14 +34,6 @@ from zerostor.stores.guarded import GuardedStore
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "disk" / "store"
-    path.parent.mkdir()
-    initialise(str(path), "one")
-    return path
-
-
 # --- a disk that hangs
 
 

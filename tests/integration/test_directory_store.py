@@ -33,14 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "disk" / "store"
-    path.parent.mkdir()
-    initialise(str(path), "one")
-    return path
-
-
-@pytest.fixture
 async def store(folder: Path) -> Any:
     made = DirectoryStore("one", str(folder))
     yield made

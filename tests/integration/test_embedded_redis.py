@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.redis_server import BINARIES, RedisServer
+from tests.fakes.redis_server import BINARIES, RedisServer, running
 from zerostor import embedded_redis
 from zerostor.core.errors import SetupError
 from zerostor.embedded_redis import SOCKET_PATH_MAX, find_server
@@ -18,13 +18,8 @@ from zerostor.embedded_redis import SOCKET_PATH_MAX, find_server
 
 @pytest.fixture(params=list(BINARIES))
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"no {request.param} server here")
-    running = RedisServer(binary)
-    running.start()
-    yield running
-    running.close()
+    with running(request.param) as started:
+        yield started
 
 
 def program(folder: Path, name: str, mode: int = 0o755) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -19,28 +19,12 @@ from workers.gateway_link import HttpLink
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.errors import BackendError, SpoolAway, SpoolCorrupt
 from zerostor.core.limits import MIB
-from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_entry import RemoteEntry
 
 PATIENCE = 20.0
 Body = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[SpoolServer]:
-    made = SpoolServer(DirectorySpool(tmp_path / "spool", reserve=0))
-    await made.start()
-    yield made
-    await made.stop()
-    await made.spool.close()
-
-
-@pytest.fixture
-async def worker(server: SpoolServer, tmp_path: Path) -> AsyncIterator[RemoteSpool]:
-    async with server.worker(tmp_path / "worker") as spool:
-        yield spool
 
 
 async def sends(server: SpoolServer, patch: pytest.MonkeyPatch, body: Body) -> None:

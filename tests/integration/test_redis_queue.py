@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.redis_server import BINARIES, RedisServer
+from tests.fakes.redis_server import BINARIES, RedisServer, running
 from zerostor.core.errors import QueueUnavailable, SetupError
 from zerostor.core.jobs import GAP, Claim, JobState, JobUpdate
 from zerostor.queue import redis_events, redis_streams
@@ -33,13 +33,8 @@ Made = Callable[..., RedisJobQueue]
 
 @pytest.fixture(params=list(BINARIES))
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"no {request.param} server here")
-    running = RedisServer(binary)
-    running.start()
-    yield running
-    running.close()
+    with running(request.param) as started:
+        yield started
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +29,6 @@ ADMIN_FIELDS = [
     "data_path", "data_active", "index_path", "index_active", "data_current_id",
     "data_current_offset",
 ]
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    server = Process(tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def client(process: Process) -> Client:
-    process.start()
-    return process.connect()
 
 
 def secure(client: Client, password: bytes) -> bytes:

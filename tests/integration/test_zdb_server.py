@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,6 @@ from zerostor.zdb.server import ZdbServer
 from zerostor.zdb.server_settings import ServerSettings
 
 STRACE = shutil.which("strace")
-
-
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    server = Process(tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def client(process: Process) -> Client:
-    process.start()
-    return process.connect()
 
 
 def test_replies_are_those_of_0_db(client: Client) -> None:

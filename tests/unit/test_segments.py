@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.logs import file_size_limit
+from tests.fakes.logs import durable, file_size_limit
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE, Mode
 from zerostor.zdb import batches, disk, log_settings
 from zerostor.zdb.disk import SyncFailed, lock_folder
 from zerostor.zdb.index import Index
-from zerostor.zdb.segments import Batch, LogSettings, LogStore
+from zerostor.zdb.segments import LogSettings, LogStore
 
 SMALL = LogSettings(segment_size=log_settings.SEGMENT_SIZE_MIN)
 
@@ -36,16 +36,6 @@ class NoKeys:
 
 def key_of(raw: bytes) -> int:
     return int.from_bytes(raw, "little")
-
-
-async def durable(store: LogStore) -> Batch | None:
-    """Wait for all that was written; the batch, to look at its error."""
-    batch = store.newest
-    if batch is not None:
-        done = asyncio.Event()
-        batch.waiters.append(done.set)
-        await done.wait()
-    return batch
 
 
 def values(store: LogStore) -> dict[int, bytes]:
