@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -100,6 +102,18 @@ class Connection(web.RequestHandler):
             answer = problem(status, "internal", "the gateway failed on this; see its log")
         answer.force_close()
         return answer
+
+
+@contextlib.contextmanager
+def broken_off(request: web.Request) -> Iterator[None]:
+    """For the body of an answer: whatever fails, the client sees it cut and never short but good.
+    """
+    try:
+        yield
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
 
 
 def _full(most: int) -> bytes:

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.connection import broken_off
 from gateway.http_errors import problem
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
@@ -96,16 +97,11 @@ async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],
     assert request.transport is not None
     # A view is lent until the next is asked for: a write must not return before it is all sent.
     request.transport.set_write_buffer_limits(high=0)
-    try:
+    with broken_off(request):
         if first is not None:
             await _send(response, first)
             async for view in views:
                 await _send(response, view)
-    except BaseException:
-        # Whatever was wrong, the client must see a broken body and never a short good one.
-        if request.transport is not None:
-            request.transport.abort()
-        raise
     await response.write_eof()
     return response
 

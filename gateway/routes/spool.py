@@ -8,6 +8,7 @@ import re
 import msgspec
 from aiohttp import web
 
+from gateway.connection import broken_off
 from gateway.services import Cluster, services_of
 from zerostor.core.errors import BadRequest, NotAllowed
 from zerostor.core.limits import MIB
@@ -60,13 +61,8 @@ async def body(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=206, headers={"Cache-Control": "no-store"})
         response.content_type = "application/octet-stream"
         await response.prepare(request)
-        try:
+        with broken_off(request):  # the worker asks again from there
             await _send(response, entry, offset, end)
-        except BaseException:
-            # The worker must see that it is cut, and asks again from there.
-            if request.transport is not None:
-                request.transport.abort()
-            raise
     await response.write_eof()
     return response
 
