@@ -24,6 +24,7 @@ COMMANDS = {
     "promote": "gateway.commands.promote",
     "compare": "gateway.commands.compare",
     "recover": "gateway.commands.recover",
+    "mend": "gateway.commands.mend",
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
     "ssh": "gateway.commands.ssh",

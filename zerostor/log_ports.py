@@ -147,3 +147,9 @@ class Replication(Roles, Protocol):
 
     async def compare(self) -> Comparison:
         """Hold a slave's log against its master's. Raises SetupError if it is no slave."""
+
+    async def end_file(self) -> None:
+        """Close the log's last file and begin the next. Raises MetadataUnavailable."""
+
+    async def reload(self) -> None:
+        """Read the log's files again, which somebody has changed. Raises MetadataUnavailable."""

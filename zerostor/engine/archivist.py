@@ -131,8 +131,8 @@ class Archivist:
 
     async def _keep_up(self, state: LogState, due: bool) -> None:
         began = self._clock.now()
-        if self._copy is None or (self._copy.index.log_id, self._term) != (
-                state.log_id, state.term):
+        if self._copy is None or _shorter(state, self._copy.index) or (
+                self._copy.index.log_id, self._term) != (state.log_id, state.term):
             self._copy, self._term = await self._take_over(state), state.term
             self._removed = False
         for part in state.files:
@@ -153,7 +153,8 @@ class Archivist:
         return self._copy.index
 
     def _whole(self, part: LogPart) -> bool:
-        return any(row.file == part.file and row.closed for row in self._index.rows)
+        return any(row.file == part.file and row.closed and row.end == part.size
+                   for row in self._index.rows)
 
     def _start_of_part(self, part: LogPart) -> int:
         """Where the next part begins: it takes along what is not larger than itself."""
@@ -249,11 +250,12 @@ class Archivist:
         log has lost its end since, within one epoch: then the pool has more of it than we.
         """
         rows = without_gaps([row for row in index.rows if await self._has(row)])
-        if len(rows) == len(index.rows) and index.epoch == state.epoch:
-            return index
+        if index.epoch == state.epoch and (len(rows) < len(index.rows) or _shorter(state, index)):
+            raise Superseded("the stores hold more of this metadata log than its server, which lost"
+                             " its end or was put back from a copy: run `zerostor mend`; if it says"
+                             " that nothing is damaged, stop and run `zerostor recover`")
         if index.epoch == state.epoch:
-            raise Superseded("the stores hold more of this metadata log than its server: it was put"
-                             " back from a copy, or lost its end; stop and run `zerostor recover`")
+            return index
         if len(rows) < len(index.rows):
             _log.warning("%d of %d parts of the log in the pool are of a master that went on after"
                          " the end of what was copied here", len(index.rows) - len(rows),
@@ -365,6 +367,13 @@ class Archivist:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
+
+
+def _shorter(state: LogState, index: ContainerIndex) -> bool:
+    """Whether a file that takes no more, or is gone, has less than the pool: it lost its end."""
+    sizes = {part.file: part.size for part in state.files}
+    return index.epoch == state.epoch and any(
+        row.end > sizes.get(row.file, 0) for row in index.rows)
 
 
 def _without_retired(index: ContainerIndex) -> ContainerIndex:

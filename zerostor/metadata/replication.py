@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zerostor.core.replication import Comparison, ReplicationState
 from zerostor.core.resp import ReplyError
-from zerostor.metadata.log_replies import UNKNOWN, decoded, log_client
+from zerostor.metadata.log_replies import UNKNOWN, decoded, log_client, strange
 from zerostor.resp_client import TIMEOUT, Address
 from zerostor.zdb_login import Login
 
@@ -42,6 +42,18 @@ class ZdbReplication:
         """As the port says."""
         (reply,) = await self._patient.call([(b"LOG", b"COMPARE")], retry=True)
         return decoded(reply, Comparison)
+
+    async def end_file(self) -> None:
+        """As the port says."""
+        (reply,) = await self._patient.call([(b"NSJUMP",)], retry=True)
+        if reply != "OK":
+            raise strange(reply)
+
+    async def reload(self) -> None:
+        """As the port says."""
+        (reply,) = await self._patient.call([(b"RELOAD", b"default")], retry=True)
+        if reply != "OK":
+            raise strange(reply)
 
     async def close(self) -> None:
         """Close connections."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from array import array
@@ -45,6 +44,7 @@ from zerostor.zdb.positions import (
     Tip,
     encode_epoch,
     file_path,
+    log_id_of,
     namespace_path,
 )
 from zerostor.zdb.reads import Counters, LogReader
@@ -201,10 +201,7 @@ class OpenedLog:
     @property
     def log_id(self) -> bytes:
         """16 bytes that tell this log from every other; empty before it has begun."""
-        if not self._has_log:
-            return b""
-        salt = self._reader.salt.to_bytes(4, "little")
-        return hashlib.blake2b(salt, digest_size=16, person=b"zerostor log id").digest()
+        return log_id_of(self._reader.salt) if self._has_log else b""
 
     @property
     def epochs(self) -> list[Epoch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +91,12 @@ def decode_epoch(payload: bytes, at: Position) -> Epoch | None:
     if not 0 < number < 2**32 or len(server_id) != SERVER_ID_SIZE or len(text) > EPOCH_TEXT_MAX:
         return None
     return Epoch(number, server_id, text, at)
+
+
+def log_id_of(salt: int) -> bytes:
+    """16 bytes that tell the log of that salt from every other."""
+    raw = salt.to_bytes(4, "little")
+    return hashlib.blake2b(raw, digest_size=16, person=b"zerostor log id").digest()
 
 
 def file_path(folder: Path, number: int) -> Path:

@@ -1,0 +1,231 @@
+"""Mends closed files of a log from other copies of it: slaves, and its parts in the pool.
+
+Only bytes that are damaged or missing are taken from elsewhere, never one that is good, and they
+are kept only if the checksums of the log, which are salted and bound to their place, hold over
+them. A file is mended aside and takes the place of the damaged one in one rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from zerostor.core.errors import BackendError, DataError, SetupError
+from zerostor.core.limits import MIB
+from zerostor.core.log_format import NAMESPACE_NUMBER, FileHeader, decode_file_header
+from zerostor.kernel_calls import flush, flush_folder
+from zerostor.log_ports import LogState, MetadataLog
+from zerostor.zdb.examination import Examined, Span, examine, fits
+from zerostor.zdb.positions import file_path, index_path, log_id_of, namespace_path
+from zerostor.zdb.recovery import numbers_of, start_of
+
+_READ = MIB
+
+
+class Source(NamedTuple):
+    """A copy of the log. name: for people. sizes: bytes that it has, by file."""
+
+    name: str
+    log: MetadataLog
+    sizes: dict[int, int]
+
+
+class MendedFile(NamedTuple):
+    """What came of one file that was damaged. mended: spans that are good now, and from where."""
+
+    number: int
+    mended: list[tuple[Span, str]]
+    left: list[Span]
+
+
+class Mending(NamedTuple):
+    """What came of it all. files: how many were read. notes: why a copy was of no use."""
+
+    files: int
+    damaged: list[MendedFile]
+    notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is damaged any more."""
+        return not any(file.left for file in self.damaged)
+
+
+async def sources_of(
+    copies: Sequence[tuple[str, MetadataLog]], log_id: bytes, notes: list[str]
+) -> list[Source]:
+    """Those of `copies` that are of this log and can be read; of the others a note is taken."""
+    found = []
+    for name, log in copies:
+        try:
+            state: LogState = await log.state()
+        except (BackendError, SetupError) as error:
+            notes.append(f"{name}: {error}")
+            continue
+        if state.log_id != log_id:
+            notes.append(f"{name} has another log")
+            continue
+        found.append(Source(name, log, {part.file: part.size for part in state.files}))
+    return found
+
+
+async def mend(
+    folder: Path, state: LogState, copies: Sequence[tuple[str, MetadataLog]], *, dry_run: bool
+) -> Mending:
+    """Mend what can be mended of the log in `folder`. state: as its server tells, which runs.
+
+    The server has to read the files again afterwards. Damage in the open file is told and left.
+    Raises SetupError if the folder is of another log, or cannot be read or written.
+    """
+    notes: list[str] = []
+    space = decode_file_header(start_of(namespace_path(folder)))
+    if space is None or space.number != NAMESPACE_NUMBER or log_id_of(space.salt) != state.log_id:
+        raise SetupError(f"{folder} does not hold the log of the server that answers")
+    sources = await sources_of(copies, state.log_id, notes)
+    last = max((part.file for part in state.files), default=-1)
+    numbers = {number for source in sources for number in source.sizes} | {*numbers_of(folder, "d")}
+    report = Mending(0, [], notes)
+    # From the end: what a file may hold is known from the head of the next.
+    for number in sorted(filter(range(space.first_slot, last + 1).__contains__, numbers),
+                         reverse=True):
+        report = report._replace(files=report.files + 1)
+        try:
+            file = _File(folder, number, space, sources, notes)
+            found = await file.mend(dry_run=dry_run, limit=state.files[-1].size
+                                    if number == last else None)
+        except OSError as failure:
+            raise SetupError(f"{file_path(folder, number)} cannot be mended: {failure.strerror}"
+                             ) from None
+        if found is not None:
+            report.damaged.insert(0, found)
+    return report
+
+
+class _File:
+    def __init__(self, folder: Path, number: int, space: FileHeader, sources: Sequence[Source],
+                 notes: list[str]) -> None:
+        self._folder = folder
+        self._number = number
+        self._path = file_path(folder, number)
+        self._aside = folder / f"mending-d{number}"
+        self._space = space
+        self._sources = sources
+        self._notes = notes
+        self._found = Examined(0, None, [])
+
+    async def mend(self, *, dry_run: bool, limit: int | None) -> MendedFile | None:
+        """None if the file is good. limit: bytes to look at of the open file, which is left."""
+        if self._path.exists():
+            self._found = await self._examine(self._path, limit)
+        longest = max((source.sizes.get(self._number, 0) for source in self._sources), default=0)
+        spans = list(self._found.spans)
+        if limit is not None:
+            return MendedFile(self._number, [], spans) if spans else None
+        if longest > self._found.size:
+            spans.append(Span(self._found.size, longest))
+        if not spans:
+            return None
+        try:
+            return await self._mend(spans, dry_run=dry_run)
+        finally:
+            self._aside.unlink(missing_ok=True)
+
+    async def _mend(self, spans: list[Span], *, dry_run: bool) -> MendedFile | None:
+        await asyncio.to_thread(self._begin)
+        mended: list[tuple[Span, str]] = []
+        for source in self._sources:
+            left = [span for span in spans if span not in [done for done, _ in mended]]
+            taken = [span for span in left if await self._take(source, span)]
+            if taken:
+                bad = (await self._examine(self._aside)).spans
+                good = [span for span in taken if not any(span.meets(each) for each in bad)]
+                for span in taken:
+                    if span not in good:
+                        await asyncio.to_thread(self._take_back, span)
+                mended += [(span, source.name) for span in good]
+        mended = await self._believed(mended)
+        if mended and not dry_run:
+            await asyncio.to_thread(self._put_in_place)
+        done = [span for span, _ in mended]
+        # Bytes behind our end that fail here are no part of this log: its master went on without.
+        left = [span for span in spans if span not in done and span.start < self._found.size]
+        if not self._path.exists():
+            left = [span for span in spans if span not in done]
+        return MendedFile(self._number, mended, left) if mended or left else None
+
+    async def _believed(self, mended: list[tuple[Span, str]]) -> list[tuple[Span, str]]:
+        """Those that stay: what comes behind our end must not use ids of the next file."""
+        following = await asyncio.to_thread(self._following)
+        beyond = [row for row in mended if row[0].start >= self._found.size]
+        if not beyond or following is None or await asyncio.to_thread(
+                fits, self._aside, self._number, self._space.salt, following.first_slot):
+            return mended
+        await asyncio.to_thread(self._take_back, beyond[0][0])
+        return [row for row in mended if row not in beyond]
+
+    def _following(self) -> FileHeader | None:
+        """The first sound header of a later file."""
+        later = (each for each in numbers_of(self._folder, "d") if each > self._number)
+        found = (decode_file_header(start_of(file_path(self._folder, each))) for each in later)
+        return next((each for each in found if each and each.salt == self._space.salt), None)
+
+    async def _examine(self, path: Path, limit: int | None = None) -> Examined:
+        return await asyncio.to_thread(examine, path, self._number, self._space, limit)
+
+    def _begin(self) -> None:
+        """The file as it is, aside."""
+        descriptor = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
+                             0o600)
+        with open(descriptor, "wb") as target:
+            if self._path.exists():
+                with self._path.open("rb") as source:
+                    shutil.copyfileobj(source, target, _READ)
+
+    async def _take(self, source: Source, span: Span) -> bool:
+        """Put bytes of a source where `span` is; False if it does not have them."""
+        if source.sizes.get(self._number, 0) < span.end:
+            return False
+        at = span.start
+        try:
+            while at < span.end:
+                chunk = await source.log.read(self._number, at, min(_READ, span.end - at))
+                if not chunk:
+                    break
+                await asyncio.to_thread(_write, self._aside, chunk, at)
+                at += len(chunk)
+        except (BackendError, DataError) as error:
+            self._notes.append(f"{source.name}, log file {self._number}: {error}")
+        if at < span.end:
+            await asyncio.to_thread(self._take_back, span)
+        return at >= span.end
+
+    def _take_back(self, span: Span) -> None:
+        if span.start >= self._found.size:
+            os.truncate(self._aside, min(span.start, self._aside.stat().st_size))
+            return
+        with self._path.open("rb") as file:
+            file.seek(span.start)
+            left = span.end - span.start
+            while left and (chunk := file.read(min(_READ, left))):
+                _write(self._aside, chunk, span.end - left)
+                left -= len(chunk)
+
+    def _put_in_place(self) -> None:
+        descriptor = os.open(self._aside, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            flush(descriptor)
+        finally:
+            os.close(descriptor)
+        index_path(self._folder, self._number).unlink(missing_ok=True)
+        self._aside.rename(self._path)
+        flush_folder(self._folder)
+
+
+def _write(path: Path, chunk: bytes, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(chunk)
