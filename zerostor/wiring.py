@@ -18,7 +18,7 @@ from zerostor.clock import SystemClock
 from zerostor.config import DEFAULT_STORES, Config
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
-from zerostor.core.container_index import choose, decode_copy
+from zerostor.core.container_index import decode_copy
 from zerostor.core.errors import BackendError, RecordCorrupt, SetupError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
@@ -30,7 +30,6 @@ from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.containers import IndexCopies
 from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
-from zerostor.engine.kept_log import KeptLog
 from zerostor.engine.pool import Policy, StoreLabels, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
@@ -165,7 +164,7 @@ async def pool_is_ahead(config: Config, url: str) -> str:
     """
     with contextlib.suppress(RecordCorrupt, BackendError):
         index = decode_copy(await IndexFile(config.paths.containers).read()).index
-        log = _log_at(config, url)
+        log = log_at(config, url)
         try:
             here = await log.state()
         finally:
@@ -226,35 +225,6 @@ async def recover(
                          f" (in {target.parent})") from error
     finally:
         await log.discard()
-
-
-def metadata_log(config: Config) -> MetadataLog:
-    """The log of this configuration's metadata server."""
-    return ZdbLog(*_metadata_server(config))
-
-
-@contextlib.asynccontextmanager
-async def log_copies(
-    config: Config, urls: Sequence[str]
-) -> AsyncIterator[list[tuple[str, MetadataLog]]]:
-    """Copies of the metadata log beside that of its server: slaves at `urls`, then the pool."""
-    password = config.metadata.password.reveal()
-    async with contextlib.AsyncExitStack() as stack:
-        copies: list[tuple[str, MetadataLog]] = []
-        for url in urls:
-            copies.append((url, ZdbLog(*_server_at(url, password))))
-            stack.push_async_callback(copies[-1][1].close)
-        stores, reader = await stack.enter_async_context(stores_alone(config.store))
-        known = IndexCopies(stores, IndexFile(config.paths.containers))
-        own, found = await known.own(), await known.on_stores()
-        found += [("this host", own.stored)] if own is not None else []
-        for trusted in (identity(config).public_key, None):
-            with contextlib.suppress(SetupError):
-                best, _ = choose(found, trusted)
-                if best is not None:
-                    copies.append(("the pool", KeptLog(best.index, reader)))
-                    break
-        yield copies
 
 
 def store_name(settings: StoreSettings) -> str:
@@ -350,13 +320,13 @@ def _metadata(config: Config, clock: Clock) -> _Metadata:
     if not others:
         beside, roles = records(url), replication_at(config, url)
         return _Metadata(roles, beside, LeadingMetadata(beside, roles, records, clock),
-                         _log_at(config, url))
+                         log_at(config, url))
     servers = MetadataServers({each: replication_at(config, each, quick=True)
                                for each in (url, *others)}, clock)
     records = partial(_records_at, config, patience=1.0)
     return _Metadata(servers, ChosenMetadata(servers, records, writes=False),
                      ChosenMetadata(servers, records, writes=True),
-                     ChosenLog(servers, partial(_log_at, config)))
+                     ChosenLog(servers, partial(log_at, config)))
 
 
 def metadata_urls(config: Config) -> tuple[str, ...]:
@@ -379,7 +349,8 @@ def _records_at(config: Config, url: str, patience: float | None = None) -> ZdbM
                        patience=patience)
 
 
-def _log_at(config: Config, url: str) -> ZdbLog:
+def log_at(config: Config, url: str) -> ZdbLog:
+    """The metadata log of the server at `url`."""
     return ZdbLog(*_server_at(config, url))
 
 

@@ -51,16 +51,17 @@ def command(folder: Path | None, file: Path | None, places: tuple[str, ...], dry
 
 
 async def _mend(config: Config, places: tuple[str, ...], dry_run: bool) -> Mending:
+    from gateway.commands.log_copies import log_copies
     from zerostor import wiring
     from zerostor.zdb.mending import mend
     from zerostor.zdb.restored_log import NAMESPACE
 
     if not config.metadata.embedded:
-        raise SetupError(f"the metadata server is {config.metadata.url}: run this on its host, with"
-                         " the DATA of that one")
+        raise SetupError(f"the metadata server is {' or '.join(config.metadata.url)}: run this on"
+                         " its host, with the DATA of that one")
     async with contextlib.AsyncExitStack() as stack:
-        replication, state = await stack.enter_async_context(asked(config))
-        log = wiring.metadata_log(config)
+        server, = await stack.enter_async_context(asked(config))
+        log, state = wiring.log_at(config, server.url), server.state
         stack.push_async_callback(log.close)
         here = await log.state()
         if state is None or not here.leads:
@@ -69,17 +70,17 @@ async def _mend(config: Config, places: tuple[str, ...], dry_run: bool) -> Mendi
         urls = dict.fromkeys([*places, *(slave.address for slave in state.slaves)])
         target = config.paths.metadata / NAMESPACE
         copies = await stack.enter_async_context(
-            wiring.log_copies(config, [url for url in urls if url]))
+            log_copies(config, [url for url in urls if url]))
         mending = await mend(target, here, copies, dry_run=dry_run)
         last = here.files[-1].file if here.files else -1
         if not dry_run and any(file.number == last for file in mending.damaged):
             # A file that is written to is not replaced.
-            await replication.end_file()
+            await server.replication.end_file()
             again = await mend(target, await log.state(), copies, dry_run=dry_run)
             done = [file for file in mending.damaged if file.number != last and not file.left]
             mending = again._replace(damaged=[*done, *again.damaged])
         if not dry_run and any(file.mended for file in mending.damaged):
-            await replication.reload()
+            await server.replication.reload()
         return mending
 
 

@@ -353,6 +353,28 @@ async def test_writes_go_on_meanwhile(log: Log) -> None:
     await store.close()
 
 
+async def test_a_damaged_file_does_not_take_the_place_of_its_good_parts(archive: Archive) -> None:
+    archivist = archive.archivist()
+    await archive.fill(20)
+    await archivist.look(now=True)
+    store, folder = archive.server.store, archive.server.settings.directory / "default"
+    number, kept = store.tip.number, (await archive.index()).covered(store.tip.number)
+    await archive.fill(2)
+    store.rotate()
+    await durable(store)
+    good = archive.content(number)
+    raw = bytearray(good)
+    raw[kept - 900 : kept - 800] = bytes(100)
+    file_path(folder, number).write_bytes(raw)
+    for _ in range(2):
+        await archivist.look(now=True)
+    assert (await archive.kept())[number] == good
+    pool = KeptLog(await archive.index(), archive.grid.reader)
+    mending = await mend(folder, await archive.log.state(), [("the pool", pool)], dry_run=False)
+    assert mending.complete and mending.damaged
+    assert archive.content(number) == good
+
+
 async def test_the_copy_in_the_pool_is_not_replaced_by_less(archive: Archive) -> None:
     """A last file that lost its end is closed by the next start; the pool has more of it."""
     archivist = archive.archivist()

@@ -37,7 +37,7 @@ from zerostor.core.record import NoteRecord, ObjectRecord, encode_record
 from zerostor.core.replication import same_term
 from zerostor.core.shard import Member, shard_key
 from zerostor.engine.containers import IndexCopies, good_copies, sign
-from zerostor.engine.log_parts import ARCHIVE_JOB, READ_SIZE, LogBody, entries, is_ours
+from zerostor.engine.log_parts import ARCHIVE_JOB, READ_SIZE, LogBody, entries, is_ours, is_sound
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.write import Writer
 from zerostor.log_ports import LogPart, LogState, MetadataLog, Signer
@@ -91,6 +91,7 @@ class Archivist:
         self._copy: Copy | None = None
         self._term = ""
         self._removed = False
+        self._damaged: set[int] = set()
         self._next_part = 0.0
         self.state = ArchiveState(every)
 
@@ -137,7 +138,7 @@ class Archivist:
             self._removed = False
         for part in state.files:
             if part.closed and not self._whole(part):
-                await self._store(state, part, 0)
+                await self._store_closed(state, part)
         part = state.files[-1] if state.files else LogPart(0, 0, closed=True)
         if not part.closed and due:
             self._next_part = self._clock.monotonic() + self._every
@@ -153,8 +154,9 @@ class Archivist:
         return self._copy.index
 
     def _whole(self, part: LogPart) -> bool:
-        return any(row.file == part.file and row.closed and row.end == part.size
-                   for row in self._index.rows)
+        return part.file in self._damaged or any(
+            row.file == part.file and row.closed and row.end == part.size
+            for row in self._index.rows)
 
     def _start_of_part(self, part: LogPart) -> int:
         """Where the next part begins: it takes along what is not larger than itself."""
@@ -279,6 +281,18 @@ class Archivist:
         return False
 
     # Changes, each of which may be the last.
+
+    async def _store_closed(self, state: LogState, part: LogPart) -> None:
+        """Store a file as a whole; of a damaged one what the pool has stays, and the rest is added.
+        """
+        if await is_sound(self._log, part.file, part.size):
+            await self._store(state, part, 0)
+            return
+        _log.error("log file %d is damaged: what the pool has of it stays; run `zerostor mend`",
+                   part.file)
+        self._damaged.add(part.file)
+        if self._index.covered(part.file) < part.size:
+            await self._store(state, part, self._index.covered(part.file))
 
     async def _store(self, state: LogState, part: LogPart, start: int) -> None:
         """Store bytes from `start` to the end of `part`, and list them."""

@@ -11,7 +11,14 @@ from zerostor.core.container_index import EXTENSION
 from zerostor.core.errors import MetadataUnavailable, RecordCorrupt
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import MIB
-from zerostor.core.log_format import ENTRY, FILE_HEADER_SIZE, FLAG_DELETED
+from zerostor.core.log_format import (
+    ENTRY,
+    FILE_HEADER_SIZE,
+    FLAG_DELETED,
+    Mode,
+    decode_file_header,
+)
+from zerostor.core.log_walk import Damage, LogWalker
 from zerostor.core.record import NoteRecord, ObjectRecord, Record, decode_record
 from zerostor.log_ports import MetadataLog
 
@@ -98,6 +105,23 @@ async def entries(log: MetadataLog, file: int, start: int, end: int) -> AsyncIte
         if not at and not size:
             raise MetadataUnavailable(f"log file {file} makes no sense at byte {position}")
         position, held = position + at, held[at:]
+
+
+async def is_sound(log: MetadataLog, file: int, size: int) -> bool:
+    """Whether all of a closed file is what was written, by its own checksums."""
+    header = decode_file_header(await log.read(file, 0, FILE_HEADER_SIZE))
+    if header is None:
+        return False
+    walker = LogWalker(header.salt, header.id_bytes if header.mode is Mode.SEQUENTIAL else None)
+    at = FILE_HEADER_SIZE
+    while at < size:
+        chunk = await log.read(file, at, min(READ_SIZE, size - at))
+        found = await asyncio.to_thread(walker.feed, chunk)
+        if not chunk or any(isinstance(item, Damage) for item in found):
+            return False
+        at += len(chunk)
+    found, torn = walker.finish()
+    return torn is None and not any(isinstance(item, Damage) for item in found)
 
 
 def _record(value: bytes) -> Record | None:
