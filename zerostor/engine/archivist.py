@@ -283,16 +283,15 @@ class Archivist:
     # Changes, each of which may be the last.
 
     async def _store_closed(self, state: LogState, part: LogPart) -> None:
-        """Store a file as a whole; of a damaged one what the pool has stays, and the rest is added.
-        """
+        """Store a file as a whole; of a damaged one what the pool has stays, the rest is added."""
         if await is_sound(self._log, part.file, part.size):
-            await self._store(state, part, 0)
-            return
+            return await self._store(state, part, 0)
         _log.error("log file %d is damaged: what the pool has of it stays; run `zerostor mend`",
                    part.file)
         self._damaged.add(part.file)
         if self._index.covered(part.file) < part.size:
             await self._store(state, part, self._index.covered(part.file))
+        return None
 
     async def _store(self, state: LogState, part: LogPart, start: int) -> None:
         """Store bytes from `start` to the end of `part`, and list them."""
