@@ -98,6 +98,9 @@ class HomeFolder(Protocol):
     def remove(self, path: bytes) -> None:
         """As unlink."""
 
+    def remove_if_same(self, wanted: Seen) -> bool:
+        """Remove a file that is as it was seen and that nobody has open; False for any other."""
+
     def rename(self, path: bytes, new: bytes, *, replace: bool) -> None:
         """As rename; without `replace` EEXIST where `new` is there."""
 

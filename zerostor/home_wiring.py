@@ -11,11 +11,19 @@ from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.errors import SetupError
 from zerostor.core.homes import Quota
+from zerostor.core.layout import object_max
+from zerostor.engine.home_auto import HomeAuto
+from zerostor.engine.home_endings import HomeEndings
+from zerostor.engine.home_jobs import HomeJobs
+from zerostor.engine.home_packing import HomePacking
 from zerostor.engine.homes import Homes
+from zerostor.engine.ingest import DEFAULT_POLICY
 from zerostor.home_ports import HomeBook
 from zerostor.homes.book import SqliteHomeBook
 from zerostor.homes.folder import Folder
 from zerostor.ports import Clock
+from zerostor.queue.redis_streams import RedisJobQueue
+from zerostor.spool.directory import DirectorySpool
 
 
 class HomeParts(NamedTuple):
@@ -23,24 +31,37 @@ class HomeParts(NamedTuple):
 
     homes: Homes
     book: HomeBook
+    jobs: HomeJobs
+    auto: HomeAuto
     clock: Clock
 
 
 @contextlib.asynccontextmanager
-async def build_homes(config: Config) -> AsyncIterator[HomeParts]:
-    """The homes of this host, read from their book. Raises SetupError, BackendError."""
+async def build_homes(config: Config, consumer: str) -> AsyncIterator[HomeParts]:
+    """The homes of this host, read from their book. consumer: a unique name of this process.
+
+    Raises SetupError, BackendError.
+    """
     for folder in (config.paths.ssh, config.homes):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"cannot make {folder} for SSH homes: {error.strerror}") from error
     clock = SystemClock()
-    book = SqliteHomeBook(config.paths.homes_book, clock.now)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        book = SqliteHomeBook(config.paths.homes_book, clock.now)
+        stack.push_async_callback(book.close)
         homes = Homes(
             book, lambda user, limit: Folder(os.path.join(config.homes, user), limit), clock,
             limit=config.ssh.home_limit, quota=Quota(config.ssh.quota))
         await homes.load()
-        yield HomeParts(homes, book, clock)
-    finally:
-        await book.close()
+        spool = DirectorySpool(config.paths.spool)
+        stack.push_async_callback(spool.close)
+        queue = RedisJobQueue(config.redis_login, consumer=consumer)
+        stack.push_async_callback(queue.close)
+        policy = config.policy[DEFAULT_POLICY]
+        jobs = HomeJobs(
+            homes, book, spool, queue, clock, os.urandom,
+            HomePacking(homes, book, spool, clock, object_max(policy.data, policy.total)),
+            HomeEndings(homes, book, clock, config.gateway.public_url))
+        yield HomeParts(homes, book, jobs, HomeAuto(homes, book, jobs, clock), clock)

@@ -282,6 +282,9 @@ class Spool(WorkSpool, Protocol):
     async def create(self, job: str, expected: int | None, *, durable: bool) -> SpoolWriter:
         """Begin an upload, of `expected` bytes if known. Raises SpoolFull."""
 
+    async def discard(self, job: str) -> None:
+        """Drop what a process that died left of an upload half-way, whose id is used again."""
+
     async def waiting(self) -> list[tuple[str, float]]:
         """Sealed entries that are not stored yet: (job, seconds since it was sealed)."""
 

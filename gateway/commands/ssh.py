@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,14 +49,35 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
 
 
 async def serve(config: Config) -> None:
-    """Serve SSH until cancelled."""
+    """Serve SSH, and what the gateway asks about homes, until cancelled."""
+    from gateway.commands.process import unique_name
+    from sshgw.control import Control, ServerFacts, serve_control
     from sshgw.host_key import host_key
     from sshgw.server import Server
     from sshgw.services import SshServices
     from zerostor.home_wiring import build_homes
 
-    async with build_homes(config) as parts:
+    async with build_homes(config, unique_name("ssh")) as parts:
+        key = host_key(config.paths.host_key)
         services = SshServices(
-            settings=config.ssh, host_key=host_key(config.paths.host_key), homes=parts.homes,
-            book=parts.book, clock=parts.clock)
-        await Server(services, {}).run()
+            settings=config.ssh, host_key=key, homes=parts.homes, book=parts.book,
+            clock=parts.clock)
+        facts = ServerFacts(str(config.ssh.listen), key.export_public_key().decode().strip(),
+                            key.get_fingerprint())
+        control = Control(parts.homes, parts.book, parts.jobs, parts.clock, facts)
+        await parts.jobs.load()
+        async with serve_control(control, config.paths.ssh_socket):
+            await first_of(parts.jobs.run(), parts.auto.run(), Server(services, {}).run())
+
+
+async def first_of(*works: Coroutine[None, None, None]) -> None:
+    """Run all until one ends, which is by an error, or until cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -213,7 +214,7 @@ async def test_a_damaged_book_is_refused_with_a_way_out(
                 file.seek(page * 4096)
                 file.write(os.urandom(512))
     else:
-        with sqlite3.connect(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 2" if damage == "later version"
                                else "PRAGMA application_id = 7")
     with pytest.raises(SetupError) as refused:
@@ -229,3 +230,11 @@ async def test_a_book_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SetupError, match="cannot be opened"):
         SqliteHomeBook(path, lambda: 0.0)
+
+
+async def test_a_second_process_does_not_get_it(
+        book: SqliteHomeBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await book.put(Home("ann", 1, 1.0))
+    monkeypatch.setattr(book_module, "LOCK_SECONDS", 0.1)
+    with pytest.raises(SetupError, match="another SSH process"):
+        SqliteHomeBook(tmp_path / "ssh" / "homes.db", lambda: 0.0)

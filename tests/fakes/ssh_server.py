@@ -113,6 +113,6 @@ def free_port() -> int:
 async def _enable(root: Path, user: str, key: Path, limit: int, quota: Quota) -> None:
     public = asyncssh.read_public_key(f"{key}.pub")
     line = public.export_public_key().decode().strip()
-    async with build_homes(load(root, environ={})) as parts:
+    async with build_homes(load(root, environ={}), "test") as parts:
         await parts.homes.enable(
             user, key=HomeKey(public.get_fingerprint(), line, "", 0.0), limit=limit, quota=quota)

@@ -11,10 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from zerostor.core.layout import Layout, last_cell
-from zerostor.core.limits import CELL_MIN, CELL_SIZE, SHARDS_MAX
+from zerostor.core.layout import Layout, last_cell, object_max
+from zerostor.core.limits import CELL_MIN, CELL_SIZE, CHECKSUM_SIZE, RECORD_MAX, SHARDS_MAX
+from zerostor.core.record import ObjectRecord, StripeSet, encode_record
+from zerostor.core.shard import TRAILER_MAX, Trailer
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "layout.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text())
@@ -89,3 +92,19 @@ def test_what_lies_outside_is_a_bug() -> None:
     for number in (-1, layout.stripe_count):
         with pytest.raises(AssertionError):
             layout.stripe(number)
+
+
+@pytest.mark.parametrize("data,parity", [(16, 4), (1, 0), (1, 2), (200, 56)])
+def test_the_largest_object_has_a_record_and_trailers_that_fit(data: int, parity: int) -> None:
+    total = data + parity
+    size = object_max(data, total)
+    layout = Layout(size, data, parity, CELL_SIZE)
+    stores = tuple(f"a-store-with-a-long-name-{shard:03}" for shard in range(total))
+    checksums = bytes(layout.stripe_count * total * CHECKSUM_SIZE)
+    stripes = StripeSet(bytes(16), data, parity, size, CELL_SIZE, stores, checksums)
+    record = ObjectRecord("f" * 32, bytes(24), size, "tar.gz", "p" * 32, 2**41, stripes=stripes)
+    assert len(encode_record(record)) <= RECORD_MAX
+    trailer = Trailer(bytes(16), 0, data, parity, size, CELL_SIZE,
+                      bytes(layout.stripe_count * CHECKSUM_SIZE))
+    assert len(msgspec.msgpack.encode(trailer)) < TRAILER_MAX - 4096
+    assert size > 8 * 10**9

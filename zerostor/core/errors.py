@@ -16,7 +16,7 @@
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
     │  ├─ NotTheMaster
-    │  └─ SpoolFull  SpoolAway  HomesAway  Busy
+    │  └─ SpoolFull  SpoolAway  HomesAway  HomeChanged  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
 Bugs are `assert`, never one of these. HTTP statuses are mapped once, in gateway/http_errors.py.
@@ -223,6 +223,12 @@ class HomesAway(BackendError):
     """The SSH process, which has the homes, does not answer."""
 
     code = "homes-away"
+
+
+class HomeChanged(BackendError):
+    """A file of a home changed while it was read."""
+
+    code = "home-changed"
 
 
 class Busy(BackendError):

@@ -16,7 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zerostor.core.limits import CELL_ALIGN, CELL_MIN, CELL_SIZE, SHARDS_MAX
+from zerostor.core.limits import (
+    CELL_ALIGN,
+    CELL_MIN,
+    CELL_SIZE,
+    CHECKSUM_SIZE,
+    KIB,
+    RECORD_MAX,
+    SHARDS_MAX,
+)
+
+_DESCRIBED = 64 * KIB
+"""Bytes of a record or trailer besides the checksums, more than any has."""
 
 
 class Stripe(NamedTuple):
@@ -107,3 +118,12 @@ def last_cell(size: int, data: int, cell_size: int) -> int:
     """Bytes per cell of a stripe that holds `size` object bytes."""
     even = -(-size // data)
     return min(cell_size, max(CELL_MIN, -(-even // CELL_ALIGN) * CELL_ALIGN))
+
+
+def object_max(data: int, total: int) -> int:
+    """Bytes of the largest object: its record holds a checksum per cell, and a trailer, which is
+    half as long at most, one per cell of its shard.
+    """
+    in_record = (RECORD_MAX - _DESCRIBED) // (total * CHECKSUM_SIZE)
+    in_trailer = (RECORD_MAX // 2 - _DESCRIBED) // CHECKSUM_SIZE
+    return min(in_record, in_trailer) * data * CELL_SIZE

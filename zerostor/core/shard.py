@@ -29,7 +29,7 @@ from blake3 import blake3
 
 from zerostor.core.errors import ShardCorrupt
 from zerostor.core.layout import Layout
-from zerostor.core.limits import CHECKSUM_SIZE, MIB, OFFSET_MAX, SHARD_KEY_SIZE
+from zerostor.core.limits import CHECKSUM_SIZE, MIB, OFFSET_MAX, RECORD_MAX, SHARD_KEY_SIZE
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.record import StripeSet
 
@@ -41,6 +41,7 @@ END_MAGIC = b"ZSH1"
 START_SIZE, END_SIZE = _START.size, _END.size
 assert (START_SIZE, END_SIZE) == (8, 20)
 TRAILER_MAX = 4 * MIB
+assert TRAILER_MAX >= RECORD_MAX // 2  # as layout.object_max has it
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):

@@ -17,7 +17,8 @@ from zerostor.core.homes import AutoProcess, Home, HomeKey, Quota, user_name
 from zerostor.home_ports import HomeBook, HomeFolder
 from zerostor.ports import Clock
 
-HOMES_MAX = 10_000
+HOMES_MAX = 4096
+"""Each keeps a descriptor open once it was used."""
 KEYS_MAX = 64
 """Keys of one home."""
 

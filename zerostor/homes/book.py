@@ -38,6 +38,8 @@ LINKS_KEPT = 1_000_000
 """Per home; older ones are forgotten. A link takes about 150 bytes."""
 LINKS_AT_ONCE = 1024
 """New links after which those of all homes are counted."""
+LOCK_SECONDS = 2.0
+"""How long another process may take to let go of the file."""
 _APPLICATION = 0x5A53_4842  # "ZSHB"
 _INODES = 2**63 - 1
 """SQLite has signed numbers."""
@@ -241,7 +243,8 @@ def _open(path: Path) -> sqlite3.Connection:
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
         # The journal beside it takes its permissions: who may log in is nobody else's business.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False,
+                                     timeout=LOCK_SECONDS)
     except (OSError, sqlite3.Error) as error:
         raise SetupError(f"the book of SSH homes {path} cannot be opened: {error}") from error
     try:
@@ -250,6 +253,8 @@ def _open(path: Path) -> sqlite3.Connection:
             flush_folder(folder)
     except sqlite3.OperationalError as error:
         connection.close()
+        if "locked" in str(error):
+            raise SetupError(f"another SSH process has the homes: {path} is in use") from error
         raise SetupError(f"the book of SSH homes {path} cannot be used: {error}") from error
     except sqlite3.Error as error:
         connection.close()
@@ -261,8 +266,12 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # Before anything is read: two SSH processes would each believe their own counts and limits.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found == 0:
         connection.executescript(

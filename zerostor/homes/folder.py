@@ -40,7 +40,7 @@ class Folder:
         self._counting = threading.Lock()
         self._moves = 0
         self._still = False
-        self._oldest = Oldest(self._rooted, self._ledger, self._remove_if_same)
+        self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same)
 
     @property
     def usage(self) -> HomeUsage:
@@ -151,7 +151,8 @@ class Folder:
             if found.st_ino == node.inode and not node.gone:
                 self._unlink(folder, name, found)
 
-    def _remove_if_same(self, wanted: Seen) -> bool:
+    def remove_if_same(self, wanted: Seen) -> bool:
+        """Remove a file that is as it was seen and that nobody has open; False for any other."""
         with self._names, contextlib.suppress(FileNotFoundError, NotADirectoryError):
             folder, name = self._rooted.place(wanted.path)
             found = stat_in(folder, name)

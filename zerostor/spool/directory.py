@@ -127,6 +127,10 @@ class DirectorySpool:
         """What files and receipts say of `job`."""
         return await self._run(lambda: self._status(job)) if _JOB.fullmatch(job) else None
 
+    async def discard(self, job: str) -> None:
+        """Drop an upload half-way that nobody writes."""
+        await self._run(lambda: self._drop(job + PART, age=0.0))
+
     async def requeue(self, job: str) -> None:
         """Back from the dead-letter list, with its tries forgotten. Raises UnknownJob."""
         await self._run(lambda: self._requeue(job))
@@ -247,14 +251,14 @@ class DirectorySpool:
                 self._drop(name)
         return sum(self._drop(name) for name in names if name.endswith(PART))
 
-    def _drop(self, name: str) -> bool:
-        """Delete what is old and locked by nobody."""
+    def _drop(self, name: str, age: float = _SWEEP_AGE) -> bool:
+        """Delete what is so old, and locked by nobody."""
         path = self._folder / name
         with contextlib.suppress(OSError):
             descriptor = os.open(path, READ)
             try:
                 # A file is created a moment before it is locked.
-                if time.time() - os.fstat(descriptor).st_mtime >= _SWEEP_AGE:
+                if time.time() - os.fstat(descriptor).st_mtime >= age:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
                     return True

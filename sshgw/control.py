@@ -1,0 +1,226 @@
+"""What the gateway asks of the SSH process: HTTP and JSON on a unix socket of this user alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from sshgw.public_key import parse_public_key
+from zerostor.core.errors import BadRequest, UnknownJob, ZerostorError
+from zerostor.core.home_protocol import (
+    BODY_MAX,
+    LISTED,
+    LISTED_MAX,
+    Disable,
+    Enable,
+    Process,
+    decode,
+    event_answer,
+    home_answer,
+    link_answer,
+    refusal,
+    usage_answer,
+)
+from zerostor.core.homes import Home, HomeUsage
+from zerostor.engine.home_jobs import HomeJobs
+from zerostor.engine.homes import Homes
+from zerostor.home_ports import HomeBook
+from zerostor.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+COUNT_SECONDS = 2.0
+"""How long a list of all homes waits for those that were never counted."""
+Answer = dict[str, Any]
+Act = Callable[[web.Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a client needs to know of the server. address: HOST:PORT as set in ssh.listen.
+
+    host_key: the line for known_hosts, without the host in front. fingerprint: SHA256:...
+    """
+
+    address: str
+    host_key: str
+    fingerprint: str
+
+
+class Control:
+    """Answers questions about homes. directory: what is said of where the files stay."""
+
+    def __init__(self, homes: Homes, book: HomeBook, jobs: HomeJobs, clock: Clock,
+                 facts: ServerFacts) -> None:
+        self._homes = homes
+        self._book = book
+        self._jobs = jobs
+        self._clock = clock
+        self._facts = facts
+
+    def application(self) -> web.Application:
+        """All that can be asked."""
+        app = web.Application(client_max_size=BODY_MAX)
+        app.add_routes([
+            web.get("/homes", _answered(self._list)),
+            web.post("/enable", _answered(self._enable)),
+            web.post("/disable", _answered(self._disable)),
+            web.post("/process", _answered(self._process)),
+            web.get("/size/{user}", _answered(self._size)),
+            web.get("/links/{user}", _answered(self._links)),
+            web.get("/events/{user}", _answered(self._events)),
+            web.get("/status/{job}", _answered(self._status)),
+        ])
+        return app
+
+    async def _list(self, _: web.Request) -> Answer:
+        homes = self._homes.all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COUNT_SECONDS):
+                for home in homes:
+                    await self._usage(home)
+        usages = [self._counted(home) for home in homes]
+        return {"server": self._server(),
+                "homes": [home_answer(*both) for both in zip(homes, usages, strict=True)]}
+
+    async def _enable(self, request: web.Request) -> Answer:
+        asked = decode(Enable, await request.read())
+        key = None if asked.sshpubkey is None else (
+            parse_public_key(asked.sshpubkey, self._clock.now()))
+        home = await self._homes.enable(asked.username, key=key, limit=asked.limit,
+                                        quota=asked.how_full, auto=asked.auto)
+        return home_answer(home, await self._usage(home)) | {"server": self._server()}
+
+    async def _disable(self, request: web.Request) -> Answer:
+        asked = decode(Disable, await request.read())
+        if asked.fingerprint is None:
+            home = await self._homes.disable(asked.username)
+        else:
+            home = await self._homes.revoke(asked.username, asked.fingerprint)
+        folder = self._homes.folder(home.user)
+        return home_answer(home, await self._usage(home)) | {"files_stay_in": folder.root}
+
+    async def _process(self, request: web.Request) -> Answer:
+        asked = decode(Process, await request.read())
+        try:
+            path = asked.path.encode()
+        except UnicodeEncodeError:
+            raise BadRequest("a path is UTF-8") from None
+        job = await self._jobs.ask(asked.user, path, remove=asked.remove)
+        return {"job": job, "status": f"/api/status/{job}"}
+
+    async def _size(self, request: web.Request) -> Answer:
+        home = self._homes.require(request.match_info["user"])
+        usage = await asyncio.to_thread(self._homes.folder(home.user).count)
+        return {"user": home.user} | usage_answer(usage)
+
+    async def _links(self, request: web.Request) -> Answer:
+        home = self._homes.require(request.match_info["user"])
+        before = _number(request, "before", 0, 2**62)
+        links = await self._book.links(home.user, _limit(request), before)
+        return {"user": home.user, "links": [link_answer(link) for link in links]}
+
+    async def _events(self, request: web.Request) -> Answer:
+        home = self._homes.require(request.match_info["user"])
+        events = await self._book.events(home.user, _limit(request))
+        return {"user": home.user, "events": [event_answer(event) for event in events]}
+
+    async def _status(self, request: web.Request) -> Answer:
+        update = await self._jobs.status(request.match_info["job"])
+        if update is None:
+            raise UnknownJob("no such job")
+        answer: Answer = msgspec.to_builtins(update)
+        return answer
+
+    def _server(self) -> Answer:
+        return {"address": self._facts.address, "host_key": self._facts.host_key,
+                "fingerprint": self._facts.fingerprint}
+
+    async def _usage(self, home: Home) -> HomeUsage | None:
+        """How full it is; the first time its files are counted."""
+        try:
+            folder = self._homes.folder(home.user)
+            return folder.usage if folder.counted else await asyncio.to_thread(folder.count)
+        except OSError as error:
+            _log.warning("the home of %s cannot be counted: %s", home.user, error)
+            return None
+
+    def _counted(self, home: Home) -> HomeUsage | None:
+        with contextlib.suppress(OSError):
+            folder = self._homes.folder(home.user)
+            return folder.usage if folder.counted else None
+        return None
+
+
+@contextlib.asynccontextmanager
+async def serve_control(control: Control, socket: Path) -> AsyncIterator[None]:
+    """Answer on `socket` while the block runs. Raises OSError."""
+    runner = web.AppRunner(control.application(), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    # Made under a name of our own and only then renamed: nobody connects to it before its mode is
+    # set, and one that a process left which died is replaced.
+    made = socket.with_name(f"{socket.name}.new")
+    _unlink(made)
+    before = os.umask(0o177)
+    try:
+        site = web.UnixSite(runner, str(made))
+        await site.start()
+    finally:
+        os.umask(before)
+    os.rename(made, socket)
+    try:
+        yield
+    finally:
+        _unlink(socket)
+        await runner.cleanup()
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def _answered(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Errors as JSON with their code; the gateway says them in HTTP's words."""
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await act(request))
+        except ZerostorError as error:
+            return web.json_response(refusal(error), status=400)
+        except OSError as error:
+            _log.warning("%s: %s", request.path, error)
+            reason = f"the disk of the SSH homes: {error.strerror or error}"
+            return web.json_response({"code": "backend", "detail": reason}, status=400)
+        except asyncio.CancelledError:
+            raise
+        except web.HTTPException:
+            raise
+        except Exception:  # noqa: BLE001 - the last line of defence
+            _log.exception("%s", request.path)
+            detail = "the SSH process failed on this; see its log"
+            return web.json_response({"code": "backend", "detail": detail}, status=400)
+
+    return answer
+
+
+def _limit(request: web.Request) -> int:
+    asked = _number(request, "limit", 1, LISTED_MAX)
+    return LISTED if asked is None else asked
+
+
+def _number(request: web.Request, name: str, least: int, most: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
+        raise BadRequest(f"{name} is a number from {least} to {most}")
+    return int(text)

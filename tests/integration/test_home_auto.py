@@ -1,0 +1,194 @@
+"""Homes that store by themselves: what is finished, each version once, whoever brought it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.fakes.home_works import HomeWorks
+from zerostor.core.homes import AutoProcess, Quota
+from zerostor.engine import home_auto
+from zerostor.homes.folder import Folder
+
+QUICK = AutoProcess(quiet=0.3)
+PLAIN = AutoProcess(quiet=0.0, link_files=False)
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[HomeWorks]:
+    made = HomeWorks(tmp_path)
+    yield made
+    await made.works.grid.spool.close()
+
+
+async def settled(home: HomeWorks) -> None:
+    """Return when nothing is under way, and has not been for several looks."""
+    calm = 0
+    while calm < 4:
+        await asyncio.sleep(home_auto.LOOK_EVERY / 2)
+        calm = 0 if home.jobs._jobs else calm + 1
+
+
+async def test_a_finished_file_is_stored_and_its_link_written_beside_it(home: HomeWorks) -> None:
+    async with home.running(base="https://files.example", auto=QUICK), home.works.worker():
+        home.put("photos/cat.jpg", b"meow")
+        assert await home.until_links(1) == ["/photos/cat.jpg"]
+        (link,) = await home.book.links("ann", 9)
+        written = (home.root / "photos/cat.jpg.link").read_text()
+        assert written == f"https://files.example/{link.link}\n"
+        assert await home.works.grid.read(link.link) == b"meow"
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1, "the link file is not stored"
+        assert home.ann.usage.used == 4 + len(written)
+
+
+async def test_each_version_is_stored_once_also_across_restarts(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        file = home.put("a", b"one")
+        await home.until_links(1)
+    for _ in range(2):
+        async with home.running(auto=PLAIN), home.works.worker():
+            await settled(home)
+            assert len(await home.book.links("ann", 9)) == 1
+    async with home.running(auto=PLAIN), home.works.worker():
+        file.write_bytes(b"two, and longer")
+        home.ann.recount()
+        await home.until_links(2)
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 2
+
+
+async def test_what_is_on_its_way_waits(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        for name in ("a.part", "b.filepart", ".c.txt.x1Y2z3"):
+            home.put(name, b"half")
+        home.put("open", b"half")
+        writing = home.ann.open(b"/open", os.O_WRONLY, 0)
+        home.put("whole", b"all")
+        assert await home.until_links(1) == ["/whole"]
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1
+        writing.close()
+        home.ann.rename(b"/a.part", b"/a", replace=True)
+        assert await home.until_links(3) == ["/a", "/open", "/whole"]
+
+
+async def test_a_file_renamed_from_a_part_need_not_be_quiet(home: HomeWorks) -> None:
+    async with home.running(auto=AutoProcess(quiet=3600, link_files=False)), home.works.worker():
+        home.put("a.part", b"all")
+        home.put("b", b"young")
+        state = None
+        while state is None or not state.unfinished:
+            await asyncio.sleep(0.02)
+            state = home.auto._states.get("ann")
+        home.ann.rename(b"/a.part", b"/a", replace=True)
+        assert await home.until_links(1) == ["/a"]
+
+
+async def test_nothing_is_stored_while_a_program_outside_writes(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        with home.homes.outside("ann"):
+            home.put("a", b"one")
+            await asyncio.sleep(3 * home_auto.LOOK_EVERY)
+            assert not home.jobs._jobs
+        assert await home.until_links(1) == ["/a"]
+
+
+async def test_files_go_once_they_are_stored_if_that_is_wished(home: HomeWorks) -> None:
+    auto = AutoProcess(quiet=0.0, link_files=False, remove=True)
+    async with home.running(auto=auto), home.works.worker():
+        home.put("a", b"one")
+        await home.until_links(1)
+        await settled(home)
+        assert list(home.root.iterdir()) == []
+        home.put("a", b"one")
+        assert await home.until_links(2) == ["/a", "/a"]
+
+
+async def test_a_home_at_rest_is_not_walked(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+    walk = Folder.walk
+
+    def counted(self: Folder, path: bytes) -> object:
+        walks.append(self.root)
+        return walk(self, path)
+
+    monkeypatch.setattr(Folder, "walk", counted)
+    monkeypatch.setattr(home_auto, "LOOK_EVERY", 0.02)
+    async with home.running(auto=PLAIN), home.works.worker():
+        home.put("a", b"one")
+        await home.until_links(1)
+        await settled(home)
+        before = len(walks)
+        await asyncio.sleep(0.5)
+        assert len(walks) == before
+
+
+async def test_many_files_are_all_stored_once(home: HomeWorks) -> None:
+    count = 300
+    async with home.running(auto=PLAIN), home.works.worker():
+        (home.root).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            (home.root / f"{number:04}").write_bytes(b"%d" % number)
+        home.ann.recount()
+        links = await home.until_links(count)
+        assert links == [f"/{number:04}" for number in range(count)]
+
+
+async def test_what_the_book_knows_of_files_that_are_gone_is_forgotten(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        file = home.put("a", b"one")
+        home.put("b", b"two")
+        await home.until_links(2)
+        file.unlink()
+        home.ann.recount()
+        async with asyncio.timeout(10):
+            while await home.book.processed_paths("ann", b"", 9) != [b"/b"]:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("quota", list(Quota))
+async def test_a_link_file_that_does_not_fit(home: HomeWorks, quota: Quota) -> None:
+    auto = msgspec.structs.replace(PLAIN, link_files=True)
+    async with home.running(auto=auto), home.works.worker():
+        await home.homes.enable("ann", limit=10, quota=quota)
+        os.utime(home.put("old.part", b"12345"), (1, 1))
+        home.put("a", b"12345")
+        await home.until_links(1)
+        await settled(home)
+        kinds = {event.kind for event in await home.events()}
+        told = [event.detail for event in await home.events() if event.kind == "failed"]
+        assert kinds == {"stored", "failed"}
+        assert len(told) == 1 and "link file could not be written" in told[0]
+
+
+async def test_old_files_go_for_a_link_file_where_that_is_wished(home: HomeWorks) -> None:
+    auto = msgspec.structs.replace(PLAIN, link_files=True)
+    async with home.running(auto=auto), home.works.worker():
+        await home.homes.enable("ann", limit=200, quota=Quota.DROP_OLDEST)
+        os.utime(home.put("old.part", b"x" * 190), (1, 1))
+        home.put("a", b"12345")
+        await home.until_links(1)
+        await settled(home)
+        assert {event.kind for event in await home.events()} == {"stored", "removed"}
+        assert sorted(path.name for path in home.root.iterdir()) == ["a", "a.link"]
+
+
+async def test_a_file_that_cannot_be_stored_is_not_tried_for_ever(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        home.jobs._packing._object_max = 2
+        home.put("a", b"too large")
+        async with asyncio.timeout(10):
+            while not await home.events():
+                await asyncio.sleep(0.02)
+        home.put("b", b"1")
+        await home.until_links(1)
+        await settled(home)
+        assert [event.kind for event in await home.events()].count("failed") == 1

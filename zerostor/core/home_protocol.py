@@ -1,0 +1,153 @@
+"""What the gateway and the command line say to the SSH process about homes: JSON both ways.
+
+The bodies are those of POST /api/ssh/...: the gateway hands them on as they came, after it looked
+who asks. An error travels as its code and sentence, and is raised again on the other side.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from zerostor.core import errors
+from zerostor.core.errors import BackendError, BadRequest, ZerostorError
+from zerostor.core.homes import AutoProcess, Home, HomeEvent, HomeLink, HomeUsage, Quota, shown
+from zerostor.core.limits import KIB
+from zerostor.core.msgpack import UNDECODABLE
+
+MB = 1_000_000
+LIMIT_MAX = 10**18
+"""Bytes of a home; disks end earlier, SQLite and JSON later."""
+BODY_MAX = 64 * KIB
+"""Bytes of a request; the longest public key has 12 KiB."""
+LISTED, LISTED_MAX = 100, 1000
+"""Links or events in one answer, if nothing else is asked, and at most."""
+QUIET_MAX = 86_400.0
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class Auto(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """auto_process of a request. quiet: seconds."""
+
+    quiet: float = AutoProcess().quiet
+    link_files: bool = AutoProcess().link_files
+    remove: bool = AutoProcess().remove
+
+
+class Enable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/ssh/enable. What is left out stays as it is, or is the default of a new home.
+
+    auto_process: true means its defaults, false switches it off.
+    """
+
+    username: str
+    sshpubkey: str | None = None
+    max_size_mb: float | None = None
+    quota: str | None = None
+    auto_process: Auto | bool | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes. Raises BadRequest."""
+        if self.max_size_mb is None:
+            return None
+        if not 0 < self.max_size_mb <= LIMIT_MAX / MB:
+            raise BadRequest("max_size_mb is a number of megabytes (1,000,000 bytes), above 0")
+        return max(1, int(self.max_size_mb * MB))
+
+    @property
+    def how_full(self) -> Quota | None:
+        """What happens to what does not fit. Raises BadRequest."""
+        try:
+            return None if self.quota is None else Quota(self.quota)
+        except ValueError:
+            raise BadRequest('quota is "refuse" or "drop-oldest"') from None
+
+    @property
+    def auto(self) -> AutoProcess | msgspec.UnsetType | None:
+        """UNSET: as it is. None: off. Raises BadRequest."""
+        if self.auto_process is None:
+            return msgspec.UNSET
+        if self.auto_process is False:
+            return None
+        asked = Auto() if self.auto_process is True else self.auto_process
+        if not 0 <= asked.quiet <= QUIET_MAX:
+            raise BadRequest(f"auto_process.quiet is 0 to {QUIET_MAX:g} seconds")
+        return AutoProcess(asked.quiet, asked.link_files, asked.remove)
+
+
+class Disable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/ssh/disable. fingerprint: of the one key that is meant; None: of the whole user."""
+
+    username: str
+    fingerprint: str | None = None
+
+
+class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/ssh/process. path: a file or folder within the home."""
+
+    user: str
+    path: str
+    remove: bool = False
+
+
+def decode(kind: type[_T], body: bytes) -> _T:
+    """A request. Raises BadRequest; what was sent is not repeated, it may be a private key."""
+    if len(body) > BODY_MAX:
+        raise BadRequest(f"a request has at most {BODY_MAX} bytes")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except UNDECODABLE as error:
+        raise BadRequest(f"the body is not what is expected here: {error}") from None
+
+
+def refusal(error: ZerostorError) -> dict[str, str]:
+    """An error as it travels."""
+    return {"code": error.code, "detail": str(error)}
+
+
+def raised(answer: object) -> ZerostorError:
+    """The error that `refusal` wrote; BackendError for what nobody knows."""
+    fields = answer if isinstance(answer, dict) else {}
+    kind = _kinds(ZerostorError).get(str(fields.get("code")), BackendError)
+    return kind(str(fields.get("detail") or "the SSH process failed on this; see its log"))
+
+
+def home_answer(home: Home, usage: HomeUsage | None) -> dict[str, Any]:
+    """A home as JSON. usage: None while it is not known."""
+    auto = home.auto
+    return {
+        "user": home.user, "enabled": home.enabled, "limit": home.limit,
+        "quota": str(home.quota), "auto_process": None if auto is None else {
+            "quiet": auto.quiet, "link_files": auto.link_files, "remove": auto.remove},
+        "keys": [{"fingerprint": key.fingerprint, "comment": key.comment, "added": key.added}
+                 for key in home.keys],
+        **({} if usage is None else usage_answer(usage)),
+    }
+
+
+def usage_answer(usage: HomeUsage) -> dict[str, int]:
+    """How full a home is, bytes and files."""
+    return {"used": usage.used, "limit": usage.limit, "free": usage.free, "files": usage.files}
+
+
+def link_answer(link: HomeLink) -> dict[str, Any]:
+    """A link as JSON."""
+    return {"path": shown(link.path), "link": f"/{link.link}", "hash": link.link[:56],
+            "size": link.size, "at": link.at, "number": link.number}
+
+
+def event_answer(event: HomeEvent) -> dict[str, Any]:
+    """An event as JSON."""
+    return {"at": event.at, "kind": event.kind, "path": shown(event.path),
+            "detail": event.detail, "size": event.size}
+
+
+def _kinds(base: type[ZerostorError]) -> dict[str, type[ZerostorError]]:
+    found: dict[str, type[ZerostorError]] = {}
+    for kind in base.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            # Of two with one code the branch counts, which comes last.
+            found |= _kinds(kind) | {kind.code: kind}
+    return found

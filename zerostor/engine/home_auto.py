@@ -1,0 +1,185 @@
+"""Homes that store by themselves: finds finished uploads, each version once.
+
+A home is walked only after its files changed, and at most a tenth of the time. What is finished is
+told by the files alone (no change for `quiet` seconds, or a name that was NAME.part before), so it
+does not matter how they came. The book remembers which versions were stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from zerostor.core.errors import ZerostorError
+from zerostor.core.homes import LINK_SUFFIX, UNFINISHED, AutoProcess, Home
+from zerostor.engine.home_jobs import HomeJobs
+from zerostor.engine.homes import Homes
+from zerostor.home_ports import HomeBook, HomeFolder, Seen
+from zerostor.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.5
+"""Seconds between looks whether a home changed."""
+REST = 10.0
+"""Times as long as a walk took until the next one of this home."""
+BATCH = 500
+"""Files looked at in one go."""
+WALKS = 2
+"""Homes walked at a time."""
+AUTO_MAX = 256
+"""Jobs under way that began by themselves, of all homes."""
+ROOM_EVERY = 0.1
+"""Seconds between looks for room among them."""
+FORGET_AT_ONCE = 1000
+"""Paths a walk, beside as many as are new, that are looked at whether they are there still."""
+ERROR_DELAY = 10.0
+_RSYNC = re.compile(rb"\..+\.[A-Za-z0-9]{6}")
+"""How rsync calls what is on its way."""
+_UNFINISHED = tuple(suffix.encode() for suffix in UNFINISHED)
+
+
+@dataclass
+class _State:
+    """What is known of one home. changes: as of the last walk; due: when to look again although
+    nothing changes; rest: not before that; unfinished: inodes under names that do not count yet.
+    """
+
+    changes: int = -1
+    due: float = 0.0
+    rest: float = 0.0
+    unfinished: set[int] = field(default_factory=set)
+    checked: bytes = b""
+    walk: asyncio.Task[None] | None = None
+
+
+class HomeAuto:
+    """Run `run` as a task, beside that of `jobs`."""
+
+    def __init__(self, homes: Homes, book: HomeBook, jobs: HomeJobs, clock: Clock) -> None:
+        self._homes = homes
+        self._book = book
+        self._jobs = jobs
+        self._clock = clock
+        self._states: dict[str, _State] = {}
+        self._walks = asyncio.Semaphore(WALKS)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                for home in self._homes.all():
+                    if home.auto is not None and home.enabled:
+                        self._look_at(home)
+                    else:
+                        self._states.pop(home.user, None)
+                await self._clock.sleep(LOOK_EVERY)
+        finally:
+            for state in self._states.values():
+                if state.walk is not None:
+                    state.walk.cancel()
+
+    def _look_at(self, home: Home) -> None:
+        state = self._states.setdefault(home.user, _State())
+        if state.walk is not None and not state.walk.done():
+            return
+        now = self._clock.monotonic()
+        if now < state.rest or self._homes.written_outside(home.user):
+            return
+        try:
+            folder = self._homes.folder(home.user)
+        except OSError as error:
+            _log.warning("the home of %s cannot be opened: %s", home.user, error)
+            state.rest = now + ERROR_DELAY
+            return
+        if folder.changes != state.changes or now >= state.due:
+            state.walk = asyncio.ensure_future(self._walk(home, folder, state))
+
+    async def _walk(self, home: Home, folder: HomeFolder, state: _State) -> None:
+        assert home.auto is not None
+        async with self._walks:
+            try:
+                await self._pass(home.user, home.auto, folder, state)
+            except (ZerostorError, OSError) as error:
+                _log.warning("the home of %s cannot be looked through: %s", home.user, error)
+                state.changes, state.rest = -1, self._clock.monotonic() + ERROR_DELAY
+
+    async def _pass(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
+        """One walk through all files."""
+        state.changes, state.due = folder.changes, float("inf")
+        before, state.unfinished = state.unfinished, set()
+        took, new = 0.0, 0
+        files = folder.walk(b"/")
+        while True:
+            begun = self._clock.monotonic()
+            batch = await asyncio.to_thread(_next_files, files)
+            took += self._clock.monotonic() - begun
+            if not batch:
+                break
+            ready = self._finished(batch, auto, folder, state, before)
+            fresh = await self._book.unprocessed(user, ready)
+            under_way = self._jobs.under_way(user)
+            fresh = [seen for seen in fresh if seen.path not in under_way]
+            new += len(fresh)
+            # At once, so that they share a commit of the book.
+            await asyncio.gather(*(self._begin(user, seen, auto) for seen in fresh))
+        state.rest = self._clock.monotonic() + REST * took
+        await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
+
+    def _finished(self, batch: Sequence[Seen], auto: AutoProcess, folder: HomeFolder,
+                  state: _State, before: set[int]) -> list[Seen]:
+        """Those that nobody writes any more; of the others, when to look again."""
+        ready = []
+        now, now_ns = self._clock.monotonic(), self._clock.now() * 1e9
+        for seen in batch:
+            name = seen.path.rpartition(b"/")[2]
+            if name.endswith(_UNFINISHED):
+                state.unfinished.add(seen.inode)
+            elif not name.endswith(LINK_SUFFIX.encode()) and not _RSYNC.fullmatch(name):
+                # Of a clock that was set back nothing can be waited for.
+                quiet = (now_ns - seen.changed_ns) / 1e9
+                wait = auto.quiet - quiet if quiet >= 0 else 0.0
+                if _busy(folder, seen.path):
+                    state.due = min(state.due, now + max(auto.quiet, LOOK_EVERY))
+                elif wait > 0 and seen.inode not in before:
+                    state.due = min(state.due, now + wait)
+                else:
+                    ready.append(seen)
+        return ready
+
+    async def _begin(self, user: str, seen: Seen, auto: AutoProcess) -> None:
+        while self._jobs.auto_count() >= AUTO_MAX:
+            await self._clock.sleep(ROOM_EVERY)
+        await self._jobs.begin_auto(user, seen, remove=auto.remove)
+
+    async def _forget_gone(self, user: str, folder: HomeFolder, state: _State, count: int) -> None:
+        """Drop what the book knows of files that are gone, some at a time, round and round."""
+        paths = await self._book.processed_paths(user, state.checked, count)
+        gone = await asyncio.to_thread(lambda: [path for path in paths if _missing(folder, path)])
+        if gone:
+            await self._book.forget_processed(user, gone)
+        state.checked = paths[-1] if len(paths) == count else b""
+
+
+def _next_files(files: Iterator[Seen]) -> list[Seen]:
+    return list(islice(files, BATCH))
+
+
+def _busy(folder: HomeFolder, path: bytes) -> bool:
+    """Also of what is gone since it was listed: it is nothing to be stored now."""
+    try:
+        return folder.busy(path)
+    except OSError:
+        return True
+
+
+def _missing(folder: HomeFolder, path: bytes) -> bool:
+    try:
+        folder.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False

@@ -1,0 +1,142 @@
+"""How a job of a home ends: its link is told, its files go if that was wished, the book ends it.
+
+Done again from the start where a process died in the middle; each step finds that it was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from zerostor.core.homes import (
+    LINK_SUFFIX,
+    HomeEvent,
+    HomeEvents,
+    HomeJob,
+    HomeLink,
+    Quota,
+    shown,
+)
+from zerostor.engine.homes import Homes
+from zerostor.engine.tarball import FOLDER_SIZE
+from zerostor.home_ports import HomeBook, HomeFolder, Seen
+from zerostor.ports import Clock
+
+REMOVED_AT_ONCE = 50
+"""Files taken away before others may go on."""
+NAMED = 3
+"""Files that an event names."""
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+
+class HomeEndings:
+    """base: what links begin with in NAME.link files, gateway.public_url, or nothing."""
+
+    def __init__(self, homes: Homes, book: HomeBook, clock: Clock, base: str) -> None:
+        self._homes = homes
+        self._book = book
+        self._clock = clock
+        self._base = base.rstrip("/") + "/" if base else ""
+
+    async def stored(self, job: HomeJob, link: str) -> None:
+        """The hash is durable. Raises BackendError, OSError."""
+        size, parts, first = 0, 0, await self._book.read_part(job.job, 0)
+        seen = first
+        while seen:
+            size += sum(max(0, one.size) for one in seen)
+            parts += 1
+            seen = [] if job.auto else await self._book.read_part(job.job, parts)
+        home = self._homes.find(job.user)
+        if job.auto and home is not None and home.auto is not None and home.auto.link_files:
+            await self._write_link(job, link)
+        kept = await self._remove(job, parts) if job.remove else []
+        if kept:
+            await self._tell(job, HomeEvents.KEPT, _named(kept))
+        processed = first[0] if job.auto and first and (kept or not job.remove) else None
+        await self._book.end_job(
+            job.job, HomeLink(job.path, link, size, self._clock.now()),
+            self._event(job, HomeEvents.STORED, link, size), processed)
+
+    async def failed(self, job: HomeJob, reason: str, version: Seen | None) -> None:
+        """It will not be stored. version: not to be tried by itself again. Raises BackendError."""
+        event = self._event(job, HomeEvents.FAILED, reason)
+        await self._book.end_job(job.job, None, event, version)
+
+    async def _write_link(self, job: HomeJob, link: str) -> None:
+        """NAME.link beside the file, as far as the home has room."""
+        line = f"{self._base}{link}\n".encode()
+        folder = self._homes.folder(job.user)
+        try:
+            try:
+                _write(folder, job.path + LINK_SUFFIX.encode(), line)
+            except OSError as error:
+                home = self._homes.require(job.user)
+                if error.errno != errno.EDQUOT or home.quota is not Quota.DROP_OLDEST:
+                    raise
+                for gone in await asyncio.to_thread(folder.make_room, len(line)):
+                    await self._book.tell(HomeEvent(
+                        self._clock.now(), job.user, HomeEvents.REMOVED, gone.path,
+                        "the oldest file went for a link file", gone.size))
+                _write(folder, job.path + LINK_SUFFIX.encode(), line)
+        except OSError as error:
+            why = f"its link file could not be written: {error.strerror}; its link is {link}"
+            await self._tell(job, HomeEvents.FAILED, why)
+
+    async def _remove(self, job: HomeJob, parts: int) -> list[bytes]:
+        """Take away what is as it was read, the inner first; what is not is kept, and told."""
+        folder = self._homes.folder(job.user)
+        kept: list[bytes] = []
+        for part in reversed(range(parts)):
+            seen = list(await self._book.read_part(job.job, part))
+            while seen:
+                batch, seen = seen[-REMOVED_AT_ONCE:], seen[:-REMOVED_AT_ONCE]
+                kept += [one.path for one in reversed(batch) if not _take_away(folder, one)]
+                await asyncio.sleep(0)
+        return kept
+
+    async def _tell(self, job: HomeJob, kind: HomeEvents, detail: str) -> None:
+        await self._book.tell(self._event(job, kind, detail))
+
+    def _event(self, job: HomeJob, kind: HomeEvents, detail: str, size: int = 0) -> HomeEvent:
+        return HomeEvent(self._clock.now(), job.user, kind, job.path, detail, size)
+
+
+def _write(folder: HomeFolder, path: bytes, line: bytes) -> None:
+    file = folder.open(path, _WRITE, 0o644)
+    try:
+        file.write(0, line)
+    finally:
+        file.close()
+
+
+def _take_away(folder: HomeFolder, seen: Seen) -> bool:
+    """Remove it; False if it is another than was read, or open. Already gone is as well."""
+    try:
+        if seen.size == FOLDER_SIZE:
+            _take_folder(folder, seen)
+            return True
+        if not folder.remove_if_same(seen):
+            folder.stat(seen.path)
+            return False
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return True
+
+
+def _take_folder(folder: HomeFolder, seen: Seen) -> None:
+    """One that is empty now; who began to fill it meanwhile keeps it."""
+    if seen.path != b"/" and stat.S_ISDIR(folder.stat(seen.path).st_mode):
+        try:
+            folder.remove_folder(seen.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def _named(paths: Sequence[bytes]) -> str:
+    some = ", ".join(map(shown, paths[:NAMED]))
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return f"stored, but changed since, or open, and kept: {some}{more}"
