@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any, cast
 
 import asyncssh
@@ -11,6 +13,12 @@ _MSG_IGNORE = 2
 UNSENT_MAX = 4 * 1024 * 1024
 """Bytes on their way to one client: more than the window that OpenSSH opens, so that only who opens
 larger ones and reads nothing is read from no more."""
+IDLE, ASK_EVERY, ASKED_MAX = 60, 15, 4
+"""Seconds of silence before the kernel asks whether a client is still there; how often it asks."""
+GONE = 120_000
+"""Milliseconds for which bytes may stay unacknowledged before the client counts as gone."""
+_OPTIONS = (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", ASK_EVERY), ("TCP_KEEPCNT", ASKED_MAX),
+            ("TCP_USER_TIMEOUT", GONE))
 PIECE = 64 * 1024
 """The library copies all that it has not parsed yet for each packet: less is handed to it."""
 
@@ -23,6 +31,7 @@ class Connection(asyncssh.SSHServerConnection):
         self._pipe = cast("asyncio.Transport", transport)
         self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
         super().connection_made(transport)
+        _notice_absence(transport.get_extra_info("socket"))
 
     def data_received(self, chunk: bytes, datatype: int | None = None) -> None:
         """Bytes from the client."""
@@ -47,3 +56,11 @@ class Connection(asyncssh.SSHServerConnection):
     def resume_writing(self) -> None:
         """It does again."""
         self._pipe.resume_reading()
+
+
+def _notice_absence(connected: socket.socket) -> None:
+    """Left to the kernel: the library sets a timer anew for each packet, 7 % of small uploads."""
+    for name, value in _OPTIONS:
+        if hasattr(socket, name):
+            with contextlib.suppress(OSError):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import asyncssh
 
-from sshgw import algorithms
+from sshgw import algorithms, scp
 from sshgw.admission import Admission
 from sshgw.connection import Connection
 from sshgw.login import Login
 from sshgw.services import SshServices
 from sshgw.session import Serve, Session
+from sshgw.threads import Threads
 from sshgw.visit import Visit
 from zerostor.core.errors import BackendError
 from zerostor.core.homes import HomeEvent, HomeEvents
@@ -27,8 +28,6 @@ _log = logging.getLogger(__name__)
 WINDOW = 2 * 1024 * 1024
 """Bytes that a client may send on a channel before we took them: 20 MB/s over 100 ms."""
 PACKET = 32 * 1024
-KEEPALIVE = 30.0
-"""Seconds without a word from a client before it is asked; after three such it is gone."""
 FINISH = 5.0
 """Seconds that transfers get to end when the server stops."""
 QUIET = 1.0
@@ -55,13 +54,13 @@ class TurnedAway(asyncio.Protocol):
 
 
 class Server:
-    """commands: what may be executed, by its first word."""
+    """Needs a running event loop."""
 
-    def __init__(self, services: SshServices, commands: Mapping[str, Serve]) -> None:
+    def __init__(self, services: SshServices) -> None:
         settings = services.settings
         self._services = services
-        self._commands = commands
-        self._threads = ThreadPoolExecutor(settings.connections, "ssh")
+        self._threads = Threads(settings.connections)
+        self._commands: dict[str, Serve] = {"scp": partial(scp.serve, threads=self._threads)}
         self._admission = Admission(settings.connections, settings.user_connections,
                                     services.clock.monotonic)
         self._options = self._all_options()
@@ -94,7 +93,7 @@ class Server:
         for guest in self._admission.everybody():
             cast("Connection", guest).disconnect(asyncssh.DISC_BY_APPLICATION, "zerostor stops")
         await clock.sleep(0.05)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _connect(self) -> asyncio.BaseProtocol:
         reason = self._admission.full()
@@ -116,8 +115,7 @@ class Server:
             password_auth=False, kbdint_auth=False, host_based_auth=False, gss_host=None,
             allow_pty=False, agent_forwarding=False, x11_forwarding=False, line_editor=False,
             encoding=None, window=WINDOW, max_pktsize=PACKET,
-            login_timeout=services.settings.login_timeout, keepalive_interval=KEEPALIVE,
-            config=None)
+            login_timeout=services.settings.login_timeout, config=None)
 
     def _open_session(self, user: str, gone: Callable[[], None]) -> Session:
         def left() -> None:

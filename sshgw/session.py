@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
 
 import asyncssh
 
 from sshgw.program import Channel, Farewell, Program
 from sshgw.sftp_channel import SftpChannel
 from sshgw.streams import Streams
+from sshgw.threads import Threads
 from sshgw.visit import Visit
 
 NO_SHELL = "this home takes files and has no shell; use sftp, scp, rsync or sshfs"
@@ -26,7 +26,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     """
 
     def __init__(self, visiting: Callable[[], Visit], commands: Mapping[str, Serve],
-                 threads: Executor, monotonic: Callable[[], float],
+                 threads: Threads, monotonic: Callable[[], float],
                  gone: Callable[[], None]) -> None:
         self._visiting = visiting
         self._commands = commands

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from concurrent.futures import Executor
 
 from sshgw.program import STDERR, Channel
 from sshgw.sftp import SftpRequests
 from sshgw.sftp_wire import Splitter
+from sshgw.threads import Threads
 from sshgw.visit import Visit
 from zerostor.core.errors import BadRequest
 
@@ -30,7 +30,7 @@ COMPLAINTS_MAX = 4
 class SftpChannel:
     """A program: see `Program`."""
 
-    def __init__(self, channel: Channel, visit: Visit, threads: Executor) -> None:
+    def __init__(self, channel: Channel, visit: Visit, threads: Threads) -> None:
         self._channel = channel
         self._threads = threads
         self._loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 from collections.abc import Callable, Sequence
 
 from zerostor.core.homes import Home, Quota
@@ -50,6 +52,17 @@ class Visit:
             file.write(offset, chunk)
         except OSError as error:
             self._again(error, file, offset + len(chunk), lambda: file.write(offset, chunk))
+
+    def create(self, path: bytes, mode: int, size: int) -> HomeFile:
+        """A file to be filled with `size` bytes. OSError EDQUOT at once where they will not fit."""
+        home = self._find(self.user)
+        if home is not None and home.quota is Quota.REFUSE and size > self.folder.usage.free:
+            replaced = 0
+            with contextlib.suppress(OSError):
+                replaced = self.folder.stat(path).st_size
+            if size > self.folder.usage.free + replaced:
+                raise OSError(errno.EDQUOT, "over the limit")
+        return self.folder.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode & 0o777)
 
     def truncate(self, file: HomeFile, size: int) -> None:
         """As HomeFile.truncate; a home that drops its oldest files makes room first."""

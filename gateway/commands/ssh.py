@@ -67,7 +67,7 @@ async def serve(config: Config) -> None:
         control = Control(parts.homes, parts.book, parts.jobs, parts.clock, facts)
         await parts.jobs.load()
         async with serve_control(control, config.paths.ssh_socket):
-            await first_of(parts.jobs.run(), parts.auto.run(), Server(services, {}).run())
+            await first_of(parts.jobs.run(), parts.auto.run(), Server(services).run())
 
 
 async def first_of(*works: Coroutine[None, None, None]) -> None:
