@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from zerostor.core.errors import NotEnoughStores, ObjectUnreadable, SpoolCorrupt
 from zerostor.core.health import StoreState
 from zerostor.core.link import make_hash, parse_link
 from zerostor.core.record import ObjectRecord, PackRecord, decode_record
+from zerostor.engine import write
 from zerostor.engine.check import ShardState
 from zerostor.stores.memory import MemoryStore
 
@@ -273,6 +275,19 @@ async def test_a_pack_holds_many_and_each_comes_back(tmp_path: Path) -> None:
         assert await grid.reader.small(located) in (body, None)
         assert await grid.read(link) == body
     assert {len(store.shards) for store in grid.memory.values()} == {0, 1}
+
+
+async def test_a_volume_ends_after_so_many_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "VOLUME_PACKS", 3)
+    grid = Grid(tmp_path)
+    links = []
+    for number in range(7):
+        links += await grid.ingest.store_pack([await grid.entry(await grid.accept(b"%d" % number))])
+    stripes = [(await grid.locate(str(link))).stripes for link in links]
+    assert Counter(Counter(stripe.key for stripe in stripes).values()) == {3: 2, 1: 1}
+    assert [await grid.read(str(link)) for link in links] == [b"%d" % n for n in range(7)]
 
 
 async def test_one_damaged_body_does_not_take_its_pack_along(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ PACK_OBJECTS = 1024
 
 VOLUME_SHARD_SIZE = 16 * MIB
 """Packs are appended to a volume until its shards are this large."""
+VOLUME_PACKS = 256
+"""Or it has so many of them: a 0-db store writes a head that names all parts with each append. Of
+packs of 4 KiB a shard the heads are a tenth on top then; up to 16 MiB they were half as much again
+as the packs.
+"""
 
 RECORD_MAX = 8 * MIB
 """Largest metadata record; the payload limit of 0-db."""

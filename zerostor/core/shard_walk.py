@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zerostor.core.errors import ShardCorrupt
-from zerostor.core.limits import CELL_SIZE, KIB, OFFSET_MAX
+from zerostor.core.limits import CELL_SIZE, KIB, OFFSET_MAX, VOLUME_PACKS
 from zerostor.core.shard import (
     END_MAGIC,
     END_SIZE,
@@ -33,6 +33,7 @@ SEARCH_TRAILER_MAX = 4 * KIB
 object may imitate many: each costs a hash of what it claims to be."""
 UNITS_MAX = 8192
 """Units in one shard, more than a volume of the smallest ones has."""
+assert VOLUME_PACKS <= UNITS_MAX
 
 
 class Window(NamedTuple):

@@ -37,6 +37,8 @@ class ShardSet:
         """Of the cells of each stripe since the last unit ended."""
         self.size = 0
         """Bytes of each shard that ended units take."""
+        self.packs = 0
+        """Units that were appended."""
 
     @property
     def width(self) -> int:
@@ -98,6 +100,7 @@ class ShardSet:
         unit = self.stripe_set(size)
         self.checksums.clear()
         self.size += stripe.cell + len(next(iter(trailers.values())))
+        self.packs += 1
         return unit
 
     async def abort(self) -> None:

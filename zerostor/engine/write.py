@@ -20,7 +20,7 @@ from typing import TypeAlias
 from zerostor.core.checksum import ContentHasher, cell_checksum
 from zerostor.core.errors import SpoolCorrupt
 from zerostor.core.layout import Layout, Stripe, last_cell
-from zerostor.core.limits import SHARD_KEY_SIZE, VOLUME_SHARD_SIZE
+from zerostor.core.limits import SHARD_KEY_SIZE, VOLUME_PACKS, VOLUME_SHARD_SIZE
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import Member, encode_members
 from zerostor.engine.buffers import BufferPool
@@ -106,7 +106,8 @@ class Writer:
     async def _keep_volume(self, volume: ShardSet, policy: Policy) -> None:
         """For the next pack, unless it is full or a better placement may be had."""
         wide = volume.width >= self._stores.best_width(policy)
-        if wide and volume.size < VOLUME_SHARD_SIZE:
+        full = volume.size >= VOLUME_SHARD_SIZE or volume.packs >= VOLUME_PACKS
+        if wide and not full:
             self._volumes[policy.name].append(volume)
         else:
             await volume.abort()
