@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.replicas import Server, level
+from tests.fakes.replicas import Server, level, until
 from tests.fakes.running_up import ROOT, Up
 
 Servers = Callable[..., Server]
@@ -78,6 +78,25 @@ def test_the_master_dies_and_its_slave_is_promoted(grid: Grid) -> None:
     assert grid.processes() == running, "nothing was started again"
     assert grid.metadata()["asked"] == slave.url
     assert f"metadata: {slave.url} is the master, epoch 1" in up.logs()
+
+
+def test_there_and_back_without_a_restart_of_anything(grid: Grid) -> None:
+    """The old master comes back, follows by itself, and is the master again."""
+    up, master, slave = grid.up, grid.master, grid.slave
+    running = grid.processes()
+    links = {up.store(b"0"): b"0"}
+    level(master, slave)
+    master.process.kill()
+    grid.promote()
+    links[up.store(b"1")] = b"1"
+    master.start()
+    until(lambda: master.state["role"] == "slave", "it follows")
+    level(slave, master)
+    assert "nothing is missing" in grid.promote()
+    links[up.store(b"2")] = b"2"
+    assert grid.metadata()["asked"] == master.url and grid.metadata()["epoch"] == 2
+    assert all(up.get(path).body == body for path, body in links.items())
+    assert grid.processes() == running
 
 
 def test_a_planned_change_of_places_under_load(grid: Grid) -> None:

@@ -161,18 +161,102 @@ def test_the_slave_that_has_less_is_not_promoted(servers: Servers) -> None:
     assert promote(one)["epoch"] == 1
 
 
-def test_a_superseded_master_is_not_promoted_while_its_successor_leads(servers: Servers) -> None:
+def test_there_and_back_again_nothing_is_lost(servers: Servers) -> None:
+    """A master that was superseded follows by itself, so it can be promoted in its turn."""
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    keys = [master.ask(b"SET", b"", b"one")]
+    level(master, slave)
+    for epoch, (old, new) in enumerate([(master, slave), (slave, master)] * 2, 1):
+        promoted = promote(new)
+        assert promoted["handed_over"] and promoted["epoch"] == epoch
+        keys.append(new.ask(b"SET", b"", b"acknowledged"))
+        until(lambda old=old: old.state["role"] == "slave", "it follows")
+        level(new, old)
+        assert leads(new) and not leads(old) and old.state["master"] == new.url
+        for server in (old, new):
+            server.process.restart()
+        level(new, old)
+        assert leads(new) and not leads(old), "and neither forgets it"
+    assert [new.ask(b"GET", key) for key in keys] == [b"one"] + [b"acknowledged"] * 4
+    new.process.kill()
+    assert promote(old)["epoch"] == 5, "the way back when the successor is lost"
+
+
+def test_what_the_old_master_had_alone_is_put_aside_without_a_restart(servers: Servers) -> None:
+    master, one, two = three(servers)
+    for server in (one, two):
+        server.process.kill()
+    lost = [master.ask(b"SET", b"", b"never copied") for _ in range(10)]
+    os.kill(master.process.pid, signal.SIGSTOP)
+    for server in (one, two):
+        server.start()
+    client = one.connect()
+    client.socket.settimeout(60)
+    assert json.loads(client.ask(b"LOG", b"PROMOTE"))["epoch"] == 1  # type: ignore[arg-type]
+    taken = [one.ask(b"SET", b"", b"of the successor") for _ in range(3)]
+    # The other slave hears of it, and follows the new master though its own one is away.
+    until(lambda: two.state["master"] == one.url, "it goes over")
+    level(one, two)
+    held = master.process.pid
+    os.kill(held, signal.SIGCONT)
+    until(lambda: master.state["role"] == "slave", "it follows")
+    level(one, master, two)
+    assert [path.stat().st_size > 0 for path in master.aside()] == [True]
+    assert [master.ask(b"GET", key) for key in taken] == [b"of the successor"] * 3
+    assert set(taken) & set(lost), "ids of its own tail were given anew"
+    assert master.process.pid == held
+    for server in (master, two):
+        server.process.restart()
+    level(one, master, two)
+    assert master.state["master"] == two.state["master"] == one.url
+
+
+def test_who_yields_to_a_slave_that_dies_waits_for_nobody(servers: Servers) -> None:
+    """Following it would leave two servers that each wait for the other."""
     master = servers("master").start()
     slave = servers("slave", master).start()
     master.ask(b"SET", b"", b"one")
     level(master, slave)
-    assert promote(slave)["handed_over"]
-    key = slave.ask(b"SET", b"", b"acknowledged")
-    assert f"{slave.url} was promoted already" in refuses_promotion(master)
-    time.sleep(1.5)
-    assert leads(slave) and slave.ask(b"GET", key) == b"acknowledged"
-    slave.process.kill()
-    assert promote(master)["epoch"] == 2, "the way back when the successor is lost"
+    server = slave.state["server"].encode()
+    master.ask(b"LOG", b"YIELD", b"1", slave.url.encode(), b"", server)
+    assert not leads(master)
+    time.sleep(2.5)
+    state = master.state
+    assert state["role"] == "master" and slave.state["connected"]
+    assert promote(slave)["handed_over"], "once more"
+    until(lambda: master.state["role"] == "slave", "now it leads")
+    level(slave, master)
+
+
+def test_other_settings_count_again(servers: Servers) -> None:
+    """What a server found out by itself holds against the settings of that time only."""
+    master, one, two = three(servers)
+    promote(one)
+    until(lambda: master.state["master"] == one.url, "it follows")
+    level(one, master, two)
+    two.process.kill()
+    two.follow(one)
+    two.start()
+    level(one, two)
+    promote(two)
+    until(lambda: one.state["master"] == two.url, "it follows in its turn")
+    for server in (one, two):
+        server.process.restart()
+    assert leads(two) and not leads(one)
+    level(two, one, master)
+
+
+def test_a_slave_whose_master_is_gone_finds_who_leads(servers: Servers) -> None:
+    """It followed the new master through the old one, which dies then."""
+    master, one, two = three(servers)
+    promote(one)
+    until(lambda: master.state["master"] == one.url, "it follows")
+    level(one, master, two)
+    master.process.kill()
+    one.ask(b"SET", b"", b"after that")
+    level(one, two)
+    assert two.state["master"] == one.url
 
 
 def test_a_slave_of_a_slave_is_not_promoted_over_the_one_in_between(servers: Servers) -> None:

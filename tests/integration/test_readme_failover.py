@@ -41,8 +41,6 @@ def test_every_step_works(tmp_path: Path) -> None:
     command.chmod(0o755)
     text = script().replace("zerostor up --data master >", "zerostor up --data master"
                             " --listen 127.0.0.1:8080 >")
-    text = text.replace("zerostor up --data master --slave", "zerostor up --data master"
-                        " --listen 127.0.0.1:8080 --slave")
     text = text.replace("zerostor put numbers.txt)", "zerostor put numbers.txt"
                         " --server http://127.0.0.1:8080)")
     for shown in ("8080", "8081", "8082"):

@@ -42,6 +42,21 @@ async def states_of(peers: Iterable[Peer]) -> list[tuple[Peer, ReplicationState]
     return found
 
 
+async def leader_among(
+    peers: Iterable[Peer], store: LogStore, reign: tuple[int, str]
+) -> Peer | None:
+    """Of those who lead this log now, the one of the latest reign, if that is at least `reign`.
+
+    By their own word: of two servers that only waited for each other nobody would lead. None for a
+    log that has nothing yet, since nobody can tell whose it would be.
+    """
+    if not store.log_id:
+        return None
+    leading = [(state.reign, peer) for peer, state in await states_of(peers)
+               if state.writable and state.reign >= reign and state.log == store.log_id.hex()]
+    return max(leading, key=lambda row: row[0], default=(reign, None))[1]
+
+
 def check_that_none_leads(
     others: list[tuple[Peer, ReplicationState]], reign: tuple[int, str]
 ) -> None:

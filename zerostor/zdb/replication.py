@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -22,35 +23,35 @@ from zerostor.core.replication import Comparison, FollowerState, ReplicationStat
 from zerostor.core.resp import ReplyError
 from zerostor.zdb.feed import Feed
 from zerostor.zdb.follower import Follower, state_of
-from zerostor.zdb.link import Link, LinkFailed, Peer, known_peers, linked
+from zerostor.zdb.known_servers import KnownServers
+from zerostor.zdb.link import LinkFailed, Peer, known_peers, linked
 from zerostor.zdb.positions import EPOCH_TEXT_MAX, Position
 from zerostor.zdb.promotion import (
     check_that_none_has_more,
     check_that_none_leads,
     epoch_durable,
     hand_over,
+    leader_among,
     states_of,
 )
 from zerostor.zdb.segments import LogStore
-from zerostor.zdb.standing import keep_standing, load_standing
+from zerostor.zdb.standing import keep_standing
 
 log = logging.getLogger(__name__)
 
 FENCE_SECONDS = 1.0
 """Between attempts to tell the old master that it is none any more."""
-CLAIM_SECONDS = 60.0
-"""In which a server that yields to one slave yields to no other."""
+SEEK_TURNS = 10
+"""In so many of these a slave that lost its master asks the others once, whether one leads."""
 FEEDS_MAX = 32
 _BEGINS = "the epoch of this server is being written"
 
 
-class Replication:
+class Replication(KnownServers):
     """What a server is among masters and slaves.
 
     Made before the log is opened, since a slave's is opened in another way: with `follows`.
     """
-
-    store: LogStore
 
     def __init__(self, folder: Path, *, master: Peer | None, listens: str, password: str,
                  hang_up: Callable[[object], None], now: Callable[[], float]) -> None:
@@ -59,21 +60,21 @@ class Replication:
         password: of this server's admin, which its slaves and masters have too. hang_up: ends all
         connections but one. Raises SetupError.
         """
+        super().__init__(folder, listens, password)
         self.feeds: dict[object, Feed] = {}
-        self.gateway = ""
-        self._folder = folder
-        self._standing = load_standing(folder)
-        self._listens = listens
-        self._password = password
         self._hang_up = hang_up
         self._now = now
+        self._told = str(master or "")
+        standing = self._standing
+        if standing.follows and self._told == standing.outdated:
+            master = next(iter(known_peers([standing.follows], password)), master)
         self._master = master
         # Settings may name the master that this server was promoted over, until someone mends them.
-        self._doubtful = master is not None and self._standing.led_over == str(master)
-        self._follower: Follower | None = None
+        self._doubtful = master is not None and not standing.follows and (
+            str(master) in (standing.led_over, standing.outdated))
+        self._seeking: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
-        self._claim = "", 0.0
 
     @property
     def follows(self) -> str:
@@ -85,6 +86,7 @@ class Replication:
     async def start(self, store: LogStore) -> None:
         """Take up the role with the open log, before a request is taken. Raises SetupError."""
         self.store = store
+        self._seeking = _task(self._seek())
         if self._master is not None and not self._doubtful:
             self._follow(self._master)
             return
@@ -111,6 +113,12 @@ class Replication:
 
     async def close(self) -> None:
         """End all links."""
+        if self._seeking is not None:
+            self._tasks.append(self._seeking)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """End the links to those who are followed or told."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -153,68 +161,6 @@ class Replication:
         self.feeds[key] = feed
         self._learn({feed.slave: feed.address})
 
-    def known(self) -> dict[str, str]:
-        """URLs by id of the other servers of this log, as far as they told one."""
-        return {server: url for server, url in self._standing.slaves.items() if url}
-
-    def _learn(self, others: dict[str, str]) -> None:
-        """Remember them."""
-        if self._standing.learn(others):
-            try:
-                keep_standing(self._folder, self._standing)
-            except SetupError as failure:
-                log.warning("%s", failure)
-
-    def check_claim(self, epoch: int, server: str) -> None:
-        """Refuse to yield to `server` while another one is being, or was, promoted.
-
-        Raises MetadataUnavailable.
-        """
-        standing, now = self._standing, asyncio.get_running_loop().time()
-        claimed, until = self._claim
-        if claimed not in ("", server) and now < until:
-            raise MetadataUnavailable("another slave is being promoted; wait a minute")
-        if epoch <= standing.superseded and server != standing.successor:
-            raise MetadataUnavailable(f"epoch {standing.superseded} is another server's already")
-        self._claim = server, now + CLAIM_SECONDS
-
-    def supersede(self, epoch: int, url: str, gateway: str = "", server: str = "") -> None:
-        """There is a master of `epoch`: write no more.
-
-        url: of it; gateway: where its users upload; server: its id; empty where that is not known.
-
-        Raises MetadataUnavailable if this log is of that reign or a later one.
-        """
-        if (epoch, server) <= self.store.reign:
-            raise MetadataUnavailable(f"this log is of epoch {self.store.epoch}")
-        standing = self._standing
-        known = standing.superseded, standing.successor
-        if (epoch, server) < known:
-            raise MetadataUnavailable(f"a master of epoch {known[0]} was promoted")
-        same = (epoch, server) == known
-        known_url = standing.superseded_by if same else ""
-        known_gateway = standing.successor_gateway if same else ""
-        if not same:
-            log.warning("superseded by a master of epoch %d %s", epoch, url)
-        heard = msgspec.structs.replace(
-            standing, superseded=epoch, successor=server, superseded_by=url or known_url,
-            successor_gateway=gateway or known_gateway)
-        if heard != standing:
-            self._standing = heard
-            if self._follower is None:
-                self._refuse_if_superseded()
-            try:
-                keep_standing(self._folder, heard)
-            except SetupError:
-                # So that it is written when it is heard again.
-                self._standing = standing
-                raise
-
-    @property
-    def _outranked(self) -> bool:
-        """Whether a newer master than this log's is known."""
-        return (self._standing.superseded, self._standing.successor) > self.store.reign
-
     async def promote(self, asker: object) -> ReplicationState:
         """Make this slave the master. Raises SetupError if it leads already, MetadataUnavailable.
 
@@ -230,7 +176,7 @@ class Replication:
                 raise SetupError("this slave has nothing of its master's log yet: promoted, it"
                                  " would begin another, empty one")
             epoch, handed_over = await self._free_epoch(follower)
-            await self.close()
+            await self._let_go()
             try:
                 await self._lead(epoch, follower)
             except (MetadataUnavailable, SetupError):
@@ -264,23 +210,6 @@ class Replication:
                         follower.master)
         return epoch or least, epoch is not None
 
-    def _others(self, left_out: set[str]) -> list[Peer]:
-        """Whom this server knows: slaves, its own and its master's, and who was promoted."""
-        standing = self._standing
-        urls = {*standing.slaves.values(), standing.superseded_by}
-        return known_peers(urls - left_out - {self._listens}, self._password)
-
-    def _words(self, command: bytes, link: Link, epoch: int = 0) -> tuple[bytes, ...]:
-        """YIELD to `epoch`, or SUPERSEDED by whoever leads: this server, or who superseded it."""
-        standing = self._standing
-        server, gateway, url = standing.server, self.gateway, link.announced(self._listens)
-        if not epoch:
-            epoch, server = self.store.reign
-            if self._outranked:
-                epoch, server = standing.superseded, standing.successor
-                url, gateway = standing.superseded_by.encode(), standing.successor_gateway
-        return (b"LOG", command, b"%d" % epoch, url, gateway.encode(), server.encode())
-
     async def _lead(self, epoch: int, follower: Follower | None) -> None:
         """Begin the epoch and take writes. Raises MetadataUnavailable, SetupError: as it was."""
         store, standing, refused = self.store, self._standing, self.store.refused
@@ -306,8 +235,42 @@ class Replication:
         standing.led_over = over or standing.led_over
         standing.superseded_by = standing.successor_gateway = ""
         standing.foreign = False
+        standing.follows, standing.outdated = "", self._told
         self._fence_all()
         log.warning("this server leads now, epoch %d", epoch)
+
+    async def _seek(self) -> None:
+        """Follow who leads instead of this server, or of the master that it hears no more."""
+        for turn in count(1):
+            follower = self._follower
+            lost = follower is not None and not follower.connected and turn % SEEK_TURNS == 0
+            if (self._outranked or lost) and not self._standing.foreign:
+                await self._look_for_leader(follower)
+            await asyncio.sleep(FENCE_SECONDS)
+
+    async def _look_for_leader(self, follower: Follower | None) -> None:
+        followed = str(follower.master) if follower is not None else ""
+        peers = self._others({followed})
+        peers += known_peers({self._told} - {followed}, self._password)
+        known = max(self.store.reign, self._newest_known)
+        leader = await leader_among(peers, self.store, known)
+        async with self._turn:
+            if leader is not None and self._follower is follower and (
+                    follower is None or not follower.connected or self._outranked):
+                await self._turn_to(leader)
+
+    async def _turn_to(self, leader: Peer) -> None:
+        """Follow it from now on, and after a restart. Raises SetupError."""
+        standing = self._standing
+        self._standing = msgspec.structs.replace(
+            standing, follows=str(leader), outdated=self._told, led_over="")
+        keep_standing(self._folder, self._standing)
+        await self._let_go()
+        if self._follower is None:
+            self.store.refused = None
+        await self.store.follow(f"this is a slave of {leader}")
+        log.warning("this server follows %s from now on", leader)
+        self._follow(leader)
 
     def _follow(self, master: Peer) -> None:
         standing = self._standing
@@ -344,31 +307,6 @@ class Replication:
         self._standing.foreign = True
         keep_standing(self._folder, self._standing)
 
-    def _refuse_if_superseded(self) -> None:
-        standing = self._standing
-        if self._outranked:
-            where = f" at {standing.superseded_by}" if standing.superseded_by else ""
-            self.store.refused = (f"another server{where} was promoted (epoch"
-                                  f" {standing.superseded}); follow it with --slave-of")
-
-    async def _ask_others(self, *more: str) -> None:
-        """Whether one of those that are known is the master by now."""
-        for peer, state in await states_of([
-                *self._others(set()), *known_peers(more, self._password)]):
-            self._heed(peer, state)
-
-    def _heed(self, peer: Peer, state: ReplicationState) -> None:
-        """Supersede this server if `peer` leads instead, or knows who does."""
-        if state.newest_reign <= self.store.reign:
-            return
-        epoch, server = state.newest_reign
-        led = state.reign == state.newest_reign
-        where = str(peer) if led and state.role is Role.MASTER else state.master
-        if not led and state.role is Role.SLAVE:
-            where = ""
-        with contextlib.suppress(MetadataUnavailable, SetupError):
-            self.supersede(epoch, where, "" if led else state.gateway, server)
-
     def _fence_all(self) -> None:
         """Tell all who may still think that another one leads, for as long as this runs."""
         over = self._standing.led_over
@@ -390,9 +328,13 @@ class Replication:
             await asyncio.sleep(FENCE_SECONDS)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(_tell_failure)
-        self._tasks.append(task)
+        self._tasks.append(_task(work))
+
+
+def _task(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_tell_failure)
+    return task
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

@@ -27,6 +27,10 @@ class Standing(msgspec.Struct):
     upload. slaves: URLs by server id, of those that follow this server or the same master. foreign:
     the master that is followed is a 0-db that is not ours, so this log is no copy of its bytes.
     cuts: grows with each end of the log that is put aside; ids in it may be given anew.
+
+    follows: the master that this server follows because it found out that it leads, empty for the
+    one of the settings. outdated: what the settings said then; if they still say so when it starts
+    they are not believed.
     """
 
     server: str
@@ -38,6 +42,8 @@ class Standing(msgspec.Struct):
     foreign: bool = False
     successor: str = ""
     cuts: int = 0
+    follows: str = ""
+    outdated: str = ""
 
     def learn(self, others: dict[str, str]) -> bool:
         """Remember URLs by id, those heard of last if they are too many; whether any is new."""
