@@ -16,7 +16,7 @@ from gateway.connection import Connection, Room
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
-from gateway.routes import jobs, objects, operate, spool, uploads
+from gateway.routes import jobs, objects, operate, spool, ssh, uploads
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
 
@@ -28,13 +28,14 @@ KEEPALIVE = 30.0
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 _READS = ("GET", "HEAD", "OPTIONS")
+_LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable")
 
 
 @web.middleware
 async def writes_to_master(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse on a slave whatever would write, before a byte of its body is taken."""
-    # Workers end what this host accepted before it became one.
-    if request.method not in _READS and not request.path.startswith("/api/spool/"):
+    # Workers end what this host accepted before it became one; who may log in is its own matter.
+    if request.method not in _READS and not request.path.startswith(_LOCAL):
         await services_of(request).role.require_master()
     return await handler(request)
 
@@ -58,6 +59,13 @@ def build_app(services: Services) -> web.Application:
         web.get("/readyz", operate.readyz),
         web.get("/metrics", operate.metrics),
         web.get("/openapi.json", openapi),
+        web.get("/api/ssh/homes", ssh.homes),
+        web.post("/api/ssh/enable", ssh.enable),
+        web.post("/api/ssh/disable", ssh.disable),
+        web.post("/api/ssh/process", ssh.process),
+        web.get("/api/ssh/size/{user}", ssh.size),
+        web.get("/api/ssh/links/{user}", ssh.links),
+        web.get("/api/ssh/events/{user}", ssh.events),
         web.post("/api/spool/{verb}", spool.act),
         web.get("/api/spool/body/{job}", spool.body),
         web.get("/{link}", objects.serve),

@@ -30,6 +30,12 @@ COMMANDS = {
     "ssh": "gateway.commands.ssh",
     "zdb": "gateway.commands.zdb",
     "redis": "gateway.commands.redis",
+    "ssh-enable": "gateway.commands.ssh_enable",
+    "ssh-disable": "gateway.commands.ssh_disable",
+    "ssh-process": "gateway.commands.ssh_process",
+    "ssh-size": "gateway.commands.ssh_size",
+    "ssh-links": "gateway.commands.ssh_links",
+    "ssh-events": "gateway.commands.ssh_events",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

@@ -58,10 +58,15 @@ class Client:
         self._prefix = parts.path.rstrip("/")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._prefix}"
 
-    def ask(self, path: str, *, method: str = "GET", wait: float = 0.0) -> dict[str, Any]:
-        """The JSON answer to a request without a body. Raises Unreachable, Refused."""
+    def ask(self, path: str, *, method: str = "GET", wait: float = 0.0,
+            body: dict[str, object] | None = None) -> dict[str, Any]:
+        """The JSON answer to a request. body: sent as JSON. Raises Unreachable, Refused."""
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        text = None if body is None else json.dumps(body).encode()
         with self._talk(wait) as connection:
-            connection.request(method, self._prefix + path, headers={"Accept": "application/json"})
+            connection.request(method, self._prefix + path, text, headers)
             return _answer(connection.getresponse())
 
     def upload(self, body: IO[bytes], *, ext: str, wait: float, advance: Advance) -> dict[str, Any]:

@@ -6,21 +6,14 @@ the schemas to what the routes really answer. `x-codeSamples` is a name Redoc an
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 from aiohttp import web
 
-from gateway.api_schemas import (
-    SAMPLE_HASH,
-    SAMPLE_JOB,
-    SCHEMAS,
-    Json,
-    ref,
-    string,
-    struct,
-)
+from gateway.api_operations import Operation, Parameter, file_answer, json_answer
+from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
 from gateway.services import services_of
+from gateway.ssh_operations import SSH_OPERATIONS
+from gateway.ssh_schemas import SSH_SCHEMAS
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
 
@@ -32,41 +25,6 @@ _OBJECT_HEADERS = {
     "Content-Security-Policy": "A sandbox, so that a stored page cannot act as this site.",
     "Last-Modified": "When it was stored.",
 }
-
-
-class Parameter(NamedTuple):
-    """One parameter of an operation. place: path, query or header."""
-
-    name: str
-    place: str
-    text: str
-    schema: Json
-    example: str | int | float | None = None
-
-
-class Operation(NamedTuple):
-    """One method of one path. responses: by status, a whole response object or an error's text."""
-
-    method: str
-    path: str
-    name: str
-    tag: str
-    title: str
-    text: str
-    responses: dict[int, Json | str]
-    parameters: tuple[Parameter, ...] = ()
-    curl: str = ""
-    body: Json | None = None
-
-
-def _json(text: str, schema: str, example: Json | None = None) -> Json:
-    media: Json = {"schema": ref(schema)}
-    return {"description": text, "content": {
-        "application/json": media | ({"example": example} if example else {})}}
-
-
-def _file(text: str, media: str) -> Json:
-    return {"description": text, "content": {media: {}}}
 
 
 _LINK = Parameter(
@@ -92,9 +50,9 @@ _STORE = (
         "Send the bytes as the body, or as the field `file` of a multipart form. The answer 202"
         " means the upload is safe on disk and a worker will store it: ask its job for the link."
         " With `wait` and in time the link comes at once.",
-        {200: _json("Stored: enough shards are durable, the link is good.", "Stored",
+        {200: json_answer("Stored: enough shards are durable, the link is good.", "Stored",
                     {"hash": SAMPLE_HASH, "link": f"/{SAMPLE_HASH}.jpg", "job": SAMPLE_JOB}),
-         202: _json("Accepted and on disk, not stored yet.", "Accepted",
+         202: json_answer("Accepted and on disk, not stored yet.", "Accepted",
                     {"job": SAMPLE_JOB, "status": f"/api/status/{SAMPLE_JOB}"}),
          400: "`bad-extension` or `bad-request`: a parameter or the form cannot be understood.",
          413: "`too-large`: more bytes than this gateway takes.",
@@ -127,7 +85,7 @@ _OBJECT_RESPONSES: dict[int, Json | str] = {
           "headers": {name: {"description": text, "schema": string()}
                       for name, text in _OBJECT_HEADERS.items()},
           "content": {"*/*": {}}},
-    206: _file("The range that was asked for.", "*/*"),
+    206: file_answer("The range that was asked for.", "*/*"),
     304: {"description": "The copy you have is good (If-None-Match, If-Modified-Since)."},
     400: _BAD_LINK, 404: _NO_OBJECT,
     416: "`range-not-satisfiable`: no byte of the object lies in the range.",
@@ -150,13 +108,14 @@ _READ = (
     Operation(
         "get", "/api/exists/{hash}", "exists", "read", "Is it here?",
         "What is known of an object, from its record; no store is asked.",
-        {200: _json("It is.", "Object"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
+        {200: json_answer("It is.", "Object"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
         (_HASH_OR_LINK,), "'{base}/api/exists/" + SAMPLE_HASH + "'"),
     Operation(
         "get", "/api/check/{hash}", "check", "read", "Is it whole?",
         "The state of each shard. A soft check looks whether each is there and describes itself"
         " right; a hard one reads every byte of all of them, and the object.",
-        {200: _json("What was found.", "Check"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
+        {200: json_answer("What was found.", "Check"),
+         400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
         (_HASH_OR_LINK, Parameter("mode", "query", "How closely to look.",
                                   string(enum=["soft", "hard"], default="soft"), "hard")),
         "'{base}/api/check/" + SAMPLE_HASH + "?mode=hard'"),
@@ -166,24 +125,25 @@ _OPERATE = (
     Operation(
         "get", "/api/stores", "stores", "operate", "List the stores",
         "Each store with its state, room and labels; and what the metadata server is.",
-        {200: _json("All configured stores.", "Stores")}, (), "'{base}/api/stores'"),
+        {200: json_answer("All configured stores.", "Stores")}, (), "'{base}/api/stores'"),
     Operation(
         "get", "/api/jobs", "jobs", "operate", "Count the jobs",
         "How much waits and runs, who works, and the jobs that failed for good.",
-        {200: _json("The queue and the dead-letter list.", "Jobs"), 503: _BACKEND},
+        {200: json_answer("The queue and the dead-letter list.", "Jobs"), 503: _BACKEND},
         (), "'{base}/api/jobs'"),
     Operation(
         "post", "/api/jobs/{job}/requeue", "requeue", "operate", "Try a failed job again",
         "The bytes of a failed job are kept; this gives it a fresh start.",
-        {202: _json("Queued again.", "Accepted"), 404: _NO_JOB, 503: _BACKEND},
+        {202: json_answer("Queued again.", "Accepted"), 404: _NO_JOB, 503: _BACKEND},
         (_JOB_ID,), "-X POST '{base}/api/jobs/" + SAMPLE_JOB + "/requeue'"),
     Operation(
         "get", "/healthz", "healthz", "operate", "Is the process alive?", "For supervisors.",
-        {200: _json("It is.", "Health")}, (), "'{base}/healthz'"),
+        {200: json_answer("It is.", "Health")}, (), "'{base}/healthz'"),
     Operation(
         "get", "/readyz", "readyz", "operate", "Would an upload work?",
         "For load balancers. Of a slave, that only reads: would a download work?",
-        {200: _json("It would.", "Ready"), 503: _json("It would not, and why.", "Ready")},
+        {200: json_answer("It would.", "Ready"),
+         503: json_answer("It would not, and why.", "Ready")},
         (), "'{base}/readyz'"),
     Operation(
         "get", "/metrics", "metrics", "operate", "Metrics", "In the text format of Prometheus.",
@@ -193,19 +153,20 @@ _OPERATE = (
 
 _PAGES = (
     Operation("get", "/", "page", "pages", "The page", "Drop a file, get a link.",
-              {200: _file("The page.", "text/html")}),
+              {200: file_answer("The page.", "text/html")}),
     Operation("get", "/docs", "docs", "pages", "This documentation", "Drawn from /openapi.json.",
-              {200: _file("The page.", "text/html")}),
+              {200: file_answer("The page.", "text/html")}),
     Operation("get", "/explorer/{name}", "asset", "pages", "Parts of the pages",
               "Their styles and scripts.",
-              {200: _file("A style or script.", "*/*"), 404: "`not-found`: no such part."},
+              {200: file_answer("A style or script.", "*/*"), 404: "`not-found`: no such part."},
               (Parameter("name", "path", "File name.", string(), "explorer.css"),)),
     Operation("get", "/openapi.json", "openapi", "pages", "This document", "OpenAPI 3.1.",
-              {200: _file("The document.", "application/json")}, (), "'{base}/openapi.json'"),
+              {200: file_answer("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
 
-OPERATIONS = _STORE + _READ + _OPERATE + _PAGES
+OPERATIONS = _STORE + _READ + SSH_OPERATIONS + _OPERATE + _PAGES
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
+         "ssh": "Homes for sftp, scp and rsync, and from there into the store.",
          "operate": "For whoever runs the gateway.", "pages": "For a browser."}
 
 
@@ -240,7 +201,8 @@ def document(public_url: str = "", max_upload: int | None = None) -> Json:
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": SCHEMAS, "responses": {"Problem": _problem("An error.")}},
+        "components": {"schemas": SCHEMAS | SSH_SCHEMAS,
+                       "responses": {"Problem": _problem("An error.")}},
     }
 
 

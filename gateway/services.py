@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.home_link import HomeLink
 from gateway.leases import Leases
 from gateway.role import RoleWatch
 from gateway.waiters import Waiters
@@ -35,6 +36,7 @@ class Services:
     """One of each. max_upload: bytes; public_url: what links start with, or empty.
 
     cluster: None on a host that is alone. archivist: None where the log is kept by nobody.
+    ssh_admin: as in the settings.
     """
 
     stores: StorePool
@@ -51,6 +53,8 @@ class Services:
     recent: RecentJobs
     clock: Clock
     random_bytes: RandomBytes
+    homes: HomeLink
+    ssh_admin: str
     max_upload: int
     public_url: str
     cluster: Cluster | None = None

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
-from zerostor.core.errors import BackendError, Busy, QueueUnavailable, SpoolAway
+from gateway.home_link import HomeLink
+from zerostor.core.errors import (
+    BackendError,
+    Busy,
+    QueueUnavailable,
+    SpoolAway,
+    ZerostorError,
+)
 from zerostor.core.jobs import GAP, JobUpdate
 from zerostor.ports import JobQueue, Spool, Spools, WorkSpool
 
@@ -20,10 +28,12 @@ ELSEWHERE_MAX = 16
 class Waiters:
     """Long-polls by job. Run `run` as a task for as long as waits are to be answered."""
 
-    def __init__(self, queue: JobQueue, spool: Spool, spools: Spools) -> None:
+    def __init__(self, queue: JobQueue, spool: Spool, spools: Spools,
+                 homes: HomeLink) -> None:
         self._queue = queue
         self._spool = spool
         self._spools = spools
+        self._homes = homes
         self._elsewhere = 0
         self._waiting: dict[str, set[asyncio.Future[JobUpdate]]] = {}
         self.lost = asyncio.Event()
@@ -55,10 +65,12 @@ class Waiters:
     async def status(self, job: str) -> JobUpdate | None:
         """What is known of a job: how it ended, from queue or spool, else what the queue says.
 
-        What neither knows may be in the spool of another gateway, which is asked once. Raises
-        SpoolAway when one that may know does not answer, Busy when too many ask.
+        What neither knows may be on its way from an SSH home, or in the spool of another gateway,
+        which is asked once. Raises HomesAway or SpoolAway when one that may know does not answer,
+        Busy when too many ask.
         """
-        return await self._known_here(job) or await self._known_elsewhere(job)
+        known = await self._known_here(job) or await self._known_elsewhere(job)
+        return known or await self._homes.job(job)
 
     async def _known_here(self, job: str) -> JobUpdate | None:
         try:
@@ -69,6 +81,10 @@ class Waiters:
             return update
         # The end may never have reached the queue: Redis was away then, or lost it since.
         kept = await self._spool.status(job)
+        if kept is None:
+            # It is not in the spool yet, or never got there.
+            with contextlib.suppress(ZerostorError):
+                kept = await self._homes.job(job)
         return kept if update is None or (kept is not None and kept.state.final) else update
 
     async def _known_elsewhere(self, job: str) -> JobUpdate | None:

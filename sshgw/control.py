@@ -18,8 +18,6 @@ from sshgw.public_key import parse_public_key
 from zerostor.core.errors import BadRequest, UnknownJob, ZerostorError
 from zerostor.core.home_protocol import (
     BODY_MAX,
-    LISTED,
-    LISTED_MAX,
     Disable,
     Enable,
     Process,
@@ -31,6 +29,7 @@ from zerostor.core.home_protocol import (
     usage_answer,
 )
 from zerostor.core.homes import Home, HomeUsage
+from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.homes import Homes
 from zerostor.home_ports import HomeBook

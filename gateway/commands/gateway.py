@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ async def serve(config: Config) -> None:
     from gateway import app
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
+    from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
     from gateway.services import Services
     from gateway.waiters import Waiters
@@ -58,18 +60,21 @@ async def serve(config: Config) -> None:
     if config.cluster.secret and not config.gateway.public_url:
         own_url = advertised(config)
 
-    async with (links(config) as link,
+    homes = HomeLink(config.paths.ssh_socket, enabled=config.ssh.enabled)
+    async with (contextlib.AsyncExitStack() as stack, links(config) as link,
                 wiring.build(config, unique_name("gateway"), link) as parts,
                 wiring.archivist(config, parts) as archivist):
+        stack.push_async_callback(homes.close)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
             reader=parts.reader, checker=parts.checker,
-            waiters=Waiters(parts.queue, parts.spool, parts.spools), clock=parts.clock,
+            waiters=Waiters(parts.queue, parts.spool, parts.spools, homes),
+            clock=parts.clock,
             role=RoleWatch(parts.roles, parts.clock, config.metadata.master, own_url,
                            several=len(config.metadata.url) > 1),
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
-            archivist=archivist)
+            archivist=archivist, homes=homes, ssh_admin=config.ssh.admin)
         await app.run(services, config.gateway.listen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +71,8 @@ async def serve(config: Config) -> None:
 
 async def first_of(*works: Coroutine[None, None, None]) -> None:
     """Run all until one ends, which is by an error, or until cancelled."""
+    import asyncio
+
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

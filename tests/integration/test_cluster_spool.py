@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from gateway import leases
+from gateway.home_link import HomeLink
 from gateway.reconciler import reconcile_once
 from gateway.routes import spool as routes
 from gateway.waiters import Waiters
@@ -328,7 +329,7 @@ async def test_a_status_is_asked_of_the_gateway_that_knows_it(
     await server.spool.finish([(entry, LINK)])
     own = DirectorySpool(tmp_path / "own", reserve=0)
     spools = RoutedSpools(own, lambda _: worker, worker._gateways.known)
-    waiters = Waiters(server.queue, own, spools)
+    waiters = Waiters(server.queue, own, spools, HomeLink(tmp_path / "none", enabled=False))
     known = await waiters.wait(stored, 0)
     assert known is not None
     assert (known.state, known.detail) == (JobState.DONE, LINK)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.home_link import HomeLink
 from gateway.waiters import Waiters
 from tests.fakes.spool_folder import mount
 from tests.fakes.works import CONCURRENCY, Works
@@ -276,7 +277,8 @@ async def test_an_entry_that_somebody_removed_keeps_no_others_in_the_spool(works
 
 
 async def test_a_spool_that_cannot_be_asked_does_not_end_all_waiting(works: Works) -> None:
-    waiters = Waiters(works.queue, works.grid.spool, RoutedSpools(works.grid.spool))
+    waiters = Waiters(works.queue, works.grid.spool, RoutedSpools(works.grid.spool),
+                      HomeLink(works.folder / "none", enabled=False))
     delivering = asyncio.ensure_future(waiters.run())
     lost = waiters.expect("ab" * 16)
     unreadable = works.folder / "spool" / "receipts"

@@ -175,7 +175,7 @@ def test_examples_ask_the_public_address() -> None:
             assert DEFAULT_BASE in document_sample(document(), operation)
             sample = document_sample(document("https://files.example/"), operation)
             assert "'https://files.example/" in sample
-            assert "{" not in sample
+            assert not re.search(r"\{\w+\}", sample)
     assert document("https://files.example/")["servers"] == [{"url": "https://files.example"}]
 
 

@@ -21,8 +21,6 @@ LIMIT_MAX = 10**18
 """Bytes of a home; disks end earlier, SQLite and JSON later."""
 BODY_MAX = 64 * KIB
 """Bytes of a request; the longest public key has 12 KiB."""
-LISTED, LISTED_MAX = 100, 1000
-"""Links or events in one answer, if nothing else is asked, and at most."""
 QUIET_MAX = 86_400.0
 _T = TypeVar("_T", bound=msgspec.Struct)
 

@@ -56,6 +56,8 @@ RESULT_KEEP = 24 * 3600
 HOME_ENTRIES_MAX = 1_000_000
 """Files and folders of one home: an empty file costs its limit nothing and the disk an inode, and
 the walk that counts a home has to end within seconds."""
+LISTED, LISTED_MAX = 100, 1000
+"""Links or events of an SSH home in one answer, if nothing else is asked, and at most."""
 
 WITNESSES = 5
 """Stores that are not believed to lie, or to be out of date, all in the same way."""

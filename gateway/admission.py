@@ -1,0 +1,56 @@
+"""Who may ask for what is not public: the one place where that is decided.
+
+There are no sign-ins yet. `ssh.admin` = "local" means programs on this host. A browser on this host
+is one of them, so what a page of somebody else makes it send is kept out as well: by the Host it
+asked for (a name of theirs may lead here), by Origin, and because bodies must be JSON by name,
+which a form cannot send.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway.services import services_of
+from zerostor.core.errors import BadRequest, NotAllowed
+
+LOCAL, ANYONE = "local", "anyone"
+_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP",
+            "Via", "CF-Connecting-IP", "True-Client-IP")
+_REFUSED = ("only programs on the gateway's own host may ask this (ssh.admin = \"local\"): use"
+            " `zerostor ssh-enable` and its like there, on http://127.0.0.1; ssh.admin = \"anyone\""
+            " opens it to everybody who reaches the gateway")
+
+
+def require_admin(request: web.Request) -> None:
+    """Return if `request` may list and change homes. Raises NotAllowed, BadRequest."""
+    if services_of(request).ssh_admin != ANYONE and not _is_local(request):
+        raise NotAllowed(_REFUSED)
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise NotAllowed("a page of another site may not ask this")
+    if request.method == "POST" and request.content_type != "application/json":
+        raise BadRequest("the body is JSON, sent with Content-Type: application/json")
+
+
+def _is_local(request: web.Request) -> bool:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    if not isinstance(peer, tuple) or not _is_loopback(str(peer[0])):
+        return False
+    try:
+        asked = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return False
+    return (asked == "localhost" or _is_loopback(asked)) and not any(
+        name in request.headers for name in _PROXIES)
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
