@@ -61,7 +61,8 @@ async def serve(config: Config) -> None:
         services = SshServices(
             settings=config.ssh, host_key=key, homes=parts.homes, book=parts.book,
             clock=parts.clock)
-        facts = ServerFacts(str(config.ssh.listen), key.export_public_key().decode().strip(),
+        host_line = " ".join(key.export_public_key().decode().split()[:2])
+        facts = ServerFacts(str(config.ssh.listen), host_line,
                             key.get_fingerprint())
         control = Control(parts.homes, parts.book, parts.jobs, parts.clock, facts)
         await parts.jobs.load()
