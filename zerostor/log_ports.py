@@ -47,6 +47,14 @@ class MetadataLog(Protocol):
         """Close connections."""
 
 
+class ServedLog(MetadataLog, Protocol):
+    """The log of a server that runs, and can be told of others."""
+
+    async def supersede(self, epoch: int) -> None:
+        """Tell its server that another one leads since `epoch`: it writes no more, until promoted.
+        """
+
+
 class Signer(Protocol):
     """Who signs for this zerostor."""
 

@@ -39,7 +39,7 @@ from zerostor.engine.salvage import Progress
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
-from zerostor.log_ports import MetadataLog, Replication, Roles
+from zerostor.log_ports import Replication, Roles, ServedLog
 from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
 from zerostor.metadata.leading import LeadingMetadata
 from zerostor.metadata.log import ZdbLog
@@ -85,7 +85,7 @@ class Parts:
     policies: dict[str, Policy]
     metadata: MetadataStore
     roles: Roles
-    log: MetadataLog
+    log: ServedLog
     queue: JobQueue
     spool: Spool
     spools: Spools
@@ -311,7 +311,7 @@ class _Metadata(NamedTuple):
     roles: Roles
     read: MetadataStore
     written: MetadataStore
-    log: MetadataLog
+    log: ServedLog
 
 
 def _metadata(config: Config, clock: Clock) -> _Metadata:

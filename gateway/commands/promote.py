@@ -71,7 +71,7 @@ async def _promote(
                 click.echo(str(server))
         chosen = _chosen(servers, url)
         if not force and chosen.state is not None and not chosen.state.connected:
-            await _require_all(config, chosen.url)
+            await _require_all(config, chosen.url, chosen.state)
         return chosen, await chosen.replication.promote()
 
 
@@ -95,10 +95,14 @@ def _chosen(servers: list[Asked], url: str | None) -> Asked:
     return max(slaves, key=lambda row: row[:3])[3]
 
 
-async def _require_all(config: Config, url: str) -> None:
+async def _require_all(config: Config, url: str, before: ReplicationState) -> None:
     """Of a master that is gone the pool may have more than a slave that was away as well."""
     from zerostor import wiring
 
+    if before.superseded > before.epoch:
+        raise SetupError(f"another server was promoted since (epoch {before.superseded}), and what"
+                         " it took is not here: let this one follow it, with --slave-of. --force"
+                         " promotes all the same")
     ahead = await wiring.pool_is_ahead(config, url)
     if ahead:
         raise SetupError(

@@ -24,7 +24,7 @@ SEGMENT = 65536
 
 
 class StoreLog:
-    """Adapter of log_ports.MetadataLog over the log of a server in this process."""
+    """Adapter of log_ports.ServedLog over the log of a server in this process."""
 
     def __init__(self, server: ZdbServer) -> None:
         self._server = server
@@ -42,6 +42,9 @@ class StoreLog:
 
     async def read(self, file: int, offset: int, size: int) -> bytes:
         return self._server.store.read_log(file, offset, min(size, 50_000))
+
+    async def supersede(self, epoch: int) -> None:
+        self._server.replication.supersede(epoch, "")
 
     async def close(self) -> None:
         pass

@@ -158,6 +158,29 @@ def test_an_empty_machine_and_sixteen_stores(up: Up, tmp_path: Path) -> None:
         again.close()
 
 
+def test_the_old_metadata_host_writes_no_more_after_a_recovery(up: Up, tmp_path: Path) -> None:
+    """It was away, not lost; whoever leads by mistake can still be told to go on."""
+    up.settings.write_text('[metadata]\narchive_every = "1s"\n')
+    up.start()
+    link = up.store(b"one")
+    index = up.folder / "containers" / "index"
+    up.until(lambda: decode_copy(index.read_bytes()).index.covered(0) > 0, "the log is kept")
+    up.kill_all()
+    result = found(recover("--data", tmp_path / "new", "--json", "--stores", *stores_of(up)))
+    assert result["complete"] and result["epoch"] == 1
+    up.start(wait=False)
+    up.until(lambda: up.get("/readyz").json["metadata"]["refuses"], "it was told")
+    refused = up.upload(b"two", ext="bin")
+    assert refused.status == 503 and "another server was promoted" in refused.body.decode()
+    assert up.get(link).body == b"one"
+    promote = [sys.executable, "-m", "gateway", "promote", "--data", str(up.folder)]
+    said = subprocess.run(promote, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 1 and "promoted since (epoch 1)" in said.stderr
+    said = subprocess.run([*promote, "--force"], cwd=ROOT, capture_output=True, check=False)
+    assert said.returncode == 0
+    assert up.get(up.store(b"two")).body == b"two"
+
+
 def test_a_store_that_was_forgotten_is_named(up: Up, tmp_path: Path) -> None:
     up.start()
     up.store(b"one")

@@ -440,6 +440,8 @@ async def test_a_master_that_goes_on_beside_its_successor_writes_no_index(site: 
     with pytest.raises(Superseded, match="gone on elsewhere"):
         await cut_off.look(now=True)
     assert [path.read_bytes() for path in site.index_files()] == before
+    with pytest.raises(MetadataUnavailable, match=r"another server was promoted \(epoch 1\)"):
+        await old.metadata.reserve([b"an id that its successor gives too"])
     await old.close()
 
 

@@ -23,12 +23,10 @@ from zerostor.core.container_index import (
     ContainerIndex,
     Copy,
     with_part,
-    without_gaps,
 )
 from zerostor.core.errors import (
     BackendError,
     Busy,
-    LogCorrupt,
     MetadataUnavailable,
     SetupError,
     ZerostorError,
@@ -36,11 +34,17 @@ from zerostor.core.errors import (
 from zerostor.core.record import NoteRecord, ObjectRecord, encode_record
 from zerostor.core.replication import same_term
 from zerostor.core.shard import Member, shard_key
-from zerostor.engine.containers import IndexCopies, good_copies, sign
+from zerostor.engine.containers import (
+    IndexCopies,
+    epoch_of_most,
+    good_copies,
+    index_of_log,
+    sign,
+)
 from zerostor.engine.log_parts import ARCHIVE_JOB, READ_SIZE, LogBody, entries, is_ours, is_sound
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.write import Writer
-from zerostor.log_ports import LogPart, LogState, MetadataLog, Signer
+from zerostor.log_ports import LogPart, LogState, ServedLog, Signer
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes
 
 _log = logging.getLogger(__name__)
@@ -74,7 +78,7 @@ class Superseded(MetadataUnavailable):
 class Archivist:
     """One gateway's. every: seconds between parts of the open file, 0 for never at all."""
 
-    def __init__(self, log: MetadataLog, metadata: MetadataStore, stores: StorePool,
+    def __init__(self, log: ServedLog, metadata: MetadataStore, stores: StorePool,
                  writer: Writer, policy: Policy, copies: IndexCopies, signer: Signer,
                  queue: JobQueue, clock: Clock, random_bytes: RandomBytes, every: float) -> None:
         self._log = log
@@ -175,7 +179,7 @@ class Archivist:
         own = await self._copies.own()
         found = good_copies(await self._copies.on_stores())
         known = {self._signer.public_key, *([own.key] if own is not None else [])}
-        self._check_not_elsewhere(found, state)
+        await self._require_latest(found, state)
         copies = sorted([copy for _, copy in found] + ([own] if own is not None else []),
                         key=lambda copy: copy.index.version, reverse=True)
         for copy in copies:
@@ -195,11 +199,14 @@ class Archivist:
         return sign(ContainerIndex(last + 1, state.log_id, state.epoch, self._now_ms()),
                     self._signer)
 
-    def _check_not_elsewhere(self, found: list[tuple[str, Copy]], state: LogState) -> None:
-        """Raise Superseded if most stores have a later epoch of this log."""
-        later = {name for name, copy in found if copy.index.log_id == state.log_id
-                 and copy.index.epoch > state.epoch}
-        if 2 * len(later) > len(self._stores.stores):
+    async def _require_latest(self, found: list[tuple[str, Copy]], state: LogState) -> None:
+        """Raise Superseded if most stores have a later epoch of this log.
+
+        Its server writes no more then: the ids that it gives are somebody else's by now.
+        """
+        epoch = epoch_of_most(found, state.log_id, len(self._stores.stores))
+        if epoch > state.epoch:
+            await self._log.supersede(epoch)
             raise Superseded("this metadata log has gone on elsewhere since it was here: another"
                              " was promoted, or recovered from the stores; stop this zerostor")
 
@@ -222,7 +229,12 @@ class Archivist:
 
     async def _adopt(self, index: ContainerIndex, state: LogState) -> Copy:
         """Go on from `index`, with what an earlier run stored and did not live to list."""
-        index = await self._ours_of(index, state)
+        here = await index_of_log(index, state.epoch, self._metadata)
+        if here is None or _shorter(state, index):
+            raise Superseded("the stores hold more of this metadata log than its server, which lost"
+                             " its end or was put back from a copy: run `zerostor mend`; if it says"
+                             " that nothing is damaged, stop and run `zerostor recover`")
+        index = here
         listed = {row.metadata_id for row in (*index.rows, *index.retired)}
         strays: dict[int, Container] = {}
         for part in state.files:
@@ -243,34 +255,6 @@ class Archivist:
                                    index.rows, (*index.retired, *strays.values())), self._signer)
         await self._copies.keep(copy.stored)
         return copy
-
-    async def _ours_of(self, index: ContainerIndex, state: LogState) -> ContainerIndex:
-        """The index without what its master stored after the end of what was copied here.
-
-        A part's record comes behind its bytes, so who has the record has all of them. The id of one
-        that is not here goes to others, and the bytes after it are others. Raises Superseded if the
-        log has lost its end since, within one epoch: then the pool has more of it than we.
-        """
-        rows = without_gaps([row for row in index.rows if await self._has(row)])
-        if index.epoch == state.epoch and (len(rows) < len(index.rows) or _shorter(state, index)):
-            raise Superseded("the stores hold more of this metadata log than its server, which lost"
-                             " its end or was put back from a copy: run `zerostor mend`; if it says"
-                             " that nothing is damaged, stop and run `zerostor recover`")
-        if index.epoch == state.epoch:
-            return index
-        if len(rows) < len(index.rows):
-            _log.warning("%d of %d parts of the log in the pool are of a master that went on after"
-                         " the end of what was copied here", len(index.rows) - len(rows),
-                         len(index.rows))
-        retired = [row for row in index.retired if await self._has(row)]
-        return msgspec.structs.replace(index, rows=rows, retired=tuple(retired))
-
-    async def _has(self, row: Container) -> bool:
-        try:
-            return await self._metadata.get(row.metadata_id) == row.record
-        except LogCorrupt:
-            # It is here, and in the pool it is whole.
-            return True
 
     async def _news(self, part: LogPart, start: int) -> bool:
         """Whether anything from `start` on is more than what our own parts wrote."""
@@ -296,7 +280,7 @@ class Archivist:
     async def _store(self, state: LogState, part: LogPart, start: int) -> None:
         """Store bytes from `start` to the end of `part`, and list them."""
         # A master that is cut off from its successor may still reach the stores.
-        self._check_not_elsewhere(good_copies(await self._copies.on_stores()), state)
+        await self._require_latest(good_copies(await self._copies.on_stores()), state)
         index = self._index
         replaced = [row for row in index.rows if row.file == part.file and row.start >= start]
         body = LogBody(self._log, part.file, start, part.size, self._policy.name, self._now_ms(),

@@ -7,20 +7,24 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
+import msgspec
+
 from zerostor.core.container_index import (
     CONTEXT,
     INDEX_KEYS,
     INDEX_MAX,
+    Container,
     ContainerIndex,
     Copy,
     decode_copy,
     unsigned,
+    without_gaps,
 )
-from zerostor.core.errors import BackendError, RecordCorrupt, ShardCorrupt, ShardMissing
+from zerostor.core.errors import BackendError, LogCorrupt, RecordCorrupt, ShardCorrupt, ShardMissing
 from zerostor.core.health import StoreState
 from zerostor.engine.pool import StorePool
 from zerostor.log_ports import IndexPlace, Signer
-from zerostor.ports import WatchedStore
+from zerostor.ports import MetadataStore, WatchedStore
 
 _log = logging.getLogger(__name__)
 
@@ -111,3 +115,42 @@ def good_copies(copies: Iterable[tuple[str, bytes]]) -> list[tuple[str, Copy]]:
         with contextlib.suppress(RecordCorrupt):
             found.append((name, decode_copy(stored)))
     return found
+
+
+def epoch_of_most(found: Iterable[tuple[str, Copy]], log_id: bytes, stores: int) -> int:
+    """The epoch of a log that more than half of `stores` have, or a later one; 0 if they have none.
+
+    A few of them cannot name any epoch they like.
+    """
+    epochs: dict[str, int] = {}
+    for name, copy in found:
+        if copy.index.log_id == log_id:
+            epochs[name] = max(copy.index.epoch, epochs.get(name, 0))
+    return next(iter(sorted(epochs.values(), reverse=True)[stores // 2 :]), 0)
+
+
+async def index_of_log(
+    index: ContainerIndex, epoch: int, metadata: MetadataStore
+) -> ContainerIndex | None:
+    """The index without what a master stored after the end of what was copied from it.
+
+    A part's record comes behind its bytes, so who has the record has all of them. The id of one
+    that is not here goes to others, and the bytes after it are others. None if the log has lost its
+    end since, within one epoch: then the pool has more of it.
+    """
+    async def is_here(row: Container) -> bool:
+        try:
+            return await metadata.get(row.metadata_id) == row.record
+        except LogCorrupt:
+            # It is here, and in the pool it is whole.
+            return True
+
+    rows = without_gaps([row for row in index.rows if await is_here(row)])
+    if index.epoch == epoch:
+        return index if len(rows) == len(index.rows) else None
+    if len(rows) < len(index.rows):
+        _log.warning("%d of %d parts of the log in the pool are of a master that went on after"
+                     " the end of what was copied here", len(index.rows) - len(rows),
+                     len(index.rows))
+    retired = [row for row in index.retired if await is_here(row)]
+    return msgspec.structs.replace(index, rows=rows, retired=tuple(retired))

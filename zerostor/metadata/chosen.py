@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from zerostor.core.errors import MetadataUnavailable
-from zerostor.log_ports import LogState, MetadataLog
+from zerostor.log_ports import LogState, ServedLog
 from zerostor.metadata.several import MetadataServers
 from zerostor.ports import MetadataStore
 
@@ -88,16 +88,16 @@ class ChosenMetadata:
 
 
 class ChosenLog:
-    """Adapter of log_ports.MetadataLog: the log of the server that is read from.
+    """Adapter of log_ports.ServedLog: the log of the server that is read from.
 
     What is read is of the server that told its state last: another one's may have other bytes.
     """
 
-    def __init__(self, servers: MetadataServers, connect: Callable[[str], MetadataLog]) -> None:
+    def __init__(self, servers: MetadataServers, connect: Callable[[str], ServedLog]) -> None:
         """connect: opens the server at a URL; those that were opened are kept."""
         self._servers = servers
         self._connect = connect
-        self._opened: dict[str, MetadataLog] = {}
+        self._opened: dict[str, ServedLog] = {}
         self._at = ""
 
     async def state(self) -> LogState:
@@ -111,6 +111,10 @@ class ChosenLog:
     async def read(self, file: int, offset: int, size: int) -> bytes:
         """As the port says. After `state`."""
         return await self._opened[self._at].read(file, offset, size)
+
+    async def supersede(self, epoch: int) -> None:
+        """As the port says. After `state`, to the server that told it."""
+        await self._opened[self._at].supersede(epoch)
 
     async def close(self) -> None:
         """Close the connections to all servers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zerostor.core.container_index import LOG_ID_SIZE
 from zerostor.core.replication import ReplicationState
+from zerostor.core.resp import ReplyError
 from zerostor.log_ports import LogPart, LogState
 from zerostor.metadata.log_replies import decoded, log_client, strange
 from zerostor.resp_client import Address
@@ -11,7 +12,7 @@ from zerostor.zdb_login import Login
 
 
 class ZdbLog:
-    """Adapter of ports.MetadataLog."""
+    """Adapter of log_ports.ServedLog."""
 
     def __init__(self, address: Address, login: Login) -> None:
         """Connects when first used. login: of the server's admin."""
@@ -35,6 +36,13 @@ class ZdbLog:
         if not isinstance(reply, bytes) or len(reply) > size:
             raise strange(reply)
         return reply
+
+    async def supersede(self, epoch: int) -> None:
+        """As the port says."""
+        words = [b"LOG", b"SUPERSEDED", b"%d" % epoch, b""]
+        (reply,) = await self._client.call([words], retry=True)
+        if isinstance(reply, ReplyError):
+            raise strange(reply)
 
     async def close(self) -> None:
         """As the port says."""
