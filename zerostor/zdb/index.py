@@ -58,6 +58,7 @@ class Index:
     journal: if a list, each change of an older state is noted there for `undo`.
     first, touched: slots when the log's last file began, and which of those were changed since.
     controls: offsets of the control entries in that file.
+    whole: nothing was lost to damage, so this is what the log's entries say.
     damaged_keys: users' keys of slots that are DAMAGED, where they could be told.
     """
 
@@ -76,6 +77,7 @@ class Index:
         self.live_bytes = 0
         self.journal: list[tuple[int, State]] | None = None
         self.first = 0
+        self.whole = True
         self.touched = array("I")
         self.damaged_keys: dict[int, bytes] = {}
         self.controls = array("I")
@@ -224,6 +226,7 @@ class Index:
 
     def undo(self, size: int, journal: list[tuple[int, State]]) -> None:
         """Go back to `size` slots and the states noted since."""
+        self.table.spoil()
         for slot in range(size, len(self)):
             if self.mode is Mode.USER and self.exists(slot):
                 self.table.remove(slot)

@@ -32,6 +32,34 @@ def fingerprinter(salt: int) -> Callable[[bytes], int]:
     return fingerprint
 
 
+class FrozenTable:
+    """A table as it was at one moment, to be taken part by part while the table goes on changing.
+
+    A part is kept when it is about to change for the first time. One thread changes, another takes:
+    whatever that one reads, if nothing was kept then, is from before any change. done: all of it
+    was taken. spoiled: the table went back behind that moment.
+    """
+
+    def __init__(self, parts: list[array[int]], used: array[int]) -> None:
+        self.sizes = array("I", map(len, parts))
+        self.used = used[:]
+        self.done = False
+        self.spoiled = False
+        self._parts = parts
+        self._kept: list[bytes | None] = [None] * PARTS
+
+    def keep(self, part: int) -> None:
+        """The part is about to change."""
+        if self._kept[part] is None:
+            self._kept[part] = self._parts[part].tobytes()
+
+    def take(self, part: int) -> bytes:
+        """Its bytes, once."""
+        now = self._parts[part].tobytes()
+        before, self._kept[part] = self._kept[part], b""
+        return now if before is None else before
+
+
 class KeyTable:
     """Fingerprint to slots. `prints` is the column of all fingerprints by slot, owned outside."""
 
@@ -40,6 +68,24 @@ class KeyTable:
         # All the same empty one: a server may have 512 namespaces with few keys.
         self._parts: list[array[int]] = [array("I")] * PARTS
         self._counts = array("I", bytes(4 * PARTS))
+        self._frozen: FrozenTable | None = None
+
+    def freeze(self) -> FrozenTable | None:
+        """The table as it is now; None while one is being taken."""
+        if self._frozen is not None and not self._frozen.done:
+            return None
+        self._frozen = FrozenTable(self._parts, self._counts)
+        return self._frozen
+
+    def spoil(self) -> None:
+        """What is being taken is not to be believed."""
+        if self._frozen is not None:
+            self._frozen.spoiled = True
+            self._frozen = None
+
+    def adopt(self, parts: list[array[int]], used: array[int]) -> None:
+        """Be what was taken from another. The table is empty."""
+        self._parts, self._counts = parts, used
 
     @property
     def size_bytes(self) -> int:
@@ -60,6 +106,8 @@ class KeyTable:
         """Enter a slot whose fingerprint stands in the column."""
         fingerprint = self._prints[slot]
         part = fingerprint >> _PART_SHIFT
+        if self._frozen is not None:
+            self._about_to_change(self._frozen, part)
         self._counts[part] += 1
         if self._counts[part] * 10 > len(self._parts[part]) * FULL_TENTHS:
             self._grow(part)
@@ -123,9 +171,18 @@ class KeyTable:
                 at = following
         cells[at] = 0
 
+    def _about_to_change(self, frozen: FrozenTable, part: int) -> None:
+        if frozen.done:
+            self._frozen = None
+        else:
+            frozen.keep(part)
+
     def _cell(self, slot: int) -> tuple[array[int], int]:
         fingerprint = self._prints[slot]
-        cells = self._parts[fingerprint >> _PART_SHIFT]
+        part = fingerprint >> _PART_SHIFT
+        if self._frozen is not None:
+            self._about_to_change(self._frozen, part)
+        cells = self._parts[part]
         mask = len(cells) - 1
         at = fingerprint & mask
         while cells[at] != slot + 1:

@@ -286,7 +286,8 @@ class OpenedLog:
         """Keep what the file did, to be written beside it when it is durable."""
         tip, header = self.tip, self._header
         if header is not None and header.number == tip.number:
-            closed = quick_start.snapshot(self.index, header, tip.offset, tip.previous)
+            closed = quick_start.snapshot(
+                self.index, header, tip.offset, tip.previous, with_keys=True)
             self._writer.begin().landing.append(
                 partial(self._in_aside, quick_start.save, self._folder, closed)
             )

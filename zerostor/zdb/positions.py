@@ -109,6 +109,11 @@ def index_path(folder: Path, number: int) -> Path:
     return folder / f"i{number}"
 
 
+def keys_path(folder: Path) -> Path:
+    """The table of users' keys, as it was at the end of a file."""
+    return folder / "keys"
+
+
 def mark_path(folder: Path) -> Path:
     """The file that tells which ids may have been given out."""
     return folder / "mark"

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from zerostor.core.key_snapshot import KeyFacts
 from zerostor.core.limits import MIB, RECORD_MAX
 from zerostor.core.log_format import (
     ENTRY,
     ENTRY_HEADER_SIZE,
     KEY_MAX,
     FileHeader,
+    Mode,
     entry_is_sound,
     entry_seed,
     entry_size,
@@ -24,6 +26,8 @@ from zerostor.core.log_index import (
     encode_index_file,
 )
 from zerostor.zdb.index import Index, State
+from zerostor.zdb.key_file import load_keys, save_keys
+from zerostor.zdb.key_table import REBUILD_MIN, FrozenTable
 from zerostor.zdb.positions import Position, file_path, index_path
 
 log = logging.getLogger(__name__)
@@ -34,16 +38,26 @@ _ENTRY_MAX = entry_size(KEY_MAX, RECORD_MAX)
 
 
 class ClosedFile(NamedTuple):
-    """A log file that just got its last entry, and the index as it stood then."""
+    """A log file that just got its last entry, and the index as it stood then.
+
+    slots: how many there were. keys: of a log with many users' keys, the table of them.
+    """
 
     header: FileHeader
     size: int
     last: int
     content: IndexFile
+    slots: int
+    keys: FrozenTable | None
 
 
-def snapshot(index: Index, header: FileHeader, size: int, last: int) -> ClosedFile:
-    """Copies of what the last file did. last: offset of its last entry, 0 if it has none."""
+def snapshot(
+    index: Index, header: FileHeader, size: int, last: int, *, with_keys: bool = False
+) -> ClosedFile:
+    """Copies of what the last file did. last: offset of its last entry, 0 if it has none.
+
+    with_keys: and the table of all users' keys; for a log that is served.
+    """
     first, columns = index.first, index.columns
     changed = index.touched[:0]
     changed.extend(sorted(set(index.touched)))
@@ -52,7 +66,8 @@ def snapshot(index: Index, header: FileHeader, size: int, last: int) -> ClosedFi
     )
     own = tuple(column[first:] for column in columns)
     file = IndexFile(index.live, index.live_bytes, own, changed, changes, index.controls[:])
-    return ClosedFile(header, size, last, file)
+    many = with_keys and index.mode is Mode.USER and index.live >= REBUILD_MIN and index.whole
+    return ClosedFile(header, size, last, file, len(index), index.table.freeze() if many else None)
 
 
 def save(folder: Path, closed: ClosedFile) -> None:
@@ -65,8 +80,14 @@ def save(folder: Path, closed: ClosedFile) -> None:
         facts = _facts(closed.header, closed.size, closed.last, crc)
         beside.write_bytes(encode_index_file(facts, closed.content))
         beside.rename(path)
+        if closed.keys is not None:
+            save_keys(folder, _key_facts(closed.header, facts, closed.slots, closed.content.live),
+                      closed.keys)
     except OSError as failure:
         log.warning("%s could not be written: %s", path, failure.strerror)
+    finally:
+        if closed.keys is not None:
+            closed.keys.done = True
 
 
 def load(folder: Path, header: FileHeader, size: int) -> IndexFile | None:
@@ -87,6 +108,26 @@ def load(folder: Path, header: FileHeader, size: int) -> IndexFile | None:
                      and entry_is_sound(memoryview(end), entry_seed(header.salt, last))):
         return None
     return decode_index_file(raw, _facts(header, size, last, crc))
+
+
+def load_table(folder: Path, index: Index, header: FileHeader, size: int) -> bool:
+    """Fill the table of keys of an index that stands at the end of this file; False if nothing
+    that is there is to be believed.
+    """
+    try:
+        with index_path(folder, header.number).open("rb") as beside:
+            last = int.from_bytes(beside.read(40)[36:], "little")
+        with file_path(folder, header.number).open("rb") as file:
+            crc = _crc_at(file.fileno(), last)
+    except OSError:
+        return False
+    facts = _key_facts(header, _facts(header, size, last, crc), len(index), index.live)
+    return load_keys(folder, facts, index.table)
+
+
+def _key_facts(header: FileHeader, facts: LogFileFacts, slots: int, keys: int) -> KeyFacts:
+    return KeyFacts(header.salt, header.number, header.first_slot, facts.size, facts.last,
+                    facts.last_crc, slots, keys)
 
 
 def _crc_at(descriptor: int, last: int) -> int:

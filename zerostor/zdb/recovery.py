@@ -27,7 +27,14 @@ from zerostor.core.log_walk import Damage, LogWalker
 from zerostor.zdb import quick_start
 from zerostor.zdb.disk import flush_path
 from zerostor.zdb.index import Index
-from zerostor.zdb.positions import Position, Tip, file_path, index_path, namespace_path
+from zerostor.zdb.positions import (
+    Position,
+    Tip,
+    file_path,
+    index_path,
+    keys_path,
+    namespace_path,
+)
 from zerostor.zdb.reads import LogReader
 from zerostor.zdb.replay import Replay
 
@@ -78,6 +85,7 @@ def remove_below(folder: Path, first: int) -> None:
     for kind, path in (("i", index_path), ("d", file_path)):
         for number in numbers_of(folder, kind):
             if number < first:
+                keys_path(folder).unlink(missing_ok=True)
                 path(folder, number).unlink(missing_ok=True)
 
 
@@ -147,6 +155,7 @@ class _Recovery:
         self.index.resize(len(self.index) + self.replay.slack)
         if self.damaged:
             self.index.recount()
+        self.index.whole = not self.damaged
         header = headers.get(tip.number)
         return Recovered(self.index, salt, first, tip, header, closed, self.unread,
                          self.replay.first_damage, self.doubtful)
@@ -208,6 +217,9 @@ class _Recovery:
             if len(raw) == ENTRY_HEADER_SIZE:
                 self.replay.begin_epoch(at, ENTRY.unpack(raw)[1])
         self.unread.append(number)
+        if self.mode is Mode.USER and not (self.table_built or self.damaged):
+            self.table_built = quick_start.load_table(
+                self.folder, self.index, header, file_path(self.folder, number).stat().st_size)
         return True
 
     def _build_table(self) -> None:

@@ -24,6 +24,7 @@ from zerostor.zdb.positions import (
     Position,
     file_path,
     index_path,
+    keys_path,
     mark_path,
     namespace_path,
 )
@@ -147,7 +148,8 @@ class ShippedLog(OpenedLog):
         if header is not None:
             if self._header is not None:
                 tip = self._applied
-                closed = quick_start.snapshot(index, self._header, tip.offset, tip.previous)
+                closed = quick_start.snapshot(
+                    index, self._header, tip.offset, tip.previous, with_keys=True)
                 self._in_aside(quick_start.save, self._folder, closed)
             replay.arrive_at(header.first_slot)
             index.begin_file()
@@ -268,6 +270,7 @@ def move_aside(folder: Path, position: Position, first: int, stamp: int) -> None
             flush_path(path)
     # What is put aside was another's; ids in it may be given anew.
     mark_path(folder).unlink(missing_ok=True)
+    keys_path(folder).unlink(missing_ok=True)
     if whole and namespace_path(folder).exists():
         namespace_path(folder).rename(_free_name(folder, f"aside-{stamp}-namespace"))
         kernel_calls.flush_folder(folder)
