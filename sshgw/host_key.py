@@ -19,14 +19,22 @@ def host_key(file: Path) -> asyncssh.SSHKey:
 
     Raises SetupError where others can read it, or it is no such key: clients would refuse another.
     """
-    with contextlib.suppress(FileNotFoundError):
-        return _read(file)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(file)
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(file)
+        key = _read(file)
+        _publish(key, file.with_suffix(".pub"))
     except OSError as error:
         raise SetupError(f"cannot make the SSH host key in {file}: {error.strerror}") from error
-    return _read(file)
+    return key
+
+
+def _publish(key: asyncssh.SSHKey, file: Path) -> None:
+    """Beside it the public half, for known_hosts and for who wants to print it."""
+    line = key.export_public_key()
+    if not file.exists() or file.read_bytes() != line:
+        file.write_bytes(line)
 
 
 def _read(file: Path) -> asyncssh.SSHKey:
@@ -34,8 +42,6 @@ def _read(file: Path) -> asyncssh.SSHKey:
         with open(file, "rb") as source:
             found = os.fstat(source.fileno())
             text = source.read(_SIZE_MAX)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise SetupError(f"cannot read the SSH host key {file}: {error.strerror}") from error
     if found.st_mode & 0o077:

@@ -108,8 +108,11 @@ def require_silence(path: Path) -> None:
                          " one its own folder with --data DIR")
 
 
-def free_address(address: Address) -> Address:
-    """The same, port 0 replaced by a free one. Raises SetupError where nothing could listen."""
+def free_address(address: Address, where: str = "with --listen HOST:PORT") -> Address:
+    """The same, port 0 replaced by a free one. Raises SetupError where nothing could listen.
+
+    where: it is given, for the error.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
@@ -123,4 +126,4 @@ def free_address(address: Address) -> Address:
             reason = "may not be used by this user: choose a port above 1023"
         else:
             reason = f"cannot be used ({error.strerror or error}): choose another"
-        raise SetupError(f"{address} {reason} with --listen HOST:PORT") from error
+        raise SetupError(f"{address} {reason} {where}") from error

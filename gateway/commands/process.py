@@ -31,6 +31,19 @@ def run_process(main: Coroutine[None, None, None]) -> None:
         runner.run(_until_signal(main))
 
 
+async def first_of(*works: Coroutine[None, None, None]) -> None:
+    """Run all until one ends, which is by an error, or until cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def unique_name(kind: str) -> str:
     """A name for this process that no other has had, on any host."""
     return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

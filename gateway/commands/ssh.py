@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
 
 async def serve(config: Config) -> None:
     """Serve SSH, and what the gateway asks about homes, until cancelled."""
-    from gateway.commands.process import unique_name
+    from gateway.commands.process import first_of, unique_name
     from sshgw.control import Control, ServerFacts, serve_control
     from sshgw.host_key import host_key
     from sshgw.server import Server
@@ -68,18 +67,3 @@ async def serve(config: Config) -> None:
         await parts.jobs.load()
         async with serve_control(control, config.paths.ssh_socket):
             await first_of(parts.jobs.run(), parts.auto.run(), Server(services).run())
-
-
-async def first_of(*works: Coroutine[None, None, None]) -> None:
-    """Run all until one ends, which is by an error, or until cancelled."""
-    import asyncio
-
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

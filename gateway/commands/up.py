@@ -18,6 +18,7 @@ from gateway.commands.options import (
     settings_options,
     slave_option,
 )
+from gateway.commands.ssh_face import SshFace
 from gateway.http_client import Client
 from zerostor.core.errors import ZerostorError
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from gateway.supervisor import Child
     from zerostor.config import Config
 
+SSH_HINT = "off; homes for sftp, scp and rsync: enabled = true under [ssh]"
+SSH_WAITS = 100
+"""How often the SSH server is asked whether it answers, before the screen comes without it."""
 IMPATIENT = 10.0
 """Seconds between saying what still keeps us from being ready."""
 
@@ -65,6 +69,8 @@ def command(
     with only_one(config.paths):
         require_metadata(config)
         address = free_address(config.gateway.listen)
+        if config.ssh.enabled:
+            free_address(config.ssh.listen, "in ssh.listen")
         gateway = msgspec.structs.replace(config.gateway, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway)
         start_stores(config)
@@ -133,6 +139,8 @@ def children(config: Config, master: str | None = None) -> list[Child]:
         kept.append(Child(name, [*python, "worker", *settings]))
     listen = ["--listen", str(config.gateway.listen)]
     kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow]))
+    if config.ssh.enabled:
+        kept.append(Child("ssh", [*python, "ssh", *settings]))
     return kept
 
 
@@ -143,6 +151,8 @@ class Watch:
         self._config = config
         self._client = Client(f"http://{config.gateway.listen.reachable}")
         self._start = self._told = time.monotonic()
+        self._ssh = SshFace(config) if config.ssh.enabled else None
+        self._ssh_waits = SSH_WAITS
 
     def ready(self) -> bool:
         """True from the first time that an upload would work."""
@@ -154,8 +164,17 @@ class Watch:
                 self._told = now
                 say(f"not ready after {now - self._start:.0f} s: {error}")
             return False
+        if self._ssh_starts():
+            return False
         self._show(time.monotonic() - self._start)
         return True
+
+    def _ssh_starts(self) -> bool:
+        """Whether to wait for the SSH server: not for ever, since all else works without it."""
+        if self._ssh is not None and self._ssh_waits:
+            self._ssh_waits -= 1
+            return not self._ssh.answers()
+        return False
 
     def _show(self, seconds: float) -> None:
         config, url = self._config, self._config.gateway.public_url or self._client.url
@@ -169,6 +188,7 @@ class Watch:
             "policy": f"{policy.data} + {policy.parity} shards, stored once {policy.durable} are on"
             f" disk; any {policy.parity} stores may be lost",
             "redis": redis,
+            "ssh": self._ssh.line() if self._ssh else SSH_HINT,
             "logs": str(config.paths.logs),
         }
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
@@ -182,6 +202,8 @@ class Watch:
         there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
         say(f"\n  zerostor put photo.jpg{there}")
         say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
+        if self._ssh is not None:
+            say(f"  zerostor ssh-enable anna --key ~/.ssh/id_ed25519.pub{there}")
         say("\n  Ctrl-C stops it.\n")
 
     def _stores_answer(self) -> dict[str, Any]:
