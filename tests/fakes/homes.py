@@ -27,14 +27,21 @@ def fill(home: Folder, path: bytes, content: bytes, offset: int = 0) -> None:
         file.close()
 
 
+class Outside:
+    """What an own walk finds below `root`."""
+
+    def __init__(self, root: str) -> None:
+        self.size = self.files = self.folders = 0
+        for folder, folders, names in os.walk(os.fsencode(root)):
+            self.folders += len(folders)
+            self.files += len(names)
+            self.size += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+
+
 def counted(home: Folder) -> HomeUsage:
     """What an own walk finds; of files that nobody has open."""
-    sizes = [
-        os.lstat(os.path.join(folder, name)).st_size
-        for folder, _, names in os.walk(os.fsencode(home.root))
-        for name in names
-    ]
-    return HomeUsage(sum(sizes), home.usage.limit, len(sizes))
+    found = Outside(home.root)
+    return HomeUsage(found.size, home.usage.limit, found.files)
 
 
 @contextlib.contextmanager

@@ -336,3 +336,12 @@ def test_use_after_close_touches_no_other_file(home):
             call()
     assert other.read(0, 1) == b"" and home.usage == counted(home)
     other.close()
+
+
+def test_a_write_that_comes_too_late_is_not_counted(home):
+    """It had the descriptor when another thread closed the file."""
+    file = home.open(b"/a", CREATE, 0o644)
+    file.close()
+    with failing(errno.EBADF):
+        file._begin(0, 0, 10)
+    assert home.usage.used == 0 and home._ledger.nodes == {}

@@ -256,7 +256,11 @@ class Folder:
             refuse_special(found)
         set_times_of(name, times, folder.fd)
         self._ledger.touch()
-        self._oldest.moved(stat_in(folder, name), _clean(path))
+        self.retimed(stat_in(folder, name), _clean(path))
+
+    def retimed(self, found: os.stat_result, path: bytes) -> None:
+        """It has another time now."""
+        self._oldest.moved(found, path)
 
     def busy(self, path: bytes) -> bool:
         """Whether somebody has it open for writing."""

@@ -142,13 +142,13 @@ class Ledger:
             if not node.handles:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             growth = size if start is None else start + size - node.size
+            if growth > 0 and (self._used + growth > self.limit or not self._counted):
+                raise self._refusal()
+            if self._count is not None:
+                self._count_by_hand(node)
             if growth > 0:
-                if self._used + growth > self.limit or not self._counted:
-                    raise self._refusal()
                 self._resize(node, node.size + growth)
             node.moving += 1
-            # What changed it behind our back is found now, lest the count goes by what we knew.
-            node.unsure = node.unsure or self._count is not None
             self.changes += 1
 
     def end(self, node: Node, fd: int) -> None:
@@ -166,6 +166,14 @@ class Ledger:
         return OSError(
             errno.EDQUOT, f"the home is full: {self._used:,} of {self.limit:,} bytes are used"
         )
+
+    def _count_by_hand(self, node: Node) -> None:
+        """From here on the walk does not count it: it may change while the walk looks."""
+        assert self._count is not None
+        if not node.gone:
+            self._count.files.change(node.inode, node.size, node.size)
+            # Somebody else may have changed it before, and then we know a size that never was.
+            node.unsure = True
 
     def _resize(self, node: Node, size: int) -> None:
         self._used += size - node.size
@@ -299,16 +307,19 @@ class Ledger:
         """From here on the walk may `find`; one at a time."""
         with self._lock:
             self._count = Count(Tally(), Tally())
+            for node in self.nodes.values():
+                if node.moving:
+                    self._count_by_hand(node)
 
     def find(self, files: Iterable[os.stat_result], folders: Iterable[os.stat_result]) -> None:
         """What a walk found in one folder."""
         with self._lock:
             assert self._count is not None
             for found in files:
+                is_new = self._count.files.find(found.st_ino, found.st_size)
                 node = self.nodes.get(found.st_ino)
-                if node is not None and node.moving:
-                    self._count.files.change(node.inode, node.size, node.size)
-                elif self._count.files.find(found.st_ino, found.st_size) and node is not None:
+                if is_new and node is not None:
+                    self._used += found.st_size - node.size
                     node.size = found.st_size
             for found in folders:
                 self._count.folders.find(found.st_ino, 0)

@@ -12,7 +12,7 @@ import heapq
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from zerostor.home_ports import Seen
 from zerostor.homes.ledger import Ledger
@@ -20,7 +20,9 @@ from zerostor.homes.rooted import Rooted, is_plain
 from zerostor.homes.walk import batches, seen
 
 _KEPT = 10_000
-_ROUNDS = 10
+_MOST = 100_000
+"""Files that are remembered at a time, though more may have to go: then it is walked again."""
+_ROUNDS = 50
 """Others write while room is made for one."""
 
 
@@ -41,6 +43,7 @@ class Oldest:
         self._files: list[Seen] = []
         # Files that are not in the list are not older than this.
         self._until: float = 0
+        self._forgotten = 0
         self._failed: tuple[int, int] | None = None
 
     def forget(self) -> None:
@@ -48,6 +51,7 @@ class Oldest:
         with self._lock:
             self._files = []
             self._until = 0
+            self._forgotten += 1
 
     def moved(self, found: os.stat_result, path: bytes) -> None:
         """It is at `path` now, or has another time."""
@@ -83,9 +87,10 @@ class Oldest:
         )
 
     def _choose(self, wanted: int, missing: int) -> Sequence[Seen]:
-        """The oldest that have `missing` bytes together. OSError EDQUOT if there are not as many.
+        """The oldest that have `missing` bytes together, or the first `_MOST` of them.
 
-        A call that must fail is refused without a walk, as long as nothing happened in the home.
+        OSError EDQUOT if there are not as many. That is said without a walk as long as nothing
+        happened in the home since it was said last.
         """
         version = self._ledger.version
         fails_again = self._failed is not None and (
@@ -93,33 +98,37 @@ class Oldest:
         )
         if fails_again or self._ledger.held + wanted > self._ledger.limit:
             raise self._refusal(wanted)
-        chosen = self._take(missing)
+        chosen = self._take(missing, or_less=False)
         if not chosen:
-            self._walk(missing)
-            chosen = self._take(missing)
-        if not chosen:
-            self._failed = (version, missing)
-            raise self._refusal(wanted)
+            if self._walk(missing) < missing:
+                self._failed = (version, missing)
+                raise self._refusal(wanted)
+            chosen = self._take(missing, or_less=True)
         return chosen
 
-    def _take(self, missing: int) -> list[Seen]:
-        """From the list, what is still as it says; nothing if that is not enough."""
+    def _take(self, missing: int, *, or_less: bool) -> list[Seen]:
+        """From the list, what is still as it says. or_less: also if it is not enough."""
+        with self._lock:
+            files, self._files = self._files, []
+            forgotten = self._forgotten
         chosen: list[Seen] = []
         passed: list[Seen] = []
+        while missing > 0 and files:
+            now = self._look(files.pop())
+            if now is None:
+                continue
+            if now.inode in self._ledger.nodes:
+                passed.append(now)
+                continue
+            chosen.append(now)
+            missing -= now.size
+        if missing > 0 and not or_less:
+            passed += chosen
+            chosen = []
         with self._lock:
-            while missing > 0 and self._files:
-                known = self._files.pop()
-                now = self._look(known)
-                if now is None:
-                    continue
-                if now.inode in self._ledger.nodes:
-                    passed.append(now)
-                    continue
-                chosen.append(now)
-                missing -= now.size
-            back = passed if missing <= 0 else passed + chosen
-            self._files += sorted(back, key=_newest_first)
-            return chosen if missing <= 0 else []
+            if forgotten == self._forgotten:
+                self._files = sorted([*files, *self._files, *passed], key=_newest_first)
+        return chosen
 
     def _look(self, known: Seen) -> Seen | None:
         try:
@@ -130,22 +139,33 @@ class Oldest:
         same = now.inode == known.inode and now.modified_ns == known.modified_ns
         return now if same and is_plain(found) else None
 
-    def _walk(self, missing: int) -> None:
-        """Find the oldest anew. Those that are open now may be closed before they are needed."""
+    def _walk(self, missing: int) -> int:
+        """Find the oldest anew; bytes of all files that could go."""
+        forgotten = self._forgotten
         heap: list[tuple[int, bytes, int, Seen]] = []
         size = 0
+        possible = 0
         until = float("inf")
+        for path, found in self._plain_files():
+            # Those that are open now may be closed before they are needed.
+            gain = 0 if found.st_ino in self._ledger.nodes else found.st_size
+            possible += gain
+            if len(heap) >= _KEPT and found.st_mtime_ns > until:
+                continue
+            size += gain
+            heapq.heappush(heap, (-found.st_mtime_ns, path, gain, seen(path, found)))
+            while len(heap) > _KEPT and (size - heap[0][2] >= missing or len(heap) > _MOST):
+                size -= heap[0][2]
+                until = heapq.heappop(heap)[3].modified_ns
+        with self._lock:
+            if forgotten == self._forgotten:
+                self._files = [file for *_, file in sorted(heap)]
+                self._until = until
+        return possible
+
+    def _plain_files(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        """Those that hold something: nothing is won by an empty one."""
         for batch in batches(self._rooted):
             for path, found in batch.files:
-                if not is_plain(found) or (len(heap) >= _KEPT and found.st_mtime_ns > until):
-                    continue
-                file = seen(path, found)
-                gain = 0 if file.inode in self._ledger.nodes else file.size
-                heapq.heappush(heap, (-file.modified_ns, path, gain, file))
-                size += gain
-                while len(heap) > _KEPT and size - heap[0][2] >= missing:
-                    size -= heap[0][2]
-                    until = heapq.heappop(heap)[3].modified_ns
-        with self._lock:
-            self._files = [file for *_, file in sorted(heap)]
-            self._until = until
+                if is_plain(found) and found.st_size:
+                    yield path, found

@@ -1,0 +1,113 @@
+"""Room in a full home: the oldest files go, and only as many as have to."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from tests.fakes.homes import counted, failing, fill, home_of
+from zerostor.homes import oldest
+
+
+@pytest.fixture
+def home(tmp_path):
+    return home_of(tmp_path / "home", 1000)
+
+
+def aged(home, path, size, age):
+    """A file last written at second `age`."""
+    fill(home, path, b"x" * size)
+    home.set_times(path, age * 10**9, age * 10**9)
+
+
+def paths(home):
+    return [seen.path for seen in home.walk(b"/")]
+
+
+def test_the_oldest_go_and_no_more_than_that(home):
+    home.make_folder(b"/d", 0o755)
+    for number, path in enumerate([b"/c", b"/d/b", b"/a", b"/d/e"]):
+        aged(home, path, 250, number)
+    gone = home.make_room(300)
+    assert [(seen.path, seen.size) for seen in gone] == [(b"/c", 250), (b"/d/b", 250)]
+    assert home.make_room(500) == [] and paths(home) == [b"/a", b"/d/e"]
+    assert home.usage == counted(home)
+
+
+def test_files_that_are_open_stay(home):
+    aged(home, b"/old", 400, 1)
+    aged(home, b"/new", 400, 2)
+    reader = home.open(b"/old", os.O_RDONLY, 0)
+    assert [seen.path for seen in home.make_room(500)] == [b"/new"]
+    with failing(errno.EDQUOT):
+        home.make_room(700)
+    reader.close()
+    assert [seen.path for seen in home.make_room(700)] == [b"/old"]
+
+
+def test_nothing_goes_where_it_would_not_be_enough(home):
+    aged(home, b"/a", 400, 1)
+    aged(home, b"/b", 400, 2)
+    os.link(home.root + "/a", home.root + "/outside")
+    home.recount()
+    for wanted in (700, 1001, 700):
+        with failing(errno.EDQUOT, f"{wanted:,}"):
+            home.make_room(wanted)
+    assert home.usage.used == 800
+    home.remove(b"/outside")
+    assert len(home.make_room(700)) == 2
+
+
+def test_the_list_is_kept_and_keeps_up(home, monkeypatch):
+    for number in range(10):
+        aged(home, b"/%d" % number, 100, 10 + number)
+    assert [seen.path for seen in home.make_room(100)] == [b"/0"]
+    monkeypatch.setattr(oldest, "batches", None)
+    home.rename(b"/1", b"/moved", replace=False)
+    home.set_times(b"/9", 0, 5 * 10**9)
+    fill(home, b"/2", b"y" * 100)
+    home.remove(b"/3")
+    home.set_mode(b"/4", 0o600)
+    file = home.open(b"/8", os.O_RDONLY, 0)
+    file.set_times(0, 6 * 10**9)
+    file.close()
+    expected = [b"/9", b"/8", b"/moved", b"/4", b"/5", b"/6", b"/7"]
+    for path in expected:
+        gone = home.make_room(home.usage.limit - home.usage.used + 1)
+        assert [seen.path for seen in gone] == [path]
+    assert paths(home) == [b"/2"]
+
+
+@pytest.mark.parametrize(("kept", "most"), [(1, 1), (1, 100), (3, 4)])
+def test_more_go_than_are_remembered(home, monkeypatch, kept, most):
+    monkeypatch.setattr(oldest, "_KEPT", kept)
+    monkeypatch.setattr(oldest, "_MOST", most)
+    order = [7, 2, 9, 4, 0, 8, 1, 3, 6, 5]
+    for number in order:
+        aged(home, b"/%d" % number, 100, number)
+    gone = home.make_room(750)
+    assert [seen.path for seen in gone] == [b"/%d" % number for number in range(8)]
+    assert paths(home) == [b"/8", b"/9"]
+
+
+def test_what_came_behind_our_back_is_found_after_a_recount(home):
+    aged(home, b"/a", 500, 100)
+    home.make_room(501)
+    aged(home, b"/a", 500, 100)
+    home.make_room(500)
+    with open(home.root + "/older", "w") as file:
+        file.write("x" * 400)
+    os.utime(home.root + "/older", (1, 1))
+    home.recount()
+    assert [seen.path for seen in home.make_room(200)] == [b"/older"]
+
+
+def test_a_file_that_was_written_since_is_not_old_any_more(home):
+    aged(home, b"/a", 400, 1)
+    aged(home, b"/b", 400, 2)
+    home.make_room(200)
+    home.make_room(0)
+    fill(home, b"/a", b"new")
+    assert [seen.path for seen in home.make_room(300)] == [b"/b"]
