@@ -238,3 +238,19 @@ async def test_a_second_process_does_not_get_it(
     monkeypatch.setattr(book_module, "LOCK_SECONDS", 0.1)
     with pytest.raises(SetupError, match="another SSH process"):
         SqliteHomeBook(tmp_path / "ssh" / "homes.db", lambda: 0.0)
+
+
+async def test_a_full_disk_is_said_and_nothing_is_half_done(book: SqliteHomeBook) -> None:
+    await book.begin_job(job(1))
+    (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
+    book._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(BackendError, match="full"):
+        for number in range(2, 2000):
+            await book.begin_job(job(number))
+    begun = len(await book.jobs())
+    with pytest.raises(BackendError, match="full"):
+        await book.keep_read(job(1).job, 0, [seen(b"/" + b"n" * 200)] * 500)
+    assert await book.read_part(job(1).job, 0) == []
+    book._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    await book.begin_job(job(9999))
+    assert len(await book.jobs()) == begun + 1

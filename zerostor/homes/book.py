@@ -305,11 +305,14 @@ def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connecti
             try:
                 ended.append((work(book), None))
             except (sqlite3.Error, OverflowError) as error:
+                if not book.in_transaction:
+                    # A full disk undoes all of it at once.
+                    raise
                 book.execute("ROLLBACK TO one")
                 ended.append((None, _failed(error)))
             book.execute("RELEASE one")
         book.execute("COMMIT")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OverflowError) as error:
         if book.in_transaction:
             book.execute("ROLLBACK")
         return [(None, _failed(error))] * len(batch)
