@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.replicas import Server, level, until, work
 from tests.fakes.zdb_server import Client
 from zerostor.zdb.mark_file import AHEAD
+from zerostor.zdb.segments import LogSettings, LogStore
 
 
 def given(client: Client, count: int) -> list[int]:
@@ -125,3 +126,12 @@ def test_what_is_put_aside_is_no_lost_end(servers: Callable[..., Server]) -> Non
     assert given(master.connect(), 1) == [last + 1]
     numbers = [int(path.name[1:]) for path in log_files(master)]
     assert numbers == list(range(numbers[0], numbers[-1] + 1)), "no gap"
+
+
+def test_a_start_tells_of_what_lies_aside(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    LogStore(tmp_path, LogSettings(), lambda: 1.0)
+    assert "aside" not in caplog.text
+    (tmp_path / "aside-1-d0").write_bytes(bytes(77))
+    LogStore(tmp_path, LogSettings(), lambda: 1.0)
+    assert "1 files aside-*, 77 bytes" in caplog.text

@@ -98,10 +98,20 @@ def recover(
     version, mode or id width, or one that cannot be read at all.
     """
     try:
+        _tell_of_aside(folder)
         return _Recovery(folder, mode, id_bytes, reader, sync).run()
     except OSError as failure:
         reason = failure.strerror
         raise SetupError(f"cannot recover the metadata log in {folder}: {reason}") from None
+
+
+def _tell_of_aside(folder: Path) -> None:
+    """Nobody but a person can say when what was put aside is needed no more."""
+    sizes = [path.stat().st_size for path in folder.glob("aside-*")]
+    if sizes:
+        log.warning("%s has %d files aside-*, %d bytes that the master of this log never had: look"
+                    " whether uploads in them are missed, then remove them", folder, len(sizes),
+                    sum(sizes))
 
 
 class _Recovery:
