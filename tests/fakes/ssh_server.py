@@ -71,7 +71,7 @@ class SshServer:
         """For ssh, sftp, scp; the port is left out, since its letter differs."""
         return ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-i", str(key or self.key)]
+                "-o", "LogLevel=INFO", "-o", "ConnectTimeout=30", "-i", str(key or self.key)]
 
     def sftp(self, batch: str, user: str = "anna", *options: str, key: Path | None = None,
              cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
