@@ -130,7 +130,8 @@ SCHEMAS: dict[str, Json] = {
         problem=string(description="Why it is not kept.")) | {
             "type": ["object", "null"], "description": "The copy of the metadata in the pool."},
     "Stores": struct(stores=array(ref("Store")), metadata=ref("Metadata"),
-                     archive=ref("Archive")),
+                     archive=ref("Archive"),
+                     uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
     "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
                      problems=array(string(examples=["no worker is running"]))),

@@ -10,6 +10,7 @@ from gateway.waiters import Waiters
 from zerostor.core.errors import BackendError, RequestError, SetupError, ZerostorError
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.link import parse_link
+from zerostor.core.reminder import Reminder
 from zerostor.ports import JobQueue, Spool
 
 _log = logging.getLogger(__name__)
@@ -24,13 +25,16 @@ ENDED_MAX = 1000
 async def reconcile(queue: JobQueue, spool: Spool, waiters: Waiters) -> None:
     """Run until cancelled: add what the spool holds and the queue does not."""
     before: set[str] = set()
+    trouble, loop = Reminder(), asyncio.get_running_loop()
     while True:
         lost = waiters.lost.is_set()
         waiters.lost.clear()
         try:
             before = await reconcile_once(queue, spool, before, everything=lost)
+            trouble.over()
         except (BackendError, SetupError) as error:
-            _log.warning("the queue cannot be rebuilt yet: %s", error)
+            if trouble.due(str(error), loop.time()):
+                _log.warning("the queue cannot be rebuilt yet: %s", error)
         except OSError:
             _log.exception("the spool cannot be read")
         with contextlib.suppress(TimeoutError):

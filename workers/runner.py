@@ -25,6 +25,7 @@ from zerostor.core.errors import (
 )
 from zerostor.core.jobs import Claim, JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
+from zerostor.core.reminder import Reminder
 from zerostor.engine.ingest import Ingest, by_spool
 from zerostor.ports import Clock, JobQueue, SpoolEntry, Spools
 
@@ -77,6 +78,7 @@ class Runner:
         self._openings = 0
         self._suspect: Claim | None = None
         self._careful_until = 0.0
+        self._no_queue = Reminder()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -103,9 +105,12 @@ class Runner:
             careful = self._clock.monotonic() < self._careful_until
             claims = await self._queue.claim(1 if careful else CLAIM_AT_ONCE, 2.0)
         except QueueUnavailable as error:
-            _log.warning("no queue: %s", error)
+            if self._no_queue.due(str(error), self._clock.monotonic()):
+                _log.warning("no queue: %s", error)
             await self._clock.sleep(1.0)
             return
+        if self._no_queue.over():
+            _log.info("the queue is back")
         if claims:
             await self._distribute(claims)
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from zerostor.metadata.leading import LeadingMetadata
 from zerostor.metadata.log import ZdbLog
 from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.several import ANSWER_SECONDS, PATIENCE, MetadataServers
+from zerostor.metadata.watch import watch_metadata
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import (
     Clock,
@@ -113,9 +114,10 @@ async def build(config: Config, consumer: str,
         stores = StorePool(guarded, _labels(config), random.SystemRandom())
         codec_for = _codecs()
         policies = _policies(config, codec_for)
-        roles, metadata, leading, log_source = _metadata(config, clock)
+        roles, metadata, leading, log_source, watch = _metadata(config, clock)
         for opened in (roles, metadata, leading, log_source):
             stack.push_async_callback(opened.close)
+        stack.callback(asyncio.ensure_future(watch).cancel)
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         spool = DirectorySpool(config.paths.spool)
@@ -305,13 +307,14 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
 
 class _Metadata(NamedTuple):
     """What a process needs of the metadata: who leads, the records for who reads and for who
-    writes, the bytes of the log.
+    writes, the bytes of the log. watch: tells in the log what is wrong with it.
     """
 
     roles: Roles
     read: MetadataStore
     written: MetadataStore
     log: ServedLog
+    watch: Coroutine[None, None, object]
 
 
 def _metadata(config: Config, clock: Clock) -> _Metadata:
@@ -320,13 +323,13 @@ def _metadata(config: Config, clock: Clock) -> _Metadata:
     if not others:
         beside, roles = records(url), replication_at(config, url)
         return _Metadata(roles, beside, LeadingMetadata(beside, roles, records, clock),
-                         log_at(config, url))
+                         log_at(config, url), watch_metadata(beside, clock))
     servers = MetadataServers({each: replication_at(config, each, quick=True)
                                for each in (url, *others)}, clock)
     records = partial(_records_at, config, patience=1.0)
     return _Metadata(servers, ChosenMetadata(servers, records, writes=False),
                      ChosenMetadata(servers, records, writes=True),
-                     ChosenLog(servers, partial(log_at, config)))
+                     ChosenLog(servers, partial(log_at, config)), servers.choice())
 
 
 def metadata_urls(config: Config) -> tuple[str, ...]:

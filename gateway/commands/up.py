@@ -180,13 +180,16 @@ class Watch:
         config, url = self._config, self._config.gateway.public_url or self._client.url
         answer = self._stores_answer()
         policy = config.policy["default"]
+        metadata = answer.get("metadata") or {}
+        reads_only = answer.get("uploads") is False
+        stored = "" if reads_only else f", stored once {policy.durable} are on disk"
         redis = "embedded" if config.redis.embedded else config.redis.url
         lines = {
             "page": click.style(url, bold=True),
             "data": str(config.paths.root),
             "stores": self._stores(answer),
-            "policy": f"{policy.data} + {policy.parity} shards, stored once {policy.durable} are on"
-            f" disk; any {policy.parity} stores may be lost",
+            "policy": f"{policy.data} + {policy.parity} shards{stored}; any {policy.parity} stores"
+            " may be lost",
             "redis": redis,
             "ssh": self._ssh.line() if self._ssh else SSH_HINT,
             "logs": str(config.paths.logs),
@@ -194,8 +197,7 @@ class Watch:
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
         for name, text in lines.items():
             say(f"  {click.style(f'{name:<8}', dim=True)}{text}")
-        metadata = answer.get("metadata") or {}
-        if metadata.get("role") == "slave":
+        if reads_only:
             say(f"\n  It follows {metadata.get('master')} and only reads, until `zerostor"
                 f" promote{given(config)}`.\n  Ctrl-C stops it.\n")
             return

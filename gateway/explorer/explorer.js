@@ -263,7 +263,10 @@ async function next() {
   next();
 }
 
-const take = (files) => { for (const file of files) new Upload(file); };
+function take(files) {
+  notice("taken", readsOnly && files.length && "Nothing was uploaded: this gateway only reads.");
+  if (!readsOnly) for (const file of files) new Upload(file);
+}
 
 $("files").onchange = ({ target }) => { take([...target.files]); target.value = ""; };
 
@@ -383,8 +386,10 @@ function notice(kind, text) {
   $("notice").hidden = !notices.size;
 }
 
-function showStores({ stores, metadata }) {
-  showRole(metadata);
+let readsOnly = false, roleBefore = "";
+
+function showStores({ stores, metadata, uploads }) {
+  showRole(metadata, uploads);
   const up = stores.filter((store) => store.state === "up").length;
   $("stores-line").textContent = `${up} of ${countText(stores.length, "store")} up.`;
   $("health").textContent = up === stores.length ? "all stores up"
@@ -394,12 +399,19 @@ function showStores({ stores, metadata }) {
 }
 
 /** Where to upload instead, on a gateway that only reads; and what operators must not miss. */
-function showRole(metadata) {
+function showRole(metadata, uploads) {
   const where = metadata?.gateway || metadata?.master;
+  const cut = metadata?.role === "slave" && !metadata.connected;
   const reads = metadata?.role === "slave" ? "This is a slave: it only reads."
     : `This gateway only reads: ${metadata?.refuses}.`;
-  const cut = metadata?.role === "slave" && !metadata.connected;
-  notice("reads", metadata?.refuses && `${reads}${where && !cut ? ` Upload at ${where}.` : ""}`);
+  readsOnly = !uploads;
+  $("drop").hidden = readsOnly;
+  $("role").hidden = uploads;
+  if (readsOnly && reads + where !== roleBefore) {
+    roleBefore = reads + where;
+    const place = /^https?:\/\//.test(where) ? make("a", { href: where }, where) : where;
+    $("role").replaceChildren(reads, ...(where ? [" Upload at ", place, "."] : []));
+  }
   notice("cut", cut && `Its master is away (${metadata.problem}), for ${
     timeText(metadata.behind_seconds)}. Bring it back, or make this one the master: zerostor promote.`);
   notice("differs", metadata?.differs && `Its metadata is not its master's: ${metadata.differs}.`);

@@ -25,7 +25,8 @@ async def stores(request: web.Request) -> web.Response:
                "labels": setting.labels} | row
               for setting, row in zip(services.store_settings, rows, strict=True)]
     return web.json_response({"stores": listed, "metadata": _replication(services),
-                              "archive": _archive(services)})
+                              "archive": _archive(services),
+                              "uploads": not services.role.reads_only})
 
 
 async def healthz(_: web.Request) -> web.Response:

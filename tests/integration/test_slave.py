@@ -99,6 +99,9 @@ def test_a_slave_serves_all_reads_with_its_master_dead(pair: Pair) -> None:
         assert answer.json["master"] == f"http://127.0.0.1:{master.port}"
         assert answer.json["master"] in answer.json["detail"]
     assert not slave.spool_left()
+    assert slave.get("/api/stores").json["uploads"] is False
+    assert "stored once" not in slave.screen(), "it takes no uploads"
+    assert "stored once 18 are on disk" in master.screen()
     ready = slave.get("/readyz")
     assert ready.status == 200 and ready.json["metadata"]["role"] == "slave"
     slave.until(lambda: metadata(slave)["connected"] is False, "it says so")

@@ -28,6 +28,7 @@ from zerostor.core.limits import METADATA_ID_MAX, MIB, WITNESSES
 from zerostor.core.link import Hash, format_link
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.record import ObjectRecord, decode_record
+from zerostor.core.units import date_text
 
 MAGIC = b"ZCI1"
 CONTEXT = b"zerostor container index 1\0"
@@ -215,7 +216,7 @@ def _signers(good: dict[bytes, list[tuple[str, Copy]]]) -> str:
         index = max((copy.index for _, copy in rows), key=lambda index: index.sequence)
         places = sorted({place for place, _ in rows})
         lines.append(f"  {key.hex()}: sequence {index.sequence}, epoch {index.epoch}, made at"
-                     f" {index.created_ms // 1000} (epoch seconds), on {', '.join(places)}")
+                     f" {date_text(index.created_ms / 1000)}, on {', '.join(places)}")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 
 import msgspec
 
@@ -36,6 +36,7 @@ class IndexCopies:
         self._stores = stores
         self._place = place
         self._delivered: dict[str, int] = {}
+        self._told: dict[str, KeysView[str]] = {}
         self.silent: set[str] = set()
         """Stores that could not say, the last time, whether they have a copy."""
 
@@ -50,7 +51,9 @@ class IndexCopies:
         """(store, bytes) of every copy that can be had, unchecked."""
         stores = self._stores.stores.items()
         self.silent.clear()
-        found = await asyncio.gather(*(self._of(name, store) for name, store in stores))
+        unread: dict[str, str] = {}
+        found = await asyncio.gather(*(self._of(name, store, unread) for name, store in stores))
+        self._tell("do not show their copies of the container index", unread)
         return [copy for copies in found for copy in copies]
 
     async def keep(self, stored: bytes) -> None:
@@ -65,14 +68,24 @@ class IndexCopies:
         """
         stores = [store for store in self._stores.stores.values()
                   if store.write_state is not StoreState.DOWN]
-        await asyncio.gather(*(self._give(store, copy) for store in stores))
+        failed = await asyncio.gather(*(self._give(store, copy) for store in stores))
+        self._tell("get their copies of the container index later", dict(filter(None, failed)))
         return sum(sequence == copy.index.sequence for sequence in self._delivered.values())
 
-    async def _give(self, store: WatchedStore, copy: Copy) -> None:
+    def _tell(self, what: str, reasons: dict[str, str]) -> None:
+        """One line however many stores fail, by name, and again only when others do."""
+        if reasons and self._told.get(what) != reasons.keys():
+            name, reason = next(iter(reasons.items()))
+            _log.info("%d of %d stores %s: %s; %s says: %s", len(reasons),
+                      len(self._stores.stores), what, ", ".join(reasons), name, reason)
+        self._told[what] = reasons.keys()
+
+    async def _give(self, store: WatchedStore, copy: Copy) -> tuple[str, str] | None:
+        """(store, why) if it did not get it."""
         sequence = copy.index.sequence
         had = self._delivered.get(store.name)
         if had == sequence:
-            return
+            return None
         keys = [INDEX_KEYS[sequence % 2]]
         if had != sequence - 1:
             keys.append(INDEX_KEYS[(sequence + 1) % 2])
@@ -80,11 +93,12 @@ class IndexCopies:
             for key in keys:
                 await store.put(key, [copy.stored])
         except BackendError as error:
-            _log.info("store %s gets its copy of the container index later: %s", store.name, error)
-        else:
-            self._delivered[store.name] = sequence
+            return store.name, str(error)
+        self._delivered[store.name] = sequence
+        return None
 
-    async def _of(self, name: str, store: WatchedStore) -> list[tuple[str, bytes]]:
+    async def _of(self, name: str, store: WatchedStore, unread: dict[str, str]
+                  ) -> list[tuple[str, bytes]]:
         found = []
         for key in INDEX_KEYS:
             try:
@@ -95,8 +109,7 @@ class IndexCopies:
             except (BackendError, ShardCorrupt) as error:
                 if isinstance(error, BackendError):
                     self.silent.add(name)
-                _log.info("a copy of the container index on store %s cannot be read: %s", name,
-                          error)
+                unread[name] = str(error)
                 continue
             found.append((name, bytes(stored)))
         return found

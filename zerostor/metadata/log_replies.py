@@ -43,5 +43,8 @@ def strange(reply: Reply) -> MetadataUnavailable | SetupError:
         if str(reply) in UNKNOWN:
             return SetupError("the metadata server is not a zerostor zdb: it shows no log and has"
                               " no slaves")
-        return MetadataUnavailable(f"the metadata server answers: {reply}")
+        denied = str(reply) == "Permission denied"
+        return MetadataUnavailable(
+            f"the metadata server answers: {reply}"
+            f"{'; it needs the password of its admin: see metadata.password_file' * denied}")
     return MetadataUnavailable("the metadata server answers LOG strangely")

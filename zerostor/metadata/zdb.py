@@ -60,7 +60,9 @@ class ZdbMetadata:
         try:
             facts = await log_in(connection, self._login)
         except SetupError as refusal:
-            raise SetupError(f"metadata: {refusal}") from None
+            wrong = str(refusal).endswith("the password is wrong")
+            raise SetupError(f"metadata: {refusal}"
+                             f"{': see metadata.password_file' if wrong else ''}") from None
         self._id_bytes = facts.id_bytes
         if facts.term != self._term:
             self._term, self._last = facts.term, None
