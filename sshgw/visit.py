@@ -92,7 +92,10 @@ class Visit:
             usage = self.folder.usage
             return (f"the home of {self.user} is full: {usage.used:,} of {usage.limit:,} bytes are"
                     " used")
-        return _SENTENCES.get(error.errno or 0) or error.strerror or str(error)
+        said = error.strerror or str(error)
+        if error.errno is None or said != os.strerror(error.errno):
+            return said
+        return _SENTENCES.get(error.errno, said)
 
 
 def within(path: bytes) -> bytes:

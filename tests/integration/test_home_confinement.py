@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sshgw.visit import Visit
 from tests.fakes.homes import counted, failing, fill, home_of
 from zerostor.homes import folder as folder_module
 from zerostor.homes import ledger
@@ -213,9 +214,13 @@ def test_a_home_has_a_limited_number_of_entries(home, monkeypatch):
     home.make_folder(b"/d", 0o755)
     for number in range(3):
         fill(home, b"/%d" % number, b"")
+    visit = Visit("me", home, lambda user: None, lambda user, removed: None)
     for call in (lambda: fill(home, b"/x", b""), lambda: home.make_folder(b"/x", 0o755)):
-        with failing(errno.ENOSPC, "at most 4 files and folders"):
+        with pytest.raises(OSError, match="at most 4 files and folders") as caught:
             call()
+        assert caught.value.errno == errno.ENOSPC
+        assert visit.explain(caught.value) == "a home has at most 4 files and folders"
+    assert "is full" in visit.explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     fill(home, b"/0", b"more")
     home.remove_folder(b"/d")
     fill(home, b"/x", b"")
@@ -237,6 +242,23 @@ def test_folders_stay_where_they_are_if_moving_them_spoils_every_count(home, mon
     monkeypatch.setattr(folder_module, "batches", restless)
     assert home.recount().used == 1 and len(walks) == 3
     home.rename(b"/d", b"/e", replace=False)
+
+
+@pytest.mark.parametrize("visited", [b"/a", b"/b"])
+def test_a_file_that_is_moved_while_it_is_counted_counts_once(home, monkeypatch, visited):
+    def moving(rooted):
+        for batch in genuine(rooted):
+            yield batch
+            if any(path.startswith(visited) for path, _ in batch.files):
+                home.rename(b"/a/f", b"/b/from_a", replace=False)
+                home.rename(b"/b/f", b"/a/from_b", replace=False)
+
+    for folder, size in ((b"/a", 10), (b"/b", 100)):
+        home.make_folder(folder, 0o755)
+        fill(home, folder + b"/f", b"x" * size)
+    genuine = folder_module.batches
+    monkeypatch.setattr(folder_module, "batches", moving)
+    assert home.recount() == counted(home) and home.usage.used == 110
 
 
 def test_a_count_that_failed_leaves_the_last_one(home, monkeypatch):

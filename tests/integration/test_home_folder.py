@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from tests.fakes.homes import counted, failing, fill, home_of
+from tests.fakes.logs import file_size_limit
 from zerostor.homes.rooted import has_openat2
 
 WAYS = [True] + [False] * has_openat2()
@@ -345,3 +346,16 @@ def test_a_write_that_comes_too_late_is_not_counted(home):
     with failing(errno.EBADF):
         file._begin(0, 0, 10)
     assert home.usage.used == 0 and home._ledger.nodes == {}
+
+
+def test_what_the_disk_refuses_is_not_counted(home):
+    file = home.open(b"/a", CREATE, 0o644)
+    with file_size_limit(1000):
+        file.write(0, b"x" * 600)
+        with failing(errno.EFBIG):
+            file.write(600, b"x" * 600)
+        with failing(errno.EFBIG):
+            file.truncate(2000)
+    assert file.stat().st_size == home.usage.used == 1000
+    file.close()
+    assert home.usage == counted(home)
