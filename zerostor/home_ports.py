@@ -74,7 +74,7 @@ class HomeFolder(Protocol):
 
     @property
     def changes(self) -> int:
-        """Grows with each change of the files."""
+        """Grows with each change of the files, and when one is closed that could be written."""
 
     @property
     def root(self) -> str:

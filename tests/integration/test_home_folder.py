@@ -359,3 +359,35 @@ def test_what_the_disk_refuses_is_not_counted(home):
     assert file.stat().st_size == home.usage.used == 1000
     file.close()
     assert home.usage == counted(home)
+
+
+def test_changes_are_told(home):
+    def told(call):
+        before = home.changes
+        result = call()
+        assert home.changes > before
+        return result
+
+    file = told(lambda: home.open(b"/a", CREATE, 0o644))
+    told(lambda: file.write(0, b"x"))
+    told(lambda: file.write(0, b"y"))
+    told(lambda: file.truncate(0))
+    told(lambda: file.set_times(1, 1))
+    told(lambda: file.set_mode(0o600))
+    told(file.close)
+    told(lambda: home.set_times(b"/a", 1, 1))
+    told(lambda: home.set_mode(b"/a", 0o644))
+    told(lambda: home.rename(b"/a", b"/b", replace=False))
+    told(lambda: home.make_folder(b"/d", 0o755))
+    told(lambda: home.rename(b"/d", b"/e", replace=False))
+    told(lambda: home.remove_folder(b"/e"))
+    told(lambda: home.truncate(b"/b", 5))
+    told(lambda: home.remove(b"/b"))
+    told(home.recount)
+    fill(home, b"/a", b"x")
+    before = home.changes
+    file = home.open(b"/a", os.O_RDONLY, 0)
+    file.read(0, 1)
+    file.close()
+    home.stat(b"/a")
+    assert home.changes == before

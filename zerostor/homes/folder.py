@@ -54,7 +54,7 @@ class Folder:
 
     @property
     def changes(self) -> int:
-        """Grows with each change of the files."""
+        """Grows with each change of the files, and when one is closed that could be written."""
         return self._ledger.changes
 
     @property

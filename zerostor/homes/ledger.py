@@ -205,6 +205,7 @@ class Ledger:
         with self._lock:
             node.handles -= 1
             node.writers -= writing
+            self.changes += writing
             self._let_go(node)
 
     def _let_go(self, node: Node) -> None:
