@@ -2,6 +2,7 @@
 
 const AT_ONCE = 2;              // uploads that run beside each other
 const POLL_MS = 4000;
+const HOMES_MS = 15000;
 const WAIT = 30;                // seconds the gateway may hold a question open
 const BIG = 32e6;               // from this size on, the limit is asked for before sending
 const RECENT_MAX = 20;
@@ -420,16 +421,46 @@ function showRole(metadata, uploads) {
 function storeCard({ name, pool, state, reason, total, free, labels }) {
   const known = total > 0 && free !== null;
   const used = known ? 1 - free / total : 0;
-  const fill = make("span");
-  fill.style.width = `${100 * used}%`;
   const place = [pool, labels?.host, labels?.site].filter(Boolean).join(" · ");
+  return card(name, make("span", { className: `state ${state}` }, state), used,
+    known ? `${Math.round(100 * used)} % · ${sizeText(free)} free` : "room not known",
+    reason || place);
+}
+
+/** A name, a word beside it, a bar (used: 0 to 1), and lines. */
+function card(name, word, used, ...lines) {
+  const fill = make("span");
+  fill.style.width = `${100 * Math.min(1, used)}%`;
   return make("li", {},
-    make("div", { className: "row" }, make("span", { className: "name" }, name),
-      make("span", { className: `state ${state}` }, state)),
+    make("div", { className: "row" }, make("span", { className: "name" }, name), word),
     make("div", { className: used > 0.9 ? "bar full" : "bar", "aria-hidden": true }, fill),
-    make("p", { className: "soft" },
-      known ? `${Math.round(100 * used)} % · ${sizeText(free)} free` : "room not known"),
-    make("p", { className: "soft" }, reason || place));
+    ...lines.map((line) => make("p", { className: "soft" }, line)));
+}
+
+function showHomes({ server, homes }) {
+  $("homes").hidden = false;
+  const port = server.address.split(":").pop();
+  $("homes-line").replaceChildren(
+    make("code", {}, `sftp -P ${port} ${homes[0]?.user ?? "USER"}@${location.hostname}`),
+    " · host key ", make("code", {}, server.fingerprint),
+    ...(homes.length ? [] : [" · a home is made by ",
+      make("code", {}, "zerostor ssh-enable USER --key FILE")]));
+  $("home-list").replaceChildren(...homes.map(({ user, enabled, used, limit, files, keys }) =>
+    card(user, make("span", { className: "soft" }, enabled ? countText(keys.length, "key") : "closed"),
+      (used ?? 0) / limit,
+      used === undefined ? "being counted" : `${sizeText(used)} of ${sizeText(limit)}`,
+      used === undefined ? "" : countText(files, "file"))));
+}
+
+/** Shown only to who may see them; to all others this gateway has none. */
+async function watchHomes() {
+  try {
+    if (!document.hidden) showHomes(await ask("/api/ssh/homes"));
+  } catch (error) {
+    $("homes").hidden = true;
+    if (error.status === 403 || error.status === 404) return;
+  }
+  setTimeout(watchHomes, HOMES_MS);
 }
 
 function showJobs({ waiting, running: busy, delayed, oldest, workers, spool, failed }) {
@@ -488,6 +519,7 @@ async function poll() {
 document.addEventListener("visibilitychange", poll);
 addEventListener("hashchange", () => lookUp(location.hash));
 poll();
+watchHomes();
 showRecent();
 ask("/healthz").then(({ version }) => { $("version").textContent = `zerostor ${version}`; }, () => {});
 if (location.hash.length > 56) { $("hash").value = location.hash.slice(1); lookUp(location.hash); }

@@ -104,8 +104,9 @@ class HomeAuto:
         async with self._walks:
             try:
                 await self._pass(home.user, home.auto, folder, state)
-            except (ZerostorError, OSError) as error:
-                _log.warning("the home of %s cannot be looked through: %s", home.user, error)
+            except Exception as error:  # noqa: BLE001 - one home must not stop the others
+                _log.warning("the home of %s cannot be looked through: %s", home.user, error,
+                             exc_info=not isinstance(error, ZerostorError | OSError))
                 state.changes, state.rest = -1, self._clock.monotonic() + ERROR_DELAY
 
     async def _pass(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
