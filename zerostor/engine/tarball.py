@@ -24,8 +24,8 @@ from zerostor.home_ports import HomeFolder, Seen
 BLOCK = MIB
 """Bytes read at a time."""
 LEVEL = 3
-"""Of zlib: 80 MB/s of source text on a core, to 28 % of it; 6 makes 34 MB/s, to 25 %. What cannot be
-compressed goes at 50 MB/s with either."""
+"""Of zlib: 80 MB/s of source text on a core, to 28 % of it; 6 makes 34 MB/s, to 25 %. What cannot
+be compressed goes at 50 MB/s with either."""
 FOLDER_SIZE = -1
 """Stands for the size where a Seen is a folder."""
 _GZIP = 31
