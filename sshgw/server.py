@@ -15,6 +15,7 @@ from sshgw import algorithms, scp
 from sshgw.admission import Admission
 from sshgw.connection import Connection
 from sshgw.login import Login
+from sshgw.rsync import RsyncRuns
 from sshgw.services import SshServices
 from sshgw.session import Serve, Session
 from sshgw.threads import Threads
@@ -60,7 +61,12 @@ class Server:
         settings = services.settings
         self._services = services
         self._threads = Threads(settings.connections)
-        self._commands: dict[str, Serve] = {"scp": partial(scp.serve, threads=self._threads)}
+        rsync = RsyncRuns(services.confinement, services.clock, services.homes.find,
+                          self._removed)
+        self._commands: dict[str, Serve] = {
+            "scp": partial(scp.serve, threads=self._threads),
+            "rsync": rsync.serve,
+        }
         self._admission = Admission(settings.connections, settings.user_connections,
                                     services.clock.monotonic)
         self._options = self._all_options()

@@ -6,6 +6,7 @@ import dataclasses
 
 import asyncssh
 
+from sshgw.confinement import Confinement
 from zerostor.core.settings import SshSettings
 from zerostor.engine.homes import Homes
 from zerostor.home_ports import HomeBook
@@ -14,10 +15,11 @@ from zerostor.ports import Clock
 
 @dataclasses.dataclass(frozen=True)
 class SshServices:
-    """settings: [ssh]. host_key: what the server proves itself with."""
+    """settings: [ssh]. host_key: what the server proves itself with. confinement: of rsync."""
 
     settings: SshSettings
     host_key: asyncssh.SSHKey
     homes: Homes
     book: HomeBook
     clock: Clock
+    confinement: Confinement

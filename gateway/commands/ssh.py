@@ -48,7 +48,10 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
 
 async def serve(config: Config) -> None:
     """Serve SSH, and what the gateway asks about homes, until cancelled."""
+    import logging
+
     from gateway.commands.process import first_of, unique_name
+    from sshgw.confinement import find_confinement
     from sshgw.control import Control, ServerFacts, serve_control
     from sshgw.host_key import host_key
     from sshgw.server import Server
@@ -59,7 +62,9 @@ async def serve(config: Config) -> None:
         key = host_key(config.paths.host_key)
         services = SshServices(
             settings=config.ssh, host_key=key, homes=parts.homes, book=parts.book,
-            clock=parts.clock)
+            clock=parts.clock,
+            confinement=await find_confinement(config.ssh.rsync, str(config.homes)))
+        logging.getLogger("sshgw").info("%s", services.confinement.reason)
         host_line = " ".join(key.export_public_key().decode().split()[:2])
         facts = ServerFacts(str(config.ssh.listen), host_line,
                             key.get_fingerprint())

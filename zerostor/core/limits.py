@@ -62,6 +62,11 @@ LISTED, LISTED_MAX = 100, 1000
 WITNESSES = 5
 """Stores that are not believed to lie, or to be out of date, all in the same way."""
 
+RSYNC_RUNS = 16
+"""rsync transfers of all homes at a time; each takes up to three processes."""
+RSYNC_USER_RUNS = 4
+"""Of them, those of one home."""
+
 assert CONTENT_HASH_SIZE * 2 + 8 == 56
 assert CELL_SIZE % CELL_ALIGN == 0 == CELL_MIN % CELL_ALIGN
 assert PACK_OBJECT_MAX <= 16 * CELL_SIZE

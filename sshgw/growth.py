@@ -1,0 +1,167 @@
+"""How much the rsync runs of one home may still write, together.
+
+rsync writes behind the back of the folder that counts. So each run has a share of what is free, and
+when that is spent it stands still until the home was counted anew. What was asked of a run before a
+walk is counted against its new share as well: all shares together are never more than was free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from zerostor.core.homes import HomeUsage
+from zerostor.home_ports import HomeFolder, Seen
+from zerostor.ports import Clock
+
+SHARE_MIN = 8 * 1024
+"""Bytes that are shared out even if less is free: what a client sends is not all for files. By so
+much may a home grow beyond its limit, and by what is added for slow walks."""
+UNSEEN = 384 * 1024
+"""Bytes that rsync may have read and not yet written: two buffers."""
+AHEAD = 512 * 1024
+"""Bytes that a run may write more than it may take in: those, what it answers, what it tells
+itself. Only where it writes more than it takes in they decide."""
+SETTLED = 0.01
+"""Seconds without a byte read or written after which all that was taken in is in the files."""
+SETTLED_TRIES = 50
+SHARE_PER_SECOND = 1024 * 1024
+"""Bytes more of that per second that a walk takes, after the first tenth."""
+QUICK = 0.1
+SLOW_PART = 1000
+"""At most this part of the limit."""
+ROOM_PART = 16
+"""Where the oldest files go for new ones, this part of the limit is kept free."""
+ROOM_MAX = 64 * 1024 * 1024
+REST_MIN = 0.5
+"""Seconds between walks that nobody waits for."""
+REST_FACTOR = 20
+"""So much longer than a walk takes do they rest."""
+
+
+class Growing(Protocol):
+    """A run, as its home sees it."""
+
+    received: int
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were passed on and that rsync did not read yet."""
+
+    async def written(self) -> int:
+        """Bytes that it wrote until now; the last that is known if it has ended."""
+
+    def grant(self, written: int, received: int) -> None:
+        """It may write, and take in, up to so many bytes since its beginning; it goes on."""
+
+    def refuse(self, usage: HomeUsage) -> None:
+        """The home is full: end it."""
+
+
+class Growth:
+    """All runs that change one home.
+
+    make_room: the oldest files are to go, asked each time. removed: told which, on any thread.
+    """
+
+    def __init__(self, folder: HomeFolder, clock: Clock, make_room: Callable[[], bool],
+                 removed: Callable[[Sequence[Seen]], None]) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._make_room = make_room
+        self._removed = removed
+        self._runs: dict[Growing, int] = {}
+        self._ceiling = 0
+        self._lock = asyncio.Lock()
+        self._rest = REST_MIN
+        self._counting: asyncio.Task[None] | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many there are."""
+        return len(self._runs)
+
+    async def join(self, run: Growing) -> None:
+        """Give a new run its first share. Raises OSError."""
+        if not self._runs:
+            self._ceiling = 0
+        if self._counting is None:
+            self._counting = asyncio.create_task(self._keep_settled())
+        self._runs[run] = 0
+        await self.settle(run)
+
+    async def leave(self, run: Growing) -> None:
+        """It ended; the home is counted, so that what it did is known. Raises OSError."""
+        self._runs.pop(run, None)
+        if not self._runs and self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
+        async with self._lock:
+            await asyncio.to_thread(self._folder.recount)
+
+    async def settle(self, asking: Growing) -> None:
+        """Count, and share out what is free. The one that asks is refused if the home is full.
+
+        Raises OSError.
+        """
+        shares = self._runs.get(asking, 0)
+        async with self._lock:
+            if self._runs.get(asking, -1) == shares:  # else it was waited for, and had a share
+                await self._settle(asking)
+
+    async def _keep_settled(self) -> None:
+        """Count now and then while something is written, for all who ask what is used."""
+        last = 0
+        while True:
+            await self._clock.sleep(self._rest)
+            async with self._lock:
+                now = sum([await run.written() for run in list(self._runs)])
+                if now != last:
+                    with contextlib.suppress(OSError):  # who needs it asks, and is told
+                        await self._settle(None)
+                last = now
+
+    async def _wait_for(self, run: Growing) -> None:
+        """Until it has written what it took in; it is given no more meanwhile."""
+        last = None
+        for _ in range(SETTLED_TRIES):
+            now = run.waiting, await run.written()
+            if now == last and not run.waiting:
+                return
+            last = now
+            await self._clock.sleep(SETTLED)
+
+    async def _settle(self, asking: Growing | None) -> None:
+        if asking is not None:
+            await self._wait_for(asking)
+        before = [(run, await run.written(), run.received - run.waiting
+                   - (0 if run is asking else UNSEEN)) for run in list(self._runs)]
+        began = self._clock.monotonic()
+        usage = await asyncio.to_thread(self._measure)
+        took = self._clock.monotonic() - began
+        self._rest = max(REST_MIN, REST_FACTOR * took)
+        # A home that was beyond its limit before may still be tidied up, and files replaced by
+        # smaller ones.
+        self._ceiling = self._ceiling or max(usage.limit, usage.used)
+        if asking is not None and usage.used > self._ceiling:
+            del self._runs[asking]
+            asking.refuse(usage)
+        slow = int(SHARE_PER_SECOND * max(0.0, took - QUICK))
+        least = SHARE_MIN + min(slow, usage.limit // SLOW_PART)
+        share = max(usage.free // max(1, len(self._runs)), least)
+        for run, written, received in before:
+            if run in self._runs:
+                self._runs[run] += 1
+                run.grant(written + share + AHEAD, received + share)
+
+    def _measure(self) -> HomeUsage:
+        usage = self._folder.recount()
+        room = min(usage.limit // ROOM_PART, ROOM_MAX)
+        if usage.free < room and self._make_room():
+            try:
+                self._removed(self._folder.make_room(room))
+            except OSError:  # what is there is in use, or more than the limit
+                return self._folder.usage
+        return self._folder.usage
