@@ -40,7 +40,8 @@ class Confinement(NamedTuple):
         """
         return [
             sys.executable, "-I", "-S", "-c", confined.START, _PACKAGES,
-            self.way, os.path.abspath(home), access, str(largest), str(control), self.rsync, *arguments,
+            self.way, os.path.abspath(home), access, str(largest), str(control), self.rsync,
+            *arguments,
         ]
 
 
