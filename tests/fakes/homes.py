@@ -35,7 +35,9 @@ class Outside:
         for folder, folders, names in os.walk(os.fsencode(root)):
             self.folders += len(folders)
             self.files += len(names)
-            self.size += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    self.size += os.lstat(os.path.join(folder, name)).st_size
 
 
 def counted(home: Folder) -> HomeUsage:

@@ -8,8 +8,6 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import traceback
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from sshgw.visit import Visit
 from tests.fakes.homes import counted, failing, fill, home_of
+from tests.fakes.links import swapping
 from zerostor.homes import folder as folder_module
 from zerostor.homes import ledger
 from zerostor.homes.rooted import has_openat2
@@ -29,30 +28,6 @@ CREATE = os.O_WRONLY | os.O_CREAT
 @pytest.fixture(params=WAYS, ids=lambda stepwise: "stepwise" if stepwise else "openat2")
 def home(request, tmp_path):
     return home_of(tmp_path / "home", 10**9, stepwise=request.param)
-
-
-SWAP = """
-import os, sys
-place, aside, target = sys.argv[1:]
-print(flush=True)
-while True:
-    os.rename(place, aside)
-    os.symlink(target, place)
-    os.unlink(place)
-    os.rename(aside, place)
-"""
-
-
-@contextlib.contextmanager
-def swapping(place, aside, target):
-    """A process that puts a link to `target` in the place of a folder and takes it away again."""
-    command = [sys.executable, "-c", SWAP, str(place), str(aside), str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def meet(home, folders, acts, turns):
