@@ -122,7 +122,8 @@ class HomeFolder(Protocol):
     def make_room(self, wanted: int) -> Sequence[Seen]:
         """Remove the oldest files, none that is open, until `wanted` bytes fit; what was removed.
 
-        OSError EDQUOT, and nothing is removed, where that cannot be.
+        OSError EDQUOT, and nothing is removed, where that cannot be. Others may take the room
+        before the caller does: ask again.
         """
 
     def count(self) -> HomeUsage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import pytest
 
@@ -111,3 +112,52 @@ def test_a_file_that_was_written_since_is_not_old_any_more(home):
     home.make_room(0)
     fill(home, b"/a", b"new")
     assert [seen.path for seen in home.make_room(300)] == [b"/b"]
+
+
+def test_what_went_is_told_though_somebody_took_the_room(home, monkeypatch):
+    aged(home, b"/a", 500, 1)
+    aged(home, b"/b", 500, 2)
+    genuine = home._oldest._remove
+
+    def greedy(file):
+        gone = genuine(file)
+        taken.append(home.open(b"/taken", os.O_WRONLY | os.O_CREAT, 0o644))
+        taken[-1].write(0, b"x" * (1000 - home.usage.used))
+        return gone
+
+    taken = []
+    monkeypatch.setattr(home._oldest, "_remove", greedy)
+    assert [seen.path for seen in home.make_room(600)] == [b"/a", b"/b"]
+    with failing(errno.EDQUOT):
+        home.make_room(600)
+    for file in taken:
+        file.close()
+
+
+def test_many_make_room_at_once(home):
+    """Writers of a home that drops its oldest: each gets its bytes in, and the limit holds."""
+
+    def write(number):
+        for turn in range(30):
+            path = b"/%d-%d" % (number, turn)
+            file = home.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+            for _ in range(100):
+                try:
+                    file.write(0, b"x" * 150)
+                    break
+                except OSError as error:
+                    assert error.errno == errno.EDQUOT
+                    gone.extend(seen.path for seen in home.make_room(150))
+            assert home.usage.used <= 1000
+            file.close()
+            written.append(path)
+
+    gone, written = [], []
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 120 and len(gone) == len(set(gone))
+    assert {*gone, *paths(home)} == set(written)
+    assert home.usage == counted(home)

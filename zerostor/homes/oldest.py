@@ -63,15 +63,19 @@ class Oldest:
                 bisect.insort(self._files, seen(path, found), key=_newest_first)
 
     def make_room(self, wanted: int) -> Sequence[Seen]:
-        """As HomeFolder.make_room."""
+        """As HomeFolder.make_room. What was removed is told, even if others took its room again."""
         removed: list[Seen] = []
         with self._turn:
-            for _ in range(_ROUNDS):
-                missing = self._missing(wanted)
-                if missing <= 0:
-                    return removed
-                removed += filter(self._remove, self._choose(wanted, missing))
-        if self._missing(wanted) > 0:
+            try:
+                for _ in range(_ROUNDS):
+                    missing = self._missing(wanted)
+                    if missing <= 0:
+                        break
+                    removed += filter(self._remove, self._choose(wanted, missing))
+            except OSError:
+                if not removed:
+                    raise
+        if not removed and self._missing(wanted) > 0:
             raise self._refusal(wanted)
         return removed
 

@@ -128,7 +128,12 @@ class Rooted:
     def __init__(self, root: str, *, stepwise: bool = False) -> None:
         """stepwise: without openat2 even where it is there."""
         self._open = _stepwise if stepwise or not has_openat2() else _beneath
-        self._top = Descriptor(os.open(root, _STEP))
+        self._root = root
+        self._top()
+
+    def _top(self) -> Descriptor:
+        """Opened for each call: ten thousand homes would hold as many descriptors."""
+        return Descriptor(os.open(self._root, _STEP))
 
     def open_in(self, folder: Descriptor, path: bytes, flags: int, mode: int = 0) -> Descriptor:
         """As openat; `path` has been through `parts_of`."""
@@ -150,14 +155,14 @@ class Rooted:
         *above, name = parts_of(path) or [b""]
         if not name:
             raise OSError(errno.EBUSY, "this is the home itself")
-        return (self._within(above, _STEP) if above else self._top), name
+        return (self._within(above, _STEP) if above else self._top()), name
 
     def folder(self, path: bytes) -> Descriptor:
         """The folder at `path`, for reading."""
         return self._within(parts_of(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def _within(self, parts: list[bytes], flags: int) -> Descriptor:
-        return self.open_in(self._top, b"/".join(parts), flags)
+        return self.open_in(self._top(), b"/".join(parts), flags)
 
     def give_owner(self, folder: Descriptor, name: bytes) -> None:
         """Let the owner of the folder `name` list and change it, whatever its mode says."""
@@ -170,7 +175,8 @@ class Rooted:
     def stat(self, path: bytes) -> os.stat_result:
         """As lstat."""
         if not parts_of(path):
-            return os.fstat(self._top.fd)
+            top = self._top()
+            return os.fstat(top.fd)
         folder, name = self.place(path)
         return stat_in(folder, name)
 
