@@ -59,6 +59,7 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
     from gateway.bench.machine import free_address, running, up_command
     from gateway.bench.metadata import MetadataSuite
     from gateway.bench.recovery import RecoverySuite
+    from gateway.bench.ssh import SshSuite
     from gateway.bench.suite import Suite
     from gateway.bench.works import Bench
 
@@ -76,7 +77,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
             for number in range(count):
                 shutil.rmtree(place / "data" / "stores" / f"{5 * number:02d}")
 
-        more = MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
+        more = (MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
+                | SshSuite(place, rounds, scale).steps())
         async for row in Suite(bench, more, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:
