@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def _ours(folder: Path, key: Path) -> Iterator[SshServer]:
     place = folder / "ours"
     place.mkdir()
     settings = place / "zerostor.toml"
-    settings.write_text(f'[ssh]\nenabled = true\nlisten = "{ssh}"\n')
+    settings.write_text(f'[ssh]\nenabled = true\nlisten = "{ssh}"\nuser_connections = 300\n')
     command = [sys.executable, "-m", "gateway", "up", "--data", str(place), "--listen", str(http)]
     with running(command, f"http://{http}/readyz") as up:
         asked = {"username": USER, "sshpubkey": key.with_suffix(".pub").read_text(),
@@ -75,7 +76,7 @@ def _ours(folder: Path, key: Path) -> Iterator[SshServer]:
         request = urllib.request.Request(
             f"http://{http}/api/ssh/enable", json.dumps(asked).encode(),
             {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        _opened(request)
         yield SshServer("zerostor", USER, ssh.port, "", _child(up, "ssh"), _options(key))
 
 
@@ -104,6 +105,20 @@ def _sshd(folder: Path, key: Path) -> Iterator[SshServer]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _opened(request: urllib.request.Request) -> None:
+    """The gateway is ready before the SSH process is."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise SetupError(f"no home could be made: {error.read().decode()}") from error
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _child(parent: int, command: str) -> int:
