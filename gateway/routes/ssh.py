@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from aiohttp import web
 
 from gateway.admission import require_admin
 from gateway.services import services_of
-from zerostor.core.errors import TooLarge
+from zerostor.core.errors import BadRequest, TooLarge, UnknownHome
 from zerostor.core.home_protocol import BODY_MAX
+from zerostor.core.homes import user_name
 
 _PRIVATE = {"Cache-Control": "no-store"}
 
@@ -64,4 +63,7 @@ async def _handed_on(request: web.Request, path: str, status: int = 200) -> web.
 
 
 def _of_user(request: web.Request, what: str) -> str:
-    return f"/{what}/{quote(request.match_info['user'], safe='')}"
+    try:
+        return f"/{what}/{user_name(request.match_info['user'])}"
+    except BadRequest as error:
+        raise UnknownHome(f"there can be no such home: {error}") from error

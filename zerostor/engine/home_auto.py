@@ -30,9 +30,9 @@ REST = 10.0
 BATCH = 500
 """Files looked at in one go."""
 WALKS = 2
-"""Homes walked at a time."""
-AUTO_MAX = 256
-"""Jobs under way that began by themselves, of all homes."""
+"""Homes read at a time."""
+AUTO_EACH, AUTO_MAX = 128, 512
+"""Jobs under way that began by themselves, of one home and of all."""
 ROOM_EVERY = 0.1
 """Seconds between looks for room among them."""
 FORGET_AT_ONCE = 1000
@@ -101,13 +101,12 @@ class HomeAuto:
 
     async def _walk(self, home: Home, folder: HomeFolder, state: _State) -> None:
         assert home.auto is not None
-        async with self._walks:
-            try:
-                await self._pass(home.user, home.auto, folder, state)
-            except Exception as error:  # noqa: BLE001 - one home must not stop the others
-                _log.warning("the home of %s cannot be looked through: %s", home.user, error,
-                             exc_info=not isinstance(error, ZerostorError | OSError))
-                state.changes, state.rest = -1, self._clock.monotonic() + ERROR_DELAY
+        try:
+            await self._pass(home.user, home.auto, folder, state)
+        except Exception as error:  # noqa: BLE001 - one home must not stop the others
+            _log.warning("the home of %s cannot be looked through: %s", home.user, error,
+                         exc_info=not isinstance(error, ZerostorError | OSError))
+            state.changes, state.rest = -1, self._clock.monotonic() + ERROR_DELAY
 
     async def _pass(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
         """One walk through all files."""
@@ -116,18 +115,16 @@ class HomeAuto:
         took, new = 0.0, 0
         files = folder.walk(b"/")
         while True:
-            begun = self._clock.monotonic()
-            batch = await asyncio.to_thread(_next_files, files)
-            took += self._clock.monotonic() - begun
+            async with self._walks:
+                begun = self._clock.monotonic()
+                batch = await asyncio.to_thread(_next_files, files)
+                took += self._clock.monotonic() - begun
             if not batch:
                 break
             ready = self._finished(batch, auto, folder, state, before)
             fresh = await self._book.unprocessed(user, ready)
-            under_way = self._jobs.under_way(user)
-            fresh = [seen for seen in fresh if seen.path not in under_way]
             new += len(fresh)
-            # At once, so that they share a commit of the book.
-            await asyncio.gather(*(self._begin(user, seen, auto) for seen in fresh))
+            await self._begin(user, fresh, auto)
         state.rest = self._clock.monotonic() + REST * took
         await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
 
@@ -152,10 +149,18 @@ class HomeAuto:
                     ready.append(seen)
         return ready
 
-    async def _begin(self, user: str, seen: Seen, auto: AutoProcess) -> None:
-        while self._jobs.auto_count() >= AUTO_MAX:
-            await self._clock.sleep(ROOM_EVERY)
-        await self._jobs.begin_auto(user, seen, remove=auto.remove)
+    async def _begin(self, user: str, fresh: Sequence[Seen], auto: AutoProcess) -> None:
+        """Have them stored, as there is room; at once, so that they share a commit of the book."""
+        left = list(fresh)
+        while left:
+            under_way = self._jobs.under_way(user)
+            room = min(AUTO_EACH - len(under_way), AUTO_MAX - self._jobs.auto_count())
+            batch, left = left[:max(0, room)], left[max(0, room):]
+            await asyncio.gather(*(
+                self._jobs.begin_auto(user, seen, remove=auto.remove)
+                for seen in batch if seen.path not in under_way))
+            if left:
+                await self._clock.sleep(ROOM_EVERY)
 
     async def _forget_gone(self, user: str, folder: HomeFolder, state: _State, count: int) -> None:
         """Drop what the book knows of files that are gone, some at a time, round and round."""
