@@ -40,16 +40,20 @@ ANSWER = 5.0
 GRACE = 10.0
 """Seconds in which the program between must end once its socket has."""
 _log = logging.getLogger(__name__)
+Outside = Callable[[str], contextlib.AbstractContextManager[object]]
 
 
 class RsyncRuns:
     """All of this process.
 
     find: a home as it is now. removed: told, on any thread, what of which user went to make room.
+    outside: entered with a user while a program writes to the home.
     """
 
     def __init__(self, confinement: Confinement, clock: Clock, find: Callable[[str], Home | None],
-                 removed: Callable[[str, Sequence[Seen]], None]) -> None:
+                 removed: Callable[[str, Sequence[Seen]], None],
+                 outside: Outside = contextlib.nullcontext) -> None:
+        self._outside = outside
         self._confinement = confinement
         self._clock = clock
         self._find = find
@@ -101,8 +105,9 @@ class RsyncRuns:
         run = Run(user, client, child, *await asyncio.open_unix_connection(sock=ours))
         if access == "read":
             return await run.carry()
-        async with self._growing(user, folder, run):
-            return await run.carry()
+        with self._outside(user):
+            async with self._growing(user, folder, run):
+                return await run.carry()
 
     @contextlib.asynccontextmanager
     async def _growing(self, user: str, folder: HomeFolder, run: Run) -> AsyncIterator[None]:

@@ -62,7 +62,7 @@ class Server:
         self._services = services
         self._threads = Threads(settings.connections)
         rsync = RsyncRuns(services.confinement, services.clock, services.homes.find,
-                          self._removed)
+                          self._removed, services.homes.outside)
         self._commands: dict[str, Serve] = {
             "scp": partial(scp.serve, threads=self._threads),
             "rsync": rsync.serve,

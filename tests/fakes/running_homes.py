@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,6 +88,13 @@ class RunningHomes:
         source.write_bytes(body)
         done = self.sftp(user, f"put {source} {name}")
         assert done.returncode == 0, done.stderr + self.log.read_text()
+
+    def rsync(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """rsync with these arguments, over ssh."""
+        shell = shlex.join(["ssh", "-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+                            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                            "-o", "LogLevel=ERROR", "-i", str(self.key), "-p", str(self.port)])
+        return subprocess.Popen(["rsync", "-e", shell, *arguments], stderr=subprocess.PIPE)
 
     def command(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """`zerostor WORDS` against the gateway."""

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import random
+import shutil
+import signal
 import tarfile
 import time
 from collections.abc import Iterator
@@ -183,6 +185,27 @@ def test_uploads_store_themselves(homes: RunningHomes) -> None:
         assert until(name.exists, "a link file") and name.read_text() == (
             f"https://files.example{link['link']}\n")
     assert sorted(len(homes.up.get(link["link"]).body) for link in links) == [49_999, 50_000]
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync here")
+def test_what_rsync_brings_is_stored_once_it_has_ended(homes: RunningHomes) -> None:
+    """--inplace writes under the final name, and stops for longer than the quiet time."""
+    homes.enable("rsync", auto_process={"quiet": 0.2, "link_files": False}, max_size_mb=50)
+    source = homes.up.folder.with_suffix(".tree")
+    (source / "sub").mkdir(parents=True)
+    bodies = {"/a": content_of(4_000_000), "/sub/b": content_of(1_000)}
+    for name, body in bodies.items():
+        (source / name[1:]).write_bytes(body)
+    running = homes.rsync("-a", "--inplace", "--bwlimit=2000", f"{source}/", "rsync@127.0.0.1:")
+    until(lambda: (homes.folder("rsync") / "a").exists(), "it has begun")
+    running.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)
+    running.send_signal(signal.SIGCONT)
+    assert running.wait(60) == 0, running.stderr and running.stderr.read()
+    links = until(lambda: (found := homes.get("links/rsync")["links"])[1:] and found, "two links")
+    assert {link["path"]: homes.up.get(link["link"]).body for link in links} == bodies
+    time.sleep(1)
+    assert len(homes.get("links/rsync")["links"]) == 2, "nothing half-way was stored"
 
 
 def test_the_command_line(homes: RunningHomes) -> None:
