@@ -42,7 +42,7 @@ class HomeFile(Protocol):
         """Return when it is on the disk."""
 
     def close(self) -> None:
-        """Let go. What this handle created, and the limit then cut short, is removed."""
+        """Let go. What this handle created or began anew, and the limit cut short, is removed."""
 
 
 class Seen(NamedTuple):

@@ -89,6 +89,35 @@ def test_a_file_that_was_there_before_is_kept_though_the_limit_cut_its_end(home)
     assert home.stat(b"/a").st_size == 900_000
 
 
+def test_a_file_that_was_begun_anew_and_cut_is_removed(home):
+    """Half of the new one under the name of the old would be taken for either."""
+    fill(home, b"/a", b"x" * 900_000)
+    file = home.open(b"/a", CREATE | os.O_TRUNC, 0o644)
+    file.write(0, b"y" * 600_000)
+    with failing(errno.EDQUOT):
+        file.write(600_000, b"y" * 600_000)
+    file.close()
+    assert list(home.names(b"/")) == [] and home.usage == counted(home)
+
+
+def test_syncing_flushes_the_file_and_its_folder(home, monkeypatch):
+    def flushed(fd):
+        seen.append(os.fstat(fd).st_ino)
+
+    seen = []
+    monkeypatch.setattr("zerostor.homes.opened.flush", flushed)
+    monkeypatch.setattr(os, "fsync", flushed)
+    home.make_folder(b"/d", 0o755)
+    for path, folder in ((b"/d/f", home.root + "/d"), (b"/f", home.root)):
+        file = home.open(path, CREATE, 0o644)
+        file.sync()
+        assert seen == [file.stat().st_ino, os.stat(folder).st_ino]
+        home.remove(path)
+        file.sync()
+        file.close()
+        seen.clear()
+
+
 def test_a_removed_file_counts_until_it_is_closed(home):
     file = home.open(b"/a", CREATE, 0o644)
     file.write(0, b"x" * 600_000)

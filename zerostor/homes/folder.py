@@ -76,8 +76,9 @@ class Folder:
             folder, name = self._rooted.place(path)
             file, created = self._open_or_create(folder, name, flags, file_mode(mode))
             node = self._ledger.opened(file.fd, _clean(path), writing=writing, created=created)
-        opened = OpenedFile(self._ledger, self, file, node, flags, created)
-        if flags & os.O_TRUNC and writing and not created:
+        truncating = bool(flags & os.O_TRUNC) and writing
+        opened = OpenedFile(self._ledger, self, file, node, flags, owned=created or truncating)
+        if truncating and not created:
             try:
                 opened.truncate(0)
             except BaseException:
@@ -283,6 +284,8 @@ class Folder:
 
     def count(self) -> HomeUsage:
         """As `recount`, unless it was counted before."""
+        if self.counted:  # nobody waits for a count that goes on beside him
+            return self.usage
         with self._counting:
             return self.usage if self.counted else self._recount()
 

@@ -60,16 +60,23 @@ class OpenedFile:
     """HomeFile. Any thread may call it, several at a time."""
 
     def __init__(
-        self, ledger: Ledger, names: Names, file: Descriptor, node: Node, flags: int, created: bool
+        self,
+        ledger: Ledger,
+        names: Names,
+        file: Descriptor,
+        node: Node,
+        flags: int,
+        *,
+        owned: bool,
     ) -> None:
-        """flags: as it was opened."""
+        """flags: as it was opened. owned: all that it holds comes through this handle."""
         self._ledger = ledger
         self._names = names
         self._file = file
         self._node = node
         self._writing = flags & os.O_ACCMODE != os.O_RDONLY
         self._appending = bool(flags & os.O_APPEND)
-        self._created = created
+        self._owned = owned
         self._cuts: set[int] = set()
         self._closing = threading.Lock()
 
@@ -157,12 +164,12 @@ class OpenedFile:
             self._names.sync_entry(self._node.path)
 
     def close(self) -> None:
-        """Let go. What this handle created, and the limit then cut short, is removed."""
+        """Let go. What this handle created or began anew, and the limit cut short, is removed."""
         if not self._closing.acquire(blocking=False):
             return
         self._file = _CLOSED
         try:
-            if self._created and self._cuts:
+            if self._owned and self._cuts:
                 self._names.remove_node(self._node)
         finally:
             self._ledger.closed(self._node, writing=self._writing)
