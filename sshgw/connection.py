@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 import asyncssh
@@ -23,12 +24,16 @@ PIECE = 64 * 1024
 """The library copies all that it has not parsed yet for each packet: less is handed to it."""
 
 
+Hold = Callable[[bool], None]
+
+
 class Connection(asyncssh.SSHServerConnection):
     """See asyncssh.SSHServerConnection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
         self._pipe = cast("asyncio.Transport", transport)
+        self._holds: set[Hold] = set()
         self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
         super().connection_made(transport)
         _notice_absence(transport.get_extra_info("socket"))
@@ -49,13 +54,25 @@ class Connection(asyncssh.SSHServerConnection):
         if pkttype != _MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
 
+    def attach(self, hold: Hold) -> None:
+        """Have `hold` told, from now on, when the client takes nothing and when it does again."""
+        self._holds.add(hold)
+
+    def detach(self, hold: Hold) -> None:
+        """No longer."""
+        self._holds.discard(hold)
+
     def pause_writing(self) -> None:
-        """The client takes nothing: what it asks for meanwhile is not read."""
+        """The client takes nothing: what it asks for meanwhile is not read, and not answered."""
         self._pipe.pause_reading()
+        for hold in tuple(self._holds):
+            hold(True)
 
     def resume_writing(self) -> None:
         """It does again."""
         self._pipe.resume_reading()
+        for hold in tuple(self._holds):
+            hold(False)
 
 
 def _notice_absence(connected: socket.socket) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import asyncssh
 
 from sshgw.admission import Admission
+from sshgw.connection import Connection
 from sshgw.session import Session
 from zerostor.engine.homes import Homes
 
@@ -84,10 +85,15 @@ class Login(asyncssh.SSHServer):
                                             f"{SESSIONS_MAX} sessions share this connection"
                                             " already")
         self._sessions += 1
-        return self._open_session(self._user, self._session_gone)
+        connection = cast("Connection", self._connection)
 
-    def _session_gone(self) -> None:
-        self._sessions -= 1
+        def gone() -> None:
+            self._sessions -= 1
+            connection.detach(session.hold)
+
+        session = self._open_session(self._user, gone)
+        connection.attach(session.hold)
+        return session
 
     def connection_requested(self, *_: object) -> NoReturn:
         """-L, -D and -J are refused."""

@@ -37,6 +37,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._begin: Callable[[Channel], Program] | None = None
         self._channel: Channel | None = None
         self._program: Program | None = None
+        self._held = {"channel": False, "connection": False}
 
     def connection_made(self, chan: Channel) -> None:
         """The channel is there."""
@@ -80,6 +81,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._program = Farewell(self._channel, sentence)
         if isinstance(self._program, Farewell):
             self._program.start()
+        elif any(self._held.values()):
+            self._program.pause()
 
     def data_received(self, chunk: bytes, datatype: int | None) -> None:  # noqa: ARG002
         """Bytes from the client."""
@@ -94,15 +97,24 @@ class Session(asyncssh.SSHServerSession[bytes]):
         return True
 
     def pause_writing(self) -> None:
-        """The client does not take what was written."""
-        if self._program is not None:
-            self._program.pause()
+        """The client does not take what was written to this channel."""
+        self._hold("channel", True)
 
     def resume_writing(self) -> None:
         """It does again."""
+        self._hold("channel", False)
+
+    def hold(self, full: bool) -> None:
+        """The connection below all channels is full, or no longer: a window may be gigabytes."""
+        self._hold("connection", full)
+
+    def _hold(self, reason: str, held: bool) -> None:
         self.active = self._monotonic()
-        if self._program is not None:
-            self._program.resume()
+        before = any(self._held.values())
+        self._held[reason] = held
+        now = any(self._held.values())
+        if self._program is not None and now != before:
+            (self._program.pause if now else self._program.resume)()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The channel is gone, well or badly."""

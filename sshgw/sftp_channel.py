@@ -127,7 +127,7 @@ class SftpChannel:
     def _fail(self, failure: Exception) -> None:
         if not isinstance(failure, BadRequest):
             _log.error("an SFTP session ended on an error of ours", exc_info=failure)
-        self._complain(f"the session ends: {failure}")
+        self._print(f"the session ends: {failure}")
         self._channel.exit(1)
 
     def _finish(self) -> None:

@@ -1,0 +1,204 @@
+"""An SSH server whose logged-in clients, or whose disk, do their worst."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncssh
+import psutil
+import pytest
+
+from gateway.home_link import HomeLink
+from tests.fakes.running_up import has_strace, strace
+from tests.fakes.ssh_server import PATIENCE, SshServer
+from zerostor.config import load
+
+INIT = struct.pack(">IBI", 5, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    server = SshServer(tmp_path_factory.mktemp("ssh"))
+    server.add("berta", server.key)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def connection(server: SshServer) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    async with connect(server) as connection:
+        yield connection
+
+
+def connect(server: SshServer, user: str = "anna") -> asyncssh.SSHClientConnection:
+    return asyncssh.connect("127.0.0.1", server.port, username=user, config=None, agent_path=None,
+                            client_keys=[str(server.key)], known_hosts=None)
+
+
+def packet(kind: int, number: int, body: bytes) -> bytes:
+    return struct.pack(">IBI", 5 + len(body), kind, number) + body
+
+
+def string(text: bytes) -> bytes:
+    return struct.pack(">I", len(text)) + text
+
+
+class Raw:
+    """An SFTP channel as bytes."""
+
+    def __init__(self, writer: asyncssh.SSHWriter[bytes], reader: asyncssh.SSHReader[bytes],
+                 errors: asyncssh.SSHReader[bytes]) -> None:
+        self.writer, self.reader, self.errors = writer, reader, errors
+
+    async def next(self) -> tuple[int, int, bytes]:
+        size = struct.unpack(">I", await self.reader.readexactly(4))[0]
+        body = await self.reader.readexactly(size)
+        return body[0], struct.unpack_from(">I", body, 1)[0], body[5:]
+
+    async def ask(self, kind: int, number: int, body: bytes) -> tuple[int, int, bytes]:
+        self.writer.write(packet(kind, number, body))
+        return await asyncio.wait_for(self.next(), PATIENCE)
+
+
+async def raw(connection: asyncssh.SSHClientConnection) -> Raw:
+    channel = Raw(*await connection.open_session(subsystem="sftp", encoding=None))
+    channel.writer.write(INIT)
+    assert (await channel.next())[:2] == (2, 3)
+    return channel
+
+
+async def test_bytes_that_are_no_requests_end_the_session_or_are_refused(
+    server: SshServer, connection: asyncssh.SSHClientConnection
+) -> None:
+    """Each kind of request, cut short or made of random bytes; a second session then works."""
+    dice = random.Random(4)
+    channel = await raw(connection)
+    for number in range(600):
+        kind = dice.choice([*range(3, 21), 200, 201, 101, 77])
+        body = dice.randbytes(dice.choice([0, 1, 4, 8, 20, 60]))
+        if number % 3 == 0:
+            body = string(dice.choice([b"", b"/", b"x\0y", b"\xff" * 9, b"../.."])) + body
+        _, answered, _ = await channel.ask(kind, number, body)
+        assert answered == number
+    channel.writer.write(struct.pack(">I", 2**31) + b"x" * 100)
+    assert await asyncio.wait_for(channel.reader.read(), PATIENCE) == b""
+    assert b"the session ends" in await channel.errors.read()
+    assert await (await connection.start_sftp_client()).exists("/")
+    assert "Traceback" not in server.log.read_text()
+    assert "error of ours" not in server.log.read_text()
+
+
+async def test_handles_are_bounded_and_go_with_the_session(
+    server: SshServer, connection: asyncssh.SSHClientConnection
+) -> None:
+    assert server.process is not None
+    process, channel = psutil.Process(server.process.pid), await raw(connection)
+    before = process.num_fds()
+    kinds = [(await channel.ask(3, number, string(b"f%d" % number) + struct.pack(">II", 10, 0)))[0]
+             for number in range(150)]
+    assert kinds.count(102) == 128
+    assert kinds[-1] == 101
+    channel.writer.channel.close()
+    end = time.monotonic() + PATIENCE
+    while process.num_fds() > before + 2:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+    for file in server.home().glob("f*"):
+        file.unlink()
+
+
+async def test_channels_are_bounded(connection: asyncssh.SSHClientConnection) -> None:
+    for _ in range(4):
+        await raw(connection)
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await raw(connection)
+
+
+async def test_who_reads_nothing_costs_a_bounded_amount(server: SshServer) -> None:
+    """A window of 2 GiB, requests for 600 MB, and a socket that is not read."""
+    assert server.process is not None
+    (server.home() / "large").write_bytes(os.urandom(6_000_000))
+    process = psutil.Process(server.process.pid)
+    async with connect(server) as connection:
+        channel = Raw(*await connection.open_session(
+            subsystem="sftp", encoding=None, window=2**31 - 1))
+        channel.writer.write(INIT)
+        await channel.next()
+        _, _, handle = await channel.ask(3, 1, string(b"large") + struct.pack(">II", 1, 0))
+        before = process.memory_info().rss
+        transport = connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        for number in range(2500):
+            channel.writer.write(packet(5, number, handle + struct.pack(">QI", 0, 250_000)))
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+        grown = process.memory_info().rss - before
+        assert grown < 30e6, f"{grown / 1e6:.0f} MB"
+        transport.resume_reading()
+        await channel.next()
+        connection.abort()
+    (server.home() / "large").unlink()
+
+
+@pytest.mark.skipif(not has_strace(), reason="needs strace (apt-get install strace)")
+async def test_a_hung_disk_hangs_its_sessions_alone(server: SshServer, tmp_path: Path) -> None:
+    assert server.process is not None
+    hung = server.home() / "hung"
+    hung.write_bytes(b"before")
+    rules = ["-P", str(hung), "-e", "trace=pwrite64", "-e", "inject=pwrite64:delay_enter=100s"]
+    with strace(server.process.pid, *rules, output=tmp_path / "trace"):
+        async with connect(server) as stuck, connect(server, "berta") as other:
+            one, two = await stuck.start_sftp_client(), await other.start_sftp_client()
+            file = await one.open("hung", "r+b")
+            writing = asyncio.ensure_future(file.write(b"never"))
+            for number in range(20):
+                async with two.open(f"f{number}", "wb") as another:
+                    await another.write(b"x" * 10_000)
+            assert len(await two.listdir("/")) >= 20
+            assert not writing.done()
+            writing.cancel()
+            stuck.abort()
+    assert (await asyncio.to_thread(server.sftp, "ls\n")).returncode == 0
+
+
+async def test_a_key_that_is_revoked_ends_its_sessions(tmp_path: Path) -> None:
+    """Through the socket by which the gateway asks."""
+    server = await asyncio.to_thread(SshServer, tmp_path)
+    await asyncio.to_thread(server.start)
+    try:
+        async with connect(server) as connection:
+            client = await connection.start_sftp_client()
+            assert await client.exists("/")
+            fingerprint = asyncssh.read_public_key(f"{server.key}.pub").get_fingerprint()
+            link = HomeLink(load(server.root, environ={}).paths.ssh_socket, enabled=True)
+            await link.ask("POST", "/disable", body=json.dumps(
+                {"username": "anna", "fingerprint": fingerprint}).encode())
+            await link.close()
+            with pytest.raises((asyncssh.Error, OSError)):
+                await asyncio.wait_for(client.listdir("/"), PATIENCE)
+        assert (await asyncio.to_thread(server.sftp, "ls\n")).returncode == 255
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.skipif(shutil.which("sftp") is None, reason="no OpenSSH client here")
+def test_many_small_files(server: SshServer, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(300):
+        (many / f"f{number}").write_bytes(b"%d" % number)
+    done = server.sftp("put -r many\nget -r many back\n", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == {
+        f"f{number}": b"%d" % number for number in range(300)}
+    shutil.rmtree(server.home() / "many")
