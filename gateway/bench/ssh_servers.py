@@ -22,7 +22,8 @@ from zerostor.core.errors import SetupError
 
 USER = "bench"
 HOME_LIMIT_MB = 100_000
-_SBIN = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+_SBIN = "/usr/sbin:/usr/local/sbin"
+"""Where sshd is, and the PATH of users often does not look."""
 
 
 class SshServer(NamedTuple):
@@ -43,7 +44,11 @@ class SshServer(NamedTuple):
 def missing_tools() -> list[str]:
     """The programs that are needed and not here."""
     return [name for name in ("ssh", "sftp", "scp", "rsync", "ssh-keygen", "sshd")
-            if shutil.which(name, path=_SBIN) is None]
+            if _program(name) is None]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=_SBIN)
 
 
 @contextlib.contextmanager
@@ -82,7 +87,7 @@ def _ours(folder: Path, key: Path) -> Iterator[SshServer]:
 
 @contextlib.contextmanager
 def _sshd(folder: Path, key: Path) -> Iterator[SshServer]:
-    program = shutil.which("sshd", path=_SBIN)
+    program = _program("sshd")
     assert program is not None
     place, port = folder / "sshd", free_address().port
     place.mkdir()
