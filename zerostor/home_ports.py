@@ -33,13 +33,14 @@ class HomeFile(Protocol):
         """As fstat."""
 
     def set_mode(self, mode: int) -> None:
-        """Permission bits; those for others than the owner, and setuid and such, are left out."""
+        """Permission bits; setuid and such, and writing by others than the owner, are left out; the
+        owner may always read."""
 
     def set_times(self, accessed_ns: int, modified_ns: int) -> None:
         """As utimensat."""
 
     def sync(self) -> None:
-        """Return when it is on the disk."""
+        """Return when it and its name are on the disk."""
 
     def close(self) -> None:
         """Let go. What this handle created or began anew, and the limit cut short, is removed."""
@@ -81,7 +82,7 @@ class HomeFolder(Protocol):
         """Where it lies on this host, for a program that is confined to it."""
 
     def open(self, path: bytes, flags: int, mode: int) -> HomeFile:
-        """As os.open; regular files only."""
+        """As os.open; regular files with one name only. mode: as `HomeFile.set_mode` has it."""
 
     def stat(self, path: bytes) -> os.stat_result:
         """As lstat."""
@@ -96,7 +97,7 @@ class HomeFolder(Protocol):
         """As rmdir."""
 
     def remove(self, path: bytes) -> None:
-        """As unlink."""
+        """As unlink. A file that somebody has open counts until it is closed."""
 
     def remove_if_same(self, wanted: Seen) -> bool:
         """Remove a file that is as it was seen and that nobody has open; False for any other."""
