@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.home_works import HomeWorks
+from tests.integration.test_full_disks import small_disk
 from zerostor.core.errors import BackendError, BadRequest, Busy, NotFound, SpoolFull, UnknownHome
 from zerostor.core.jobs import JobState
 from zerostor.engine import home_jobs, home_packing
@@ -273,6 +274,24 @@ async def test_a_spool_without_room_makes_it_wait_and_say_so(
         assert "nearly full" in known.detail
         full = False
         assert await home.stored(job) == b"one"
+
+
+async def test_a_full_disk_of_the_spool_makes_it_wait_until_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool", 3 * 2**20):
+        home = HomeWorks(tmp_path)
+        async with home.running() as jobs, home.works.worker():
+            body = os.urandom(2 * 2**20)
+            for name in "ab":
+                home.put(f"box/{name}", body)
+            job = await jobs.ask("ann", b"/box", remove=True)
+            while (known := await jobs.status(job)) is None or known.state is not JobState.WAITING:
+                await asyncio.sleep(0.01)
+            assert "room" in known.detail
+            assert not [name for name in os.listdir(home.place / "spool") if job in name]
+            assert (home.root / "box/a").read_bytes() == body
+            (home.root / "box/b").unlink()
+            assert names(await home.stored(job)) == ["box", "box/a"]
+        await home.works.grid.spool.close()
 
 
 async def test_what_is_too_large_for_an_object_fails(

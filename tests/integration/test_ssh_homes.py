@@ -187,6 +187,16 @@ def test_uploads_store_themselves(homes: RunningHomes) -> None:
     assert sorted(len(homes.up.get(link["link"]).body) for link in links) == [49_999, 50_000]
 
 
+def test_what_goes_for_room_is_an_event(homes: RunningHomes) -> None:
+    homes.enable("drop", max_size_mb=1, quota="drop-oldest")
+    for number in range(3):
+        homes.put("drop", f"{number}", content_of(450_000, number))
+    events = homes.get("events/drop")["events"]
+    assert [(event["kind"], event["path"], event["size"]) for event in events] == [
+        ("removed", "/0", 450_000)]
+    assert homes.get("size/drop")["files"] == 2
+
+
 @pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync here")
 def test_what_rsync_brings_is_stored_once_it_has_ended(homes: RunningHomes) -> None:
     """--inplace writes under the final name, and stops for longer than the quiet time."""
