@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -290,3 +291,11 @@ def test_without_rights_of_root_all_the_same():
         assert home.recount().used == 110
 
     assert as_ordinary_user(act) == ""
+
+
+def test_who_comes_while_it_is_counted_anew_does_not_wait(home):
+    with home._counting:
+        visitor = threading.Thread(target=home.count, daemon=True)
+        visitor.start()
+        visitor.join(30)
+        assert not visitor.is_alive()
