@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import asyncssh
 
-_MSG_IGNORE = 2
+_MSG_IGNORE, _MSG_KEXINIT, _MSG_NEWKEYS, _KEX_LAST = 2, 20, 21, 49
 UNSENT_MAX = 4 * 1024 * 1024
 """Bytes on their way to one client: more than the window that OpenSSH opens, so that only who opens
 larger ones and reads nothing is read from no more."""
@@ -24,7 +23,14 @@ PIECE = 64 * 1024
 """The library copies all that it has not parsed yet for each packet: less is handed to it."""
 
 
-Hold = Callable[[bool], None]
+class Attached(Protocol):
+    """A session, as far as its connection looks after it."""
+
+    def hold(self, full: bool) -> None:
+        """The client takes nothing, or does again."""
+
+    def excessive(self) -> bool:
+        """Whether the client made the library keep more for this channel than anyone needs."""
 
 
 class Connection(asyncssh.SSHServerConnection):
@@ -33,7 +39,9 @@ class Connection(asyncssh.SSHServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client is there."""
         self._pipe = cast("asyncio.Transport", transport)
-        self._holds: set[Hold] = set()
+        self._attached: set[Attached] = set()
+        self._exchanging = False
+        self._deferred = 0
         self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
         super().connection_made(transport)
         _notice_absence(transport.get_extra_info("socket"))
@@ -42,37 +50,50 @@ class Connection(asyncssh.SSHServerConnection):
         """Bytes from the client."""
         if len(chunk) <= PIECE:
             super().data_received(chunk, datatype)
-            return
-        for start in range(0, len(chunk), PIECE):
-            super().data_received(chunk[start : start + PIECE], datatype)
+        else:
+            for start in range(0, len(chunk), PIECE):
+                super().data_received(chunk[start : start + PIECE], datatype)
+        for session in self._attached:
+            if session.excessive():
+                self.abort()
+                return
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         """Send a packet, and none before it that only says "ignore me".
 
         The library puts one before each, against attacks on CBC that GCM does not know.
         """
-        if pkttype != _MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
+        if pkttype == _MSG_IGNORE:
+            return
+        if pkttype in (_MSG_KEXINIT, _MSG_NEWKEYS):
+            self._exchanging, self._deferred = pkttype == _MSG_KEXINIT, 0
+        elif self._exchanging and pkttype > _KEX_LAST:
+            # Until keys are exchanged the library keeps these, however many.
+            self._deferred += sum(map(len, args))
+            if self._deferred > UNSENT_MAX:
+                self.abort()
+                return
+        super().send_packet(pkttype, *args, handler=handler)
 
-    def attach(self, hold: Hold) -> None:
-        """Have `hold` told, from now on, when the client takes nothing and when it does again."""
-        self._holds.add(hold)
+    def attach(self, session: Attached) -> None:
+        """Have it told, from now on, when the client takes nothing and when it does again."""
+        self._attached.add(session)
 
-    def detach(self, hold: Hold) -> None:
+    def detach(self, session: Attached) -> None:
         """No longer."""
-        self._holds.discard(hold)
+        self._attached.discard(session)
 
     def pause_writing(self) -> None:
         """The client takes nothing: what it asks for meanwhile is not read, and not answered."""
         self._pipe.pause_reading()
-        for hold in tuple(self._holds):
-            hold(True)
+        for session in tuple(self._attached):
+            session.hold(True)
 
     def resume_writing(self) -> None:
         """It does again."""
         self._pipe.resume_reading()
-        for hold in tuple(self._holds):
-            hold(False)
+        for session in tuple(self._attached):
+            session.hold(False)
 
 
 def _notice_absence(connected: socket.socket) -> None:

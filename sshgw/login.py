@@ -89,10 +89,10 @@ class Login(asyncssh.SSHServer):
 
         def gone() -> None:
             self._sessions -= 1
-            connection.detach(session.hold)
+            connection.detach(session)
 
         session = self._open_session(self._user, gone)
-        connection.attach(session.hold)
+        connection.attach(session)
         return session
 
     def connection_requested(self, *_: object) -> NoReturn:

@@ -13,6 +13,7 @@ from sshgw.threads import Threads
 from sshgw.visit import Visit
 
 NO_SHELL = "this home takes files and has no shell; use sftp, scp, rsync or sshfs"
+VARIABLES_MAX = 100
 REFUSED = "only sftp, scp and rsync run here; use sftp, scp, rsync or sshfs"
 
 Serve = Callable[[str, Visit, Streams], Awaitable[int]]
@@ -107,6 +108,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
     def hold(self, full: bool) -> None:
         """The connection below all channels is full, or no longer: a window may be gigabytes."""
         self._hold("connection", full)
+
+    def excessive(self) -> bool:
+        """Whether there are more variables than any client sends; none of them is used."""
+        return self._channel is not None and (
+            len(self._channel.get_environment_bytes()) > VARIABLES_MAX)
 
     def _hold(self, reason: str, held: bool) -> None:
         self.active = self._monotonic()

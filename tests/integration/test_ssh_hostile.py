@@ -150,6 +150,45 @@ async def test_who_reads_nothing_costs_a_bounded_amount(server: SshServer) -> No
     (server.home() / "large").unlink()
 
 
+async def test_who_begins_to_exchange_keys_and_never_ends_is_cut_off(server: SshServer) -> None:
+    """Requests go on meanwhile; the answers may not be sent before the new keys are there."""
+    assert server.process is not None
+    (server.home() / "large").write_bytes(os.urandom(6_000_000))
+    process = psutil.Process(server.process.pid)
+    async with connect(server) as connection:
+        channel = Raw(*await connection.open_session(
+            subsystem="sftp", encoding=None, window=2**31 - 1))
+        channel.writer.write(INIT)
+        await channel.next()
+        _, _, handle = await channel.ask(3, 1, string(b"large") + struct.pack(">II", 1, 0))
+        before = process.memory_info().rss
+        transport = connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        connection._send_kexinit()
+        connection._kex_complete = True
+        requests = b"".join(packet(5, number, handle + struct.pack(">QI", 0, 250_000))
+                            for number in range(2500))
+        channel.writer.write(requests)
+        await asyncio.sleep(2)
+        grown = process.memory_info().rss - before
+        assert grown < 30e6, f"{grown / 1e6:.0f} MB"
+        transport.resume_reading()
+        with pytest.raises((asyncssh.Error, OSError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(channel.reader.readexactly(10_000_000), PATIENCE)
+    (server.home() / "large").unlink()
+
+
+async def test_variables_without_end_are_cut_off(server: SshServer) -> None:
+    async with connect(server) as connection:
+        few = {f"V{number}": "x" for number in range(50)}
+        assert (await connection.run("id", env=few, check=False)).exit_status == 1
+        many = {f"V{number}": "x" * 10_000 for number in range(1000)}
+        with pytest.raises((asyncssh.Error, OSError)):
+            await asyncio.wait_for(connection.run("id", env=many, check=False), PATIENCE)
+            await connection.run("id", check=False)
+
+
 @pytest.mark.skipif(not has_strace(), reason="needs strace (apt-get install strace)")
 async def test_a_hung_disk_hangs_its_sessions_alone(server: SshServer, tmp_path: Path) -> None:
     assert server.process is not None
