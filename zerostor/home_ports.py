@@ -178,7 +178,9 @@ class HomeBook(Protocol):
         """The last ones, newest first. before: a number; only links older than that one."""
 
     async def unprocessed(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
-        """Those of `seen` that were not stored by themselves in this version."""
+        """Those of `seen` that were not stored by themselves in this version, here or before they
+        were moved here.
+        """
 
     async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:
         """Paths that `unprocessed` knows, sorted, those behind `after`."""

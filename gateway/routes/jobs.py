@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
-from zerostor.core.errors import UnknownJob
+from zerostor.core.errors import HomesAway, UnknownJob, ZerostorError
 from zerostor.core.jobs import JobState, JobUpdate
 
 LOOK_SECONDS = 0.5
@@ -21,11 +21,15 @@ async def status(request: web.Request) -> web.Response:
     job = _job_of(request)
     wait = wait_seconds(request)
     services = services_of(request)
-    update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
+    unknown: ZerostorError = UnknownJob("no such job")
+    try:
+        update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
+    except HomesAway as error:
+        update, unknown = None, error
     if update is None:
         update = await _from_records(services, job, wait)
     if update is None:
-        raise UnknownJob("no such job")
+        raise unknown
     headers = {"Cache-Control": "no-store"}
     if "application/json" in request.headers.get("Accept", ""):
         return web.json_response(describe(update), headers=headers)

@@ -132,18 +132,27 @@ async def test_links_are_told_newest_first_page_by_page(book: SqliteHomeBook) ->
 
 
 async def test_a_version_is_processed_once(book: SqliteHomeBook) -> None:
-    versions = [seen(), seen(b"/b", inode=2**64 - 5), seen(b"/c")]
+    versions = [seen(), seen(b"/b", inode=2**64 - 5), seen(b"/c", inode=4)]
     assert await book.unprocessed("ann", versions) == versions
     for number, version in enumerate(versions[:2]):
         await book.begin_job(job(number))
         await book.end_job(job(number).job, done(number), event(), version)
     assert await book.unprocessed("ann", versions) == versions[2:]
     assert await book.unprocessed("bob", versions) == versions
-    changed = [seen(size=8), seen(inode=2), seen(modified=10)]
+    changed = [seen(size=8), seen(inode=3), seen(modified=10)]
     assert await book.unprocessed("ann", changed) == changed
     assert await book.processed_paths("ann", b"/a", 9) == [b"/b"]
     await book.forget_processed("ann", [b"/b", b"/none"])
     assert await book.processed_paths("ann", b"", 9) == [b"/a"]
+
+
+async def test_a_file_that_was_moved_is_no_new_version(book: SqliteHomeBook) -> None:
+    await book.begin_job(job(1))
+    await book.end_job(job(1).job, done(1), event(), seen(b"/a"))
+    assert await book.unprocessed("ann", [seen(b"/b")]) == []
+    await book.forget_processed("ann", [b"/a"])
+    assert await book.unprocessed("ann", [seen(b"/b")]) == [], "it is known where it is now"
+    assert await book.unprocessed("bob", [seen(b"/b")]) == [seen(b"/b")]
 
 
 async def test_events_are_bounded_for_each_home(

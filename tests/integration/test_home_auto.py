@@ -69,13 +69,13 @@ async def test_what_is_on_its_way_waits(home: HomeWorks) -> None:
             home.put(name, b"half")
         home.put("open", b"half")
         writing = home.ann.open(b"/open", os.O_WRONLY, 0)
-        home.put("whole", b"all")
-        assert await home.until_links(1) == ["/whole"]
+        home.put(".conf.backup", b"all")
+        assert await home.until_links(1) == ["/.conf.backup"]
         await settled(home)
         assert len(await home.book.links("ann", 9)) == 1
         writing.close()
         home.ann.rename(b"/a.part", b"/a", replace=True)
-        assert await home.until_links(3) == ["/a", "/open", "/whole"]
+        assert await home.until_links(3) == ["/.conf.backup", "/a", "/open"]
 
 
 async def test_a_file_renamed_from_a_part_need_not_be_quiet(home: HomeWorks) -> None:
@@ -151,6 +151,40 @@ async def test_what_the_book_knows_of_files_that_are_gone_is_forgotten(home: Hom
         async with asyncio.timeout(10):
             while await home.book.processed_paths("ann", b"", 9) != [b"/b"]:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_file_that_was_moved_is_not_stored_again(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        home.put("a", b"one")
+        home.put("gone", b"two")
+        await home.until_links(2)
+        home.ann.rename(b"/a", b"/b", replace=True)
+        (home.root / "gone").unlink()
+        home.ann.recount()
+        async with asyncio.timeout(10):
+            while await home.book.processed_paths("ann", b"", 9) != [b"/b"]:
+                await asyncio.sleep(0.05)
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 2
+
+
+async def test_a_file_of_the_users_own_is_not_written_over(home: HomeWorks) -> None:
+    auto = msgspec.structs.replace(PLAIN, link_files=True)
+    async with home.running(auto=auto), home.works.worker():
+        own = home.put("a.link", b"my own words\n")
+        home.put("a", b"one")
+        again = home.put("b", b"two")
+        await home.until_links(2)
+        await settled(home)
+        assert own.read_bytes() == b"my own words\n"
+        told = [event.detail for event in await home.events() if event.kind == "failed"]
+        assert len(told) == 1 and "is kept" in told[0]
+        first = (home.root / "b.link").read_bytes()
+        again.write_bytes(b"other")
+        home.ann.recount()
+        await home.until_links(3)
+        await settled(home)
+        assert (home.root / "b.link").read_bytes() not in (first, b"")
 
 
 @pytest.mark.parametrize("quota", list(Quota))

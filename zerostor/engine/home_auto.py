@@ -38,8 +38,8 @@ ROOM_EVERY = 0.1
 FORGET_AT_ONCE = 1000
 """Paths a walk, beside as many as are new, that are looked at whether they are there still."""
 ERROR_DELAY = 10.0
-_RSYNC = re.compile(rb"\..+\.[A-Za-z0-9]{6}")
-"""How rsync calls what is on its way."""
+_RSYNC = re.compile(rb"\..+\.(?![a-z]{6}$)[A-Za-z0-9]{6}")
+"""How rsync calls what is on its way, and leaves behind when it is killed; no .config.backup."""
 _UNFINISHED = tuple(suffix.encode() for suffix in UNFINISHED)
 
 

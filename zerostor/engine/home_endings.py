@@ -6,8 +6,10 @@ Done again from the start where a process died in the middle; each step finds th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 
@@ -29,6 +31,9 @@ REMOVED_AT_ONCE = 50
 """Files taken away before others may go on."""
 NAMED = 3
 """Files that an event names."""
+_LINE_MAX = 4096
+_LINK_LINE = re.compile(rb"([^\n]*[0-9a-f]{56}[a-z0-9.]*\n)?")
+"""What a link file of ours holds; nothing, if a crash came between."""
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
@@ -105,11 +110,13 @@ class HomeEndings:
 
 
 def _write(folder: HomeFolder, path: bytes, line: bytes) -> None:
-    file = folder.open(path, _WRITE, 0o644)
-    try:
+    """Raises OSError, EEXIST for a file of that name that somebody else wrote."""
+    with (contextlib.suppress(FileNotFoundError),
+          contextlib.closing(folder.open(path, os.O_RDONLY, 0)) as before):
+        if not _LINK_LINE.fullmatch(before.read(0, _LINE_MAX)):
+            raise OSError(errno.EEXIST, "a file of that name is there and is kept")
+    with contextlib.closing(folder.open(path, _WRITE, 0o644)) as file:
         file.write(0, line)
-    finally:
-        file.close()
 
 
 def _take_away(folder: HomeFolder, seen: Seen) -> bool:

@@ -56,6 +56,7 @@ CREATE TABLE links (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL
 CREATE INDEX links_by_user ON links (user, number);
 CREATE TABLE processed (user TEXT, path BLOB, inode INTEGER NOT NULL, size INTEGER NOT NULL,
   modified_ns INTEGER NOT NULL, PRIMARY KEY (user, path)) WITHOUT ROWID;
+CREATE INDEX processed_by_inode ON processed (user, inode);
 CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL,
   at REAL NOT NULL, kind TEXT NOT NULL, path BLOB NOT NULL, detail TEXT NOT NULL,
   size INTEGER NOT NULL);
@@ -169,11 +170,9 @@ class SqliteHomeBook:
         return [HomeLink(*row) for row in rows]
 
     async def unprocessed(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
-        """Those whose version is new."""
+        """Those whose version is new; one that was moved is noted under its new path."""
         def look(book: sqlite3.Connection) -> list[Seen]:
-            return [one for one in seen if _version(one) != book.execute(
-                "SELECT inode, size, modified_ns FROM processed WHERE user = ? AND path = ?",
-                (user, one.path)).fetchone()]
+            return [one for one in seen if not _is_processed(book, user, one)]
 
         return await self._run(look)
 
@@ -321,6 +320,19 @@ def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connecti
 
 def _failed(error: Exception) -> BackendError:
     return BackendError(f"the book of SSH homes (DATA/ssh/homes.db): {error}")
+
+
+def _is_processed(book: sqlite3.Connection, user: str, seen: Seen) -> bool:
+    version = _version(seen)
+    known = book.execute("SELECT inode, size, modified_ns FROM processed WHERE user = ?"
+                         " AND path = ?", (user, seen.path)).fetchone()
+    if known == version:
+        return True
+    moved = book.execute("SELECT 1 FROM processed WHERE user = ? AND inode = ? AND size = ?"
+                         " AND modified_ns = ?", (user, *version)).fetchone()
+    if moved is not None:
+        book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", (user, seen.path, *version))
+    return moved is not None
 
 
 def _version(seen: Seen) -> tuple[int, int, int]:
