@@ -121,16 +121,16 @@ class HomeAuto:
                 took += self._clock.monotonic() - begun
             if not batch:
                 break
-            ready = self._finished(batch, auto, folder, state, before)
-            fresh = await self._book.unprocessed(user, ready)
+            ready = self._finished(batch, auto, state, before)
+            fresh = self._closed(await self._book.unprocessed(user, ready), auto, folder, state)
             new += len(fresh)
             await self._begin(user, fresh, auto)
         state.rest = self._clock.monotonic() + REST * took
         await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
 
-    def _finished(self, batch: Sequence[Seen], auto: AutoProcess, folder: HomeFolder,
-                  state: _State, before: set[int]) -> list[Seen]:
-        """Those that nobody writes any more; of the others, when to look again."""
+    def _finished(self, batch: Sequence[Seen], auto: AutoProcess, state: _State,
+                  before: set[int]) -> list[Seen]:
+        """Those that are quiet, or have lost their .part; of the others, when to look again."""
         ready = []
         now, now_ns = self._clock.monotonic(), self._clock.now() * 1e9
         for seen in batch:
@@ -141,13 +141,20 @@ class HomeAuto:
                 # Of a clock that was set back nothing can be waited for.
                 quiet = (now_ns - seen.changed_ns) / 1e9
                 wait = auto.quiet - quiet if quiet >= 0 else 0.0
-                if _busy(folder, seen.path):
-                    state.due = min(state.due, now + max(auto.quiet, LOOK_EVERY))
-                elif wait > 0 and seen.inode not in before:
+                if wait > 0 and seen.inode not in before:
                     state.due = min(state.due, now + wait)
                 else:
                     ready.append(seen)
         return ready
+
+    def _closed(self, fresh: Sequence[Seen], auto: AutoProcess, folder: HomeFolder,
+                state: _State) -> list[Seen]:
+        """Those that nobody has open for writing; the others are looked at again."""
+        closed = [seen for seen in fresh if not _busy(folder, seen.path)]
+        if len(closed) < len(fresh):
+            soon = self._clock.monotonic() + max(auto.quiet, LOOK_EVERY)
+            state.due = min(state.due, soon)
+        return closed
 
     async def _begin(self, user: str, fresh: Sequence[Seen], auto: AutoProcess) -> None:
         """Have them stored, as there is room; at once, so that they share a commit of the book."""
