@@ -1,4 +1,4 @@
-# One image for every process: `zerostor up` by default, or `gateway`, `worker`, `zdb`.
+# One image for every process: `zerostor up` by default, or `gateway`, `worker`, `zdb`, `ssh`.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -18,7 +18,7 @@ ENV PATH=/opt/zerostor/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8080
+EXPOSE 8080 2222
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
 ENTRYPOINT ["zerostor"]

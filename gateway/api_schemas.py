@@ -134,7 +134,13 @@ SCHEMAS: dict[str, Json] = {
                      uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
     "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
+                     ssh=ref("SshStanding"),
                      problems=array(string(examples=["no worker is running"]))),
+    "SshStanding": {
+        "description": "Whether SSH homes can be used; null where they are off.",
+        **struct(up={"type": "boolean"}, problem=string()),
+        "type": ["object", "null"],
+    },
     "Problem": {
         "description": "What went wrong, as RFC 9457 problem+json.",
         **struct(type=string(description="A stable name: `urn:zerostor:CODE`."),

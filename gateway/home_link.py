@@ -21,6 +21,7 @@ ANSWER_SECONDS = 30.0
 STATUS_SECONDS = 3.0
 ANSWER_MAX = 16 * MIB
 CONNECTIONS = 32
+_NO_JOB = "0" * 32
 _OFF = ("this zerostor serves no SSH homes: set enabled = true below [ssh] in its settings (or"
         " ZEROSTOR_SSH_ENABLED=true) and start it again")
 
@@ -67,6 +68,16 @@ class HomeLink:
         except (UnknownJob, SshOff):
             return None
         return msgspec.convert(answer, JobUpdate)
+
+    async def problem(self) -> str | None:
+        """Why the SSH process cannot be used now, "" if it can; None where there should be none."""
+        if not self._enabled:
+            return None
+        try:
+            await self.job(_NO_JOB)
+        except HomesAway as error:
+            return str(error)
+        return ""
 
     async def close(self) -> None:
         """Close connections."""

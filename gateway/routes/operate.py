@@ -39,7 +39,7 @@ async def readyz(request: web.Request) -> web.Response:
     services = services_of(request)
     problems = await (unready if services.role.leads else unreadable)(services)
     answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
-              "archive": _archive(services)}
+              "archive": _archive(services), "ssh": await _ssh(services)}
     return web.json_response(answer, status=503 if problems else 200)
 
 
@@ -96,6 +96,12 @@ def _archive(services: Services) -> dict[str, object] | None:
     """How the metadata log in the pool is; null where this gateway does not keep it."""
     archivist = services.archivist
     return None if archivist is None else msgspec.to_builtins(archivist.state)
+
+
+async def _ssh(services: Services) -> dict[str, object] | None:
+    """Whether SSH homes can be used; null where they are off. Uploads do not need them."""
+    problem = await services.homes.problem()
+    return None if problem is None else {"up": not problem, "problem": problem}
 
 
 async def _store_row(services: Services, name: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,10 @@ def test_up_runs_it_and_starts_it_again(tmp_path: Path) -> None:
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
         assert found[2] in run("ssh-keygen", "-l", "-f", f"{key}.pub").stdout
         assert server.sftp("put id.pub\n").returncode == 0
+        page = re.search(r"http://\S+", screen.read_text())
+        assert page
+        with urllib.request.urlopen(f"{page[0]}/readyz") as answer:
+            assert json.load(answer)["ssh"] == {"up": True, "problem": ""}
         child = next(one for one in psutil.Process(process.pid).children()
                      if "ssh" in one.cmdline())
         child.kill()
