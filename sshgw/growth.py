@@ -1,8 +1,9 @@
 """How much the rsync runs of one home may still write, together.
 
-rsync writes behind the back of the folder that counts. So each run has a share of what is free, and
-when that is spent it stands still until the home was counted anew. What was asked of a run before a
-walk is counted against its new share as well: all shares together are never more than was free.
+rsync writes behind the back of the folder that counts. So each run has a share of what is free,
+which is kept for it, and when that is spent it stands still until the home was counted anew. What
+was asked of a run before a walk is counted against its new share as well: all shares together are
+never more than was kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from zerostor.core.homes import HomeUsage
 from zerostor.home_ports import HomeFolder, Seen
 from zerostor.ports import Clock
 
+WHOLE = 1024 * 1024
+"""Of what is free half is kept for rsync, so that others can write as well; but all of so much."""
 SHARE_MIN = 8 * 1024
 """Bytes that are shared out even if less is free: what a client sends is not all for files. By so
 much may a home grow beyond its limit, and by what is added for slow walks."""
@@ -100,6 +103,8 @@ class Growth:
             self._counting = None
         async with self._lock:
             await asyncio.to_thread(self._folder.recount)
+            if not self._runs:
+                self._folder.set_aside(0)
 
     async def settle(self, asking: Growing) -> None:
         """Count, and share out what is free. The one that asks is refused if the home is full.
@@ -139,7 +144,7 @@ class Growth:
         before = [(run, await run.written(), run.received - run.waiting
                    - (0 if run is asking else UNSEEN)) for run in list(self._runs)]
         began = self._clock.monotonic()
-        usage = await asyncio.to_thread(self._measure)
+        usage, aside = await asyncio.to_thread(self._measure)
         took = self._clock.monotonic() - began
         self._rest = max(REST_MIN, REST_FACTOR * took)
         # A home that was beyond its limit before may still be tidied up, and files replaced by
@@ -150,18 +155,20 @@ class Growth:
             asking.refuse(usage)
         slow = int(SHARE_PER_SECOND * max(0.0, took - QUICK))
         least = SHARE_MIN + min(slow, usage.limit // SLOW_PART)
-        share = max(usage.free // max(1, len(self._runs)), least)
+        share = max(aside // max(1, len(self._runs)), least)
         for run, written, received in before:
             if run in self._runs:
                 self._runs[run] += 1
                 run.grant(written + share + AHEAD, received + share)
 
-    def _measure(self) -> HomeUsage:
+    def _measure(self) -> tuple[HomeUsage, int]:
+        """What is used, and what is kept for the runs."""
         usage = self._folder.recount()
         room = min(usage.limit // ROOM_PART, ROOM_MAX)
         if usage.free < room and self._make_room():
-            try:
+            self._folder.set_aside(0)
+            with contextlib.suppress(OSError):  # what is there is in use, or more than the limit
                 self._removed(self._folder.make_room(room))
-            except OSError:  # what is there is in use, or more than the limit
-                return self._folder.usage
-        return self._folder.usage
+        usage = self._folder.usage
+        kept = max(usage.free // 2, min(usage.free, WHOLE))
+        return usage, self._folder.set_aside(kept)

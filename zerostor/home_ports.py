@@ -133,6 +133,12 @@ class HomeFolder(Protocol):
     def recount(self) -> HomeUsage:
         """Walk and count anew, for what changed behind our back."""
 
+    def set_aside(self, size: int) -> int:
+        """Keep `size` bytes, or what is free, for programs that write behind our back; how many.
+
+        Nobody else finds them free, until the next call says otherwise. `usage` has them not.
+        """
+
     def set_limit(self, limit: int) -> None:
         """From here on. Below what is used, nothing more may be written."""
 

@@ -161,3 +161,17 @@ def test_many_make_room_at_once(home):
     assert len(written) == 120 and len(gone) == len(set(gone))
     assert {*gone, *paths(home)} == set(written)
     assert home.usage == counted(home)
+
+
+def test_what_is_set_aside_is_free_for_nobody_else(home):
+    fill(home, b"/a", b"x" * 300)
+    assert home.set_aside(500) == 500
+    assert home.usage.used == 300
+    with pytest.raises(OSError) as caught:
+        fill(home, b"/b", b"x" * 201)
+    assert caught.value.errno == errno.EDQUOT
+    fill(home, b"/b", b"x" * 200)
+    assert [seen.path for seen in home.make_room(1)] == [b"/a"]
+    assert home.set_aside(10_000) == 800
+    assert home.set_aside(0) == 0
+    fill(home, b"/c", b"x" * 800)

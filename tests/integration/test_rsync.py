@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.rsync_server import RsyncServer, size_of
+from tests.fakes.ssh_server import SshServer, run
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("rsync") and shutil.which("ssh")), reason="needs rsync and ssh"
@@ -383,3 +384,58 @@ def test_without_rsync_a_sentence(tmp_path: Path):
     with RsyncServer(tmp_path / "homes/ann", way="off") as server:
         refused = server.rsync("-r", str(tmp_path), "home:")
         assert "zerostor: rsync is switched off on this server; SFTP and scp work" in refused.stderr
+
+
+def test_when_the_program_between_is_killed_rsync_goes(tmp_path: Path):
+    source = fill(tmp_path / "source", 1, 30_000_000)
+    with RsyncServer(tmp_path / "homes/ann") as server:
+        client = subprocess.Popen(server.command("-a", "--bwlimit=1000", f"{source}/", "home:"),
+                                  stderr=subprocess.DEVNULL)  # fmt: skip
+        until(lambda: len(server.processes()) >= 3)
+        running = server.processes()
+        os.kill(running[0], signal.SIGKILL)
+        assert client.wait(PATIENCE) != 0
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running[1:]))
+        server.hear()
+
+
+# With the real server.
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[SshServer]:
+    """anna has 10 MB."""
+    server = SshServer(tmp_path)
+    server.start()
+    yield server
+    assert server.stop() == 0
+
+
+def shell_of(server: SshServer) -> str:
+    return " ".join(["ssh", "-q", "-p", str(server.port), *server.options()])
+
+
+def test_zerostor_ssh_runs_rsync(gateway: SshServer, source: Path, tmp_path: Path):
+    there = run("rsync", "-a", "-e", shell_of(gateway), f"{source}/", "anna@127.0.0.1:in/")
+    assert (there.returncode, there.stderr) == (0, "")
+    back = run("rsync", "-a", "-e", shell_of(gateway), "anna@127.0.0.1:in/", f"{tmp_path}/back/")
+    assert (back.returncode, back.stderr) == (0, "")
+    assert same(source, tmp_path / "back")
+    assert "rsync is confined to the home by Landlock" in gateway.log.read_text()
+
+
+def test_rsync_and_sftp_at_once_hold_the_limit_together(gateway: SshServer, tmp_path: Path):
+    one = fill(tmp_path / "one", 800, 10_000)
+    two = fill(tmp_path / "two", 8, 1_000_000)
+    sending = [
+        subprocess.Popen(["rsync", "-a", "-e", shell_of(gateway), f"{one}/",
+                          "anna@127.0.0.1:one/"], stderr=subprocess.PIPE, text=True),
+        subprocess.Popen(["sftp", *gateway.options(), "-P", str(gateway.port), "-b", "-",
+                          "anna@127.0.0.1"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                         stdout=subprocess.DEVNULL, text=True),
+    ]  # fmt: skip
+    batch = "".join(f"-put {two}/f{at} f{at}\n" for at in range(8))
+    said = [client.communicate(text, timeout=PATIENCE)[1]
+            for client, text in reversed(list(zip(sending, (None, batch), strict=True)))]
+    assert any(text for text in said)
+    assert size_of(gateway.home()) <= 10_000_000 + 2**16

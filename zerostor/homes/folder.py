@@ -62,6 +62,10 @@ class Folder:
         """Where it lies on this host."""
         return self._root
 
+    def set_aside(self, size: int) -> int:
+        """As HomeFolder.set_aside."""
+        return self._ledger.set_aside(size)
+
     def set_limit(self, limit: int) -> None:
         """From here on."""
         self._ledger.limit = limit

@@ -98,6 +98,7 @@ class Ledger:
         self._closings = 0
         self.nodes: dict[int, Node] = {}
         self._used = 0
+        self._aside = 0
         self._files = 0
         self._folders = 0
         self._counted = False
@@ -131,6 +132,20 @@ class Ledger:
         with self._lock:
             self.changes += 1
 
+    def set_aside(self, size: int) -> int:
+        """As HomeFolder.set_aside."""
+        with self._lock:
+            self._aside = max(0, min(size, self.limit - self._used))
+            return self._aside
+
+    def missing(self, wanted: int) -> int:
+        """Bytes that would have to go before `wanted` more fit."""
+        with self._lock:
+            return self._missing(wanted)
+
+    def _missing(self, wanted: int) -> int:
+        return self._used + self._aside + wanted - self.limit
+
     # One write, from any thread: begin, the call itself, end.
 
     def begin(self, node: Node, start: int | None, size: int) -> None:
@@ -142,7 +157,7 @@ class Ledger:
             if not node.handles:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             growth = size if start is None else start + size - node.size
-            if growth > 0 and (self._used + growth > self.limit or not self._counted):
+            if growth > 0 and (self._missing(growth) > 0 or not self._counted):
                 raise self._refusal()
             if self._count is not None:
                 self._count_by_hand(node)

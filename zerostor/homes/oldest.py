@@ -80,8 +80,7 @@ class Oldest:
         return removed
 
     def _missing(self, wanted: int) -> int:
-        usage = self._ledger.usage
-        return usage.used + wanted - usage.limit
+        return self._ledger.missing(wanted)
 
     def _refusal(self, wanted: int) -> OSError:
         usage = self._ledger.usage
