@@ -248,7 +248,7 @@ def test_a_full_home_ends_the_transfer(tmp_path: Path, number: int, size: int, o
         sent = server.rsync(*options, f"{source}/", "home:")
         assert sent.returncode != 0
         assert "zerostor: the home of ann" in sent.stderr
-        assert server.hear()["ended"][0] == size_of(server.home) <= 4_000_000 + 2**18
+        assert server.hear()["ended"][0] == size_of(server.home) <= 4_000_000 + 2**16
         assert not list(server.home.rglob(".*.??????"))
         assert server.processes() == []
 
