@@ -118,6 +118,8 @@ SCHEMAS: dict[str, Json] = {
         refuses=string(description="Why it takes no writes."),
         compared=number("When the logs were last compared, seconds since 1970; 0 never."),
         differs=string(description="What was different then."),
+        aside_files=number("Files aside-*: what its master never had.", "integer"),
+        aside_bytes=number("Bytes in them.", "integer"),
         asked=string(description="Which of several servers this is, or empty."),
         slaves=array(ref("Follower"))) | {
             "type": ["object", "null"],

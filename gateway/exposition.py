@@ -55,6 +55,9 @@ def _replication(state: ReplicationState) -> list[str]:
                      [Sample({}, state.epoch)])
     lines += _metric("zerostor_metadata_records", "gauge", "Records, notes included.",
                      [Sample({}, state.records)])
+    lines += _metric("zerostor_metadata_aside_bytes", "gauge",
+                     "Of the log, put aside because its master never had them.",
+                     [Sample({}, state.aside_bytes)])
     if state.role is Role.SLAVE:
         lines += _metric("zerostor_replication_connected", "gauge",
                          "1 while the slave hears its master.", [Sample({}, state.connected)])

@@ -70,6 +70,10 @@ def _metadata_lines(state: dict[str, Any]) -> list[str]:
         lines.append(f"metadata: NOT THE SAME as its master's: {state['differs']}")
     elif state.get("refuses") and state.get("role") == "master":
         lines.append(f"metadata: {state['refuses']}")
+    if state.get("aside_files"):
+        lines.append(f"metadata: {state['aside_files']} files aside-*"
+                     f" ({size_text(int(state['aside_bytes']))}) hold what its master never had:"
+                     " look whether uploads are missed, then remove them")
     return lines
 
 

@@ -415,6 +415,8 @@ function showRole(metadata, uploads) {
   }
   notice("cut", cut && `Its master is away (${metadata.problem}), for ${
     timeText(metadata.behind_seconds)}. Bring it back, or make this one the master: zerostor promote.`);
+  notice("aside", metadata?.aside_files > 0 && `Its metadata has ${countText(metadata.aside_files, "file")
+    } aside-* with what its master never had: look whether uploads are missed, then remove them.`);
   notice("differs", metadata?.differs && `Its metadata is not its master's: ${metadata.differs}.`);
 }
 

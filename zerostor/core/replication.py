@@ -43,6 +43,8 @@ class ReplicationState(msgspec.Struct, frozen=True):
 
     handed_over: in the answer to a promotion: the old master stopped writing, and this log has all
     that it had.
+    aside_files, aside_bytes: what no other server has and its master never had, kept in files
+    aside-* until a person removes them.
     term: changes when ids may become somebody else's; of a 0-db that is not ours empty. asked: the
     address that the answer came from, where there are several.
     """
@@ -69,6 +71,8 @@ class ReplicationState(msgspec.Struct, frozen=True):
     superseded: int = 0
     successor: str = ""
     handed_over: bool = False
+    aside_files: int = 0
+    aside_bytes: int = 0
     term: str = ""
     asked: str = ""
 

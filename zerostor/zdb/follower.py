@@ -189,6 +189,10 @@ class Follower:
     async def _begin(self, link: Link) -> None:
         """Agree with the master on where to go on. Raises Diverged, LinkFailed."""
         store, theirs = self.store, await state_of(link)
+        log_id = await link.ask(b"LOG", b"ID")
+        if store.log_id and log_id != store.log_id:
+            raise Diverged("it has another log; a slave follows one log for life: give this one an"
+                           " empty metadata folder to begin anew")
         self.gateway = theirs.gateway or self.gateway
         if theirs.reign < store.reign:
             epoch, leader = store.reign
@@ -196,10 +200,6 @@ class Follower:
             raise Diverged(f"it is of epoch {theirs.epoch} and this log of {epoch}"
                            f"{' too, of another server' if theirs.epoch == epoch else ''}: another"
                            " was promoted; follow that one, or promote this one")
-        log_id = await link.ask(b"LOG", b"ID")
-        if store.log_id and log_id != store.log_id:
-            raise Diverged("it has another log; a slave follows one log for life: give this one an"
-                           " empty metadata folder to begin anew")
         if store.first_damage is not None:
             log.error("this log is damaged; all from there on is fetched again")
             await self._cut(store.first_damage)
@@ -216,8 +216,13 @@ class Follower:
 
     async def _agree(self, link: Link, theirs: ReplicationState) -> None:
         """Put aside what the master does not have. Raises Diverged if it should have it."""
-        store = self.store
+        store, next_id = self.store, self.store.next_id
         shared = await shared_part(store, link)
+        if not shared.offset:
+            # Whoever leads has what led there: digests that nobody else can tell.
+            raise Diverged("it has nothing of this log that is here, so nothing is put aside for"
+                           " it: if it is the right one all the same, give this one an empty"
+                           " metadata folder")
         if shared >= store.durable:
             return
         if theirs.reign == store.reign:
@@ -229,6 +234,9 @@ class Follower:
         log.error("what this server wrote from file %d, byte %d on was never copied to the new"
                   " master; it is kept in files aside-*", *shared)
         await self._cut(shared)
+        if store.next_id < next_id:
+            log.error("ids %d to %d were put aside, and are given anew: who has links with them"
+                      " must upload again", store.next_id, next_id - 1)
 
     async def _follow(self, link: Link) -> None:
         unsubscribe = self.store.subscribe(self._grown)

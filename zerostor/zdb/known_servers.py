@@ -13,6 +13,7 @@ from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.replication import ReplicationState, Role
 from zerostor.zdb.follower import Follower
 from zerostor.zdb.link import Link, Peer, known_peers
+from zerostor.zdb.positions import EPOCH_MAX
 from zerostor.zdb.promotion import states_of
 from zerostor.zdb.segments import LogStore
 from zerostor.zdb.standing import keep_standing, load_standing
@@ -86,6 +87,9 @@ class KnownServers:
 
         Raises MetadataUnavailable if this log is of that reign or a later one.
         """
+        if epoch >= EPOCH_MAX:
+            # Believed, it would leave no epoch for a promotion ever after.
+            raise MetadataUnavailable(f"there is no epoch {epoch}")
         if (epoch, server) <= self.store.reign:
             raise MetadataUnavailable(f"this log is of epoch {self.store.epoch}")
         standing = self._standing
@@ -120,8 +124,8 @@ class KnownServers:
 
     async def _ask_others(self, *more: str) -> None:
         """Whether one of those that are known is the master by now."""
-        for peer, state in await states_of([
-                *self._others(set()), *known_peers(more, self._password)]):
+        peers = [*self._others(set()), *known_peers(more, self._password)]
+        for peer, state in await states_of(peers, self.store.log_id):
             self._heed(peer, state)
 
     def _heed(self, peer: Peer, state: ReplicationState) -> None:

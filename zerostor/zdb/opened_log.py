@@ -35,6 +35,7 @@ from zerostor.zdb.disk import SyncFailed, replace_file
 from zerostor.zdb.index import Index, State, place_of
 from zerostor.zdb.log_settings import LogSettings
 from zerostor.zdb.positions import (
+    EPOCH_MAX,
     EPOCH_TEXT_MAX,
     SERVER_ID_SIZE,
     Epoch,
@@ -338,7 +339,7 @@ class OpenedLog:
         """
         assert len(server_id) == SERVER_ID_SIZE
         assert len(text) <= EPOCH_TEXT_MAX
-        if not self.epoch < number < 2**32:
+        if not self.epoch < number <= EPOCH_MAX:
             raise MetadataUnavailable(f"epoch {number} does not come after {self.epoch}")
         at = self.append_control(encode_epoch(number, server_id, text))
         self.index.epochs.append(Epoch(number, server_id, text, at))

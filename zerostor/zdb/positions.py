@@ -11,6 +11,7 @@ import msgspec
 
 from zerostor.core.msgpack import UNDECODABLE
 
+EPOCH_MAX = 2**32 - 1
 EPOCH_TEXT_MAX = 1024
 SERVER_ID_SIZE = 16
 
@@ -88,7 +89,8 @@ def decode_epoch(payload: bytes, at: Position) -> Epoch | None:
         number, server_id, text = msgspec.msgpack.decode(payload, type=tuple[int, bytes, str])
     except UNDECODABLE:
         return None
-    if not 0 < number < 2**32 or len(server_id) != SERVER_ID_SIZE or len(text) > EPOCH_TEXT_MAX:
+    known = 0 < number <= EPOCH_MAX and len(server_id) == SERVER_ID_SIZE
+    if not known or len(text) > EPOCH_TEXT_MAX:
         return None
     return Epoch(number, server_id, text, at)
 

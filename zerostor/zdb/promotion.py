@@ -29,8 +29,13 @@ Claim = Callable[[Link, int], tuple[bytes, ...]]
 """The words that ask a master to yield to an epoch."""
 
 
-async def states_of(peers: Iterable[Peer]) -> list[tuple[Peer, ReplicationState]]:
-    """What those tell who answer within ASK_SECONDS."""
+async def states_of(
+    peers: Iterable[Peer], log_id: bytes
+) -> list[tuple[Peer, ReplicationState]]:
+    """What those of that log tell who answer within ASK_SECONDS.
+
+    At the address of a server that is gone there may be one of another zerostor by now.
+    """
     found: list[tuple[Peer, ReplicationState]] = []
 
     async def ask(peer: Peer) -> None:
@@ -39,7 +44,7 @@ async def states_of(peers: Iterable[Peer]) -> list[tuple[Peer, ReplicationState]
                 found.append((peer, await state_of(link)))
 
     await asyncio.gather(*(ask(peer) for peer in peers))
-    return found
+    return [row for row in found if row[1].log == log_id.hex()]
 
 
 async def leader_among(
@@ -52,8 +57,8 @@ async def leader_among(
     """
     if not store.log_id:
         return None
-    leading = [(state.reign, peer) for peer, state in await states_of(peers)
-               if state.writable and state.reign >= reign and state.log == store.log_id.hex()]
+    leading = [(state.reign, peer) for peer, state in await states_of(peers, store.log_id)
+               if state.writable and state.reign >= reign]
     return max(leading, key=lambda row: row[0], default=(reign, None))[1]
 
 

@@ -105,9 +105,15 @@ def recover(
         raise SetupError(f"cannot recover the metadata log in {folder}: {reason}") from None
 
 
+def sizes_aside(folder: Path) -> list[int]:
+    """Bytes of each file aside-*. Raises OSError."""
+    with os.scandir(folder) as found:
+        return [each.stat().st_size for each in found if each.name.startswith("aside-")]
+
+
 def _tell_of_aside(folder: Path) -> None:
     """Nobody but a person can say when what was put aside is needed no more."""
-    sizes = [path.stat().st_size for path in folder.glob("aside-*")]
+    sizes = sizes_aside(folder)
     if sizes:
         log.warning("%s has %d files aside-*, %d bytes that the master of this log never had: look"
                     " whether uploads in them are missed, then remove them", folder, len(sizes),

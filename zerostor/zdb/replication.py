@@ -127,11 +127,13 @@ class Replication(KnownServers):
     def state(self) -> ReplicationState:
         """All of it as a value."""
         store, follower = self.store, self._follower
+        aside = store.aside()
         state = ReplicationState(
             Role.MASTER if follower is None else Role.SLAVE, self._standing.server, store.epoch,
             *store.durable, store.next_id, store.entries, gateway=self.gateway,
             refuses=store.refused or "", leader=store.reign[1], term=self.term,
             superseded=self._standing.superseded, successor=self._standing.successor,
+            aside_files=len(aside), aside_bytes=sum(aside),
             slaves=[FollowerState(feed.slave, feed.address, feed.behind_bytes,
                                   round(feed.behind_seconds, 3))
                     # Of one that lost its connection unheard and came back, the newer one counts.
@@ -197,7 +199,8 @@ class Replication(KnownServers):
         Raises MetadataUnavailable.
         """
         store, standing = self.store, self._standing
-        others = await states_of(self._others({str(follower.master)} if follower else set()))
+        peers = self._others({str(follower.master)} if follower else set())
+        others = await states_of(peers, store.log_id)
         check_that_none_leads(others, store.reign)
         least = max(store.epoch, standing.superseded,
                     *(state.newest_reign[0] for _, state in others)) + 1
@@ -245,7 +248,10 @@ class Replication(KnownServers):
             follower = self._follower
             lost = follower is not None and not follower.connected and turn % SEEK_TURNS == 0
             if (self._outranked or lost) and not self._standing.foreign:
-                await self._look_for_leader(follower)
+                try:
+                    await self._look_for_leader(follower)
+                except SetupError as failure:
+                    log.error("this server cannot follow who leads yet: %s", failure)
             await asyncio.sleep(FENCE_SECONDS)
 
     async def _look_for_leader(self, follower: Follower | None) -> None:
@@ -261,10 +267,10 @@ class Replication(KnownServers):
 
     async def _turn_to(self, leader: Peer) -> None:
         """Follow it from now on, and after a restart. Raises SetupError."""
-        standing = self._standing
-        self._standing = msgspec.structs.replace(
-            standing, follows=str(leader), outdated=self._told, led_over="")
-        keep_standing(self._folder, self._standing)
+        standing = msgspec.structs.replace(
+            self._standing, follows=str(leader), outdated=self._told, led_over="")
+        keep_standing(self._folder, standing)
+        self._standing = standing
         await self._let_go()
         if self._follower is None:
             self.store.refused = None
@@ -320,11 +326,14 @@ class Replication(KnownServers):
             if not any(feed.address == str(old) for feed in self.feeds.values()):
                 with contextlib.suppress(LinkFailed):
                     async with linked(old) as link:
+                        state = await state_of(link)
+                        if state.log != self.store.log_id.hex():
+                            raise LinkFailed("another zerostor is there now")
                         reply = await link.call(*self._words(b"SUPERSEDED", link))
                         if not told and not isinstance(reply, ReplyError):
                             log.info("%s knows that this server leads", old)
                             told = True
-                        self._heed(old, await state_of(link))
+                        self._heed(old, state)
             await asyncio.sleep(FENCE_SECONDS)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:

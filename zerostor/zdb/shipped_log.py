@@ -28,7 +28,7 @@ from zerostor.zdb.positions import (
     mark_path,
     namespace_path,
 )
-from zerostor.zdb.recovery import numbers_of
+from zerostor.zdb.recovery import numbers_of, sizes_aside
 from zerostor.zdb.replay import Replay
 from zerostor.zdb.shipping import Arrival, LogFeed, LogRefused
 
@@ -102,6 +102,13 @@ class ShippedLog(OpenedLog):
     async def digest(self, number: int, offset: int) -> bytes:
         """BLAKE3 of the first `offset` bytes of a file: 32 bytes. Raises OSError."""
         return await asyncio.to_thread(_digest, file_path(self._folder, number), offset)
+
+    def aside(self) -> list[int]:
+        """Bytes of each file that was put aside and is still there; none if that cannot be told."""
+        try:
+            return sizes_aside(self._folder)
+        except OSError:
+            return []
 
     @property
     def received(self) -> Position:
@@ -285,9 +292,14 @@ def _copy_tail(path: Path, offset: int, target: Path) -> None:
     with path.open("rb") as source, target.open("xb") as copy:
         os.fchmod(copy.fileno(), 0o600)
         source.seek(offset)
-        shutil.copyfileobj(source, copy, _CHUNK)
-        copy.flush()
-        kernel_calls.flush(copy.fileno())
+        try:
+            shutil.copyfileobj(source, copy, _CHUNK)
+            copy.flush()
+            kernel_calls.flush(copy.fileno())
+        except OSError:
+            # It is tried again and again; what is left would take what room there is.
+            target.unlink()
+            raise
     kernel_calls.flush_folder(path.parent)
 
 
