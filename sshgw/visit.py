@@ -41,10 +41,13 @@ class Visit:
         self.folder = folder
         self._find = find
         self._removed = removed
+        self._prepared = False
 
     def prepare(self) -> None:
         """Have the home counted, if nobody did since the start. Walks it: for a thread."""
-        self.folder.count()
+        if not self._prepared:
+            self.folder.count()
+            self._prepared = True
 
     def write(self, file: HomeFile, offset: int, chunk: bytes) -> None:
         """As HomeFile.write; a home that drops its oldest files makes room first."""

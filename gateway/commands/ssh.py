@@ -38,11 +38,10 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
     from zerostor.core.units import parse_address
 
     config = read_settings(folder, file)
-    if listen is not None:
-        ssh = msgspec.structs.replace(config.ssh, listen=parse_address(listen))
-        config = msgspec.structs.replace(config, ssh=ssh)
     make_folders(config.paths)
-    free_address(config.ssh.listen)
+    wanted = config.ssh.listen if listen is None else parse_address(listen)
+    ssh = msgspec.structs.replace(config.ssh, listen=free_address(wanted))
+    config = msgspec.structs.replace(config, ssh=ssh)
     run_process(serve(config))
 
 

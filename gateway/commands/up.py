@@ -69,10 +69,11 @@ def command(
     with only_one(config.paths):
         require_metadata(config)
         address = free_address(config.gateway.listen)
-        if config.ssh.enabled:
-            free_address(config.ssh.listen, "in ssh.listen")
-        gateway = msgspec.structs.replace(config.gateway, listen=address)
-        config = msgspec.structs.replace(config, gateway=gateway)
+        gateway, ssh = msgspec.structs.replace(config.gateway, listen=address), config.ssh
+        if ssh.enabled:
+            address = free_address(ssh.listen, "in ssh.listen")
+            ssh = msgspec.structs.replace(ssh, listen=address)
+        config = msgspec.structs.replace(config, gateway=gateway, ssh=ssh)
         start_stores(config)
         supervisor = Supervisor(children(config, master), config.paths.logs, say)
         supervisor.run(Watch(config).ready)
@@ -140,7 +141,8 @@ def children(config: Config, master: str | None = None) -> list[Child]:
     listen = ["--listen", str(config.gateway.listen)]
     kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow]))
     if config.ssh.enabled:
-        kept.append(Child("ssh", [*python, "ssh", *settings]))
+        listen = ["--listen", str(config.ssh.listen)]
+        kept.append(Child("ssh", [*python, "ssh", *settings, *listen]))
     return kept
 
 
