@@ -65,7 +65,6 @@ class Control:
         self._jobs = jobs
         self._clock = clock
         self._facts = facts
-        self._counting: dict[str, asyncio.Task[HomeUsage]] = {}
 
     def application(self) -> web.Application:
         """All that can be asked."""
@@ -120,7 +119,8 @@ class Control:
 
     async def _size(self, request: web.Request) -> Answer:
         home = self._homes.require(request.match_info["user"])
-        return {"user": home.user} | usage_answer(await self._count(home.user))
+        folder = await self._homes.counted(home.user)
+        return {"user": home.user} | usage_answer(folder.usage)
 
     async def _links(self, request: web.Request) -> Answer:
         home = self._homes.require(request.match_info["user"])
@@ -147,22 +147,10 @@ class Control:
     async def _usage(self, home: Home) -> HomeUsage | None:
         """How full it is; None where the disk does not say."""
         try:
-            return await self._count(home.user)
+            return (await self._homes.counted(home.user)).usage
         except OSError as error:
             _log.warning("the home of %s cannot be counted: %s", home.user, error)
             return None
-
-    async def _count(self, user: str) -> HomeUsage:
-        """How full it is; the first time its files are counted, once for all who ask meanwhile."""
-        folder = self._homes.folder(user)
-        if folder.counted:
-            return folder.usage
-        task = self._counting.get(user)
-        if task is None:
-            task = asyncio.ensure_future(asyncio.to_thread(folder.count))
-            self._counting[user] = task
-            task.add_done_callback(lambda _: self._counting.pop(user))
-        return await asyncio.shield(task)
 
     def _counted(self, home: Home) -> HomeUsage | None:
         with contextlib.suppress(OSError):

@@ -41,8 +41,8 @@ class HomeWorks:
 
     @contextlib.asynccontextmanager
     async def running(self, *, base: str = "", auto: AutoProcess | None = None,
-                      work: bool = True) -> AsyncIterator[HomeJobs]:
-        """work: False, and nothing is packed."""
+                      work: bool = True, counted: bool = True) -> AsyncIterator[HomeJobs]:
+        """work: False, and nothing is packed. counted: False, and the homes are as at a start."""
         self.book = SqliteHomeBook(self.place / "homes.db", self.clock.now)
         self.homes = Homes(
             self.book, lambda user, limit: Folder(str(self.place / "homes" / user), limit),
@@ -50,7 +50,8 @@ class HomeWorks:
         await self.homes.load()
         for user in ("ann", "bob"):
             await self.homes.enable(user, key=KEY, auto=auto)
-            self.homes.folder(user).count()
+            if counted:
+                self.homes.folder(user).count()
         # Another process than the worker: what one loses of the queue the other need not.
         self.queue: MemoryJobQueue = self.works.queue.peer()
         spool = self.works.grid.spool

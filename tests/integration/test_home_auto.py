@@ -47,6 +47,15 @@ async def test_a_finished_file_is_stored_and_its_link_written_beside_it(home: Ho
         assert home.ann.usage.used == 4 + len(written)
 
 
+async def test_a_link_file_is_written_in_a_home_that_nobody_counted_yet(home: HomeWorks) -> None:
+    home.root.mkdir(parents=True)
+    (home.root / "a").write_bytes(b"one")
+    async with home.running(auto=QUICK, counted=False), home.works.worker():
+        await home.until_links(1)
+        assert (home.root / "a.link").exists()
+        assert [event.kind for event in await home.events()] == ["stored"]
+
+
 async def test_each_version_is_stored_once_also_across_restarts(home: HomeWorks) -> None:
     async with home.running(auto=PLAIN), home.works.worker():
         file = home.put("a", b"one")

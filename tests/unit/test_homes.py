@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +24,12 @@ OTHER = HomeKey("SHA256:def", "ssh-ed25519 BBBB", "ann@desk", 6.0)
 class Folder:
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.counted, self.counts = False, 0
+
+    def count(self) -> None:
+        self.counts += 1
+        time.sleep(0.1)
+        self.counted = True
 
     def set_limit(self, limit: int) -> None:
         self.limit = limit
@@ -130,3 +138,13 @@ async def test_programs_that_write_unseen_are_counted(made: Made) -> None:
     with made.homes.outside("ann"), made.homes.outside("ann"):
         assert made.homes.written_outside("ann")
     assert not made.homes.written_outside("ann")
+
+
+async def test_a_home_is_counted_once_for_all_who_wait(made: Made) -> None:
+    await made.homes.enable("ann", key=KEY)
+    gone = asyncio.ensure_future(made.homes.counted("ann"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    found = await asyncio.gather(*(made.homes.counted("ann") for _ in range(20)))
+    assert {folder.counted for folder in found} == {True}
+    assert found[0].counts == 1  # type: ignore[attr-defined]

@@ -73,8 +73,8 @@ class HomeEndings:
     async def _write_link(self, job: HomeJob, link: str) -> None:
         """NAME.link beside the file, as far as the home has room."""
         line = f"{self._base}{link}\n".encode()
-        folder = self._homes.folder(job.user)
         try:
+            folder = await self._homes.counted(job.user)
             try:
                 _write(folder, job.path + LINK_SUFFIX.encode(), line)
             except OSError as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from zerostor.core.errors import BadRequest, Busy, UnknownHome
-from zerostor.core.homes import AutoProcess, Home, HomeKey, Quota, user_name
+from zerostor.core.homes import AutoProcess, Home, HomeKey, HomeUsage, Quota, user_name
 from zerostor.home_ports import HomeBook, HomeFolder
 from zerostor.ports import Clock
 
@@ -39,6 +39,7 @@ class Homes:
         self._quota = quota
         self._homes: dict[str, Home] = {}
         self._folders: dict[str, HomeFolder] = {}
+        self._counting: dict[str, asyncio.Future[HomeUsage]] = {}
         self._outside: dict[str, int] = {}
         self._listeners: list[Changed] = []
         self._changing = asyncio.Lock()
@@ -70,6 +71,20 @@ class Homes:
         if found is None:
             found = self._folders[user] = self._open_folder(user, home.limit)
         return found
+
+    async def counted(self, user: str) -> HomeFolder:
+        """The same once its files were counted, the first time: for who writes, or asks how full it
+        is. One count for all who wait. Raises UnknownHome, OSError.
+        """
+        folder = self.folder(user)
+        if not folder.counted:
+            count = self._counting.get(user)
+            if count is None:
+                count = asyncio.ensure_future(asyncio.to_thread(folder.count))
+                self._counting[user] = count
+                count.add_done_callback(lambda _: self._counting.pop(user))
+            await asyncio.shield(count)
+        return folder
 
     def on_change(self, listener: Changed) -> None:
         """Have `listener` called with the user whose home was changed, once that holds."""
