@@ -16,6 +16,7 @@ from sshgw import sftp_wire as wire
 from sshgw.sftp_wire import Kind, Request, Status
 from sshgw.visit import Visit, within
 from zerostor.core.errors import BadRequest
+from zerostor.core.limits import HOME_ENTRIES_MAX
 from zerostor.home_ports import HomeFile
 
 HANDLES_MAX = 128
@@ -271,8 +272,9 @@ class SftpRequests:
     def _disk(self, number: int, _request: Request) -> bytes:
         usage = self._folder.usage
         free = usage.free // DISK_BLOCK
+        names = max(0, HOME_ENTRIES_MAX - usage.files)
         body = struct.pack(">11Q", DISK_BLOCK, DISK_BLOCK, usage.limit // DISK_BLOCK, free, free,
-                           usage.files, 0, 0, 0, _ST_NOSUID, 255)
+                           HOME_ENTRIES_MAX, names, names, 0, _ST_NOSUID, 255)
         return wire.packet(Kind.EXTENDED_REPLY, number, body)
 
     def _copy(self, number: int, request: Request) -> bytes:
