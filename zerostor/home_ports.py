@@ -43,7 +43,8 @@ class HomeFile(Protocol):
         """Return when it and its name are on the disk."""
 
     def close(self) -> None:
-        """Let go. What this handle created or began anew, and the limit cut short, is removed."""
+        """Let go. What this handle created or began anew, and the limit or the disk cut short, is
+        removed, unless it was synced before that."""
 
 
 class Seen(NamedTuple):

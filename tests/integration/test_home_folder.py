@@ -100,6 +100,47 @@ def test_a_file_that_was_begun_anew_and_cut_is_removed(home):
     assert list(home.names(b"/")) == [] and home.usage == counted(home)
 
 
+def test_what_was_synced_before_the_limit_cut_it_stays(home):
+    """As a log or a database over sshfs; an upload that is cut is synced by no client before."""
+    kept = home.open(b"/kept", CREATE, 0o644)
+    gone = home.open(b"/gone", CREATE, 0o644)
+    kept.write(0, b"x" * 400_000)
+    kept.sync()
+    for file in (kept, gone):
+        with failing(errno.EDQUOT):
+            file.write(400_000, b"y" * 700_000)
+    gone.sync()
+    kept.close()
+    gone.close()
+    assert [name for name, _ in home.names(b"/")] == [b"kept"]
+    assert home.usage == counted(home)
+
+
+def test_what_the_disk_cut_short_is_removed(home):
+    file = home.open(b"/a", CREATE, 0o644)
+    with file_size_limit(1000):
+        file.write(0, b"x" * 600)
+        with failing(errno.EFBIG):
+            file.write(600, b"x" * 600)
+    file.close()
+    assert list(home.names(b"/")) == [] and home.usage == counted(home)
+
+
+def test_an_open_file_whose_name_went_behind_our_back_counts_until_it_is_closed(home):
+    """rsync --delete takes names of files that a session holds open, again and again."""
+    fill(home, b"/a", b"x" * 900_000)
+    held = home.open(b"/a", os.O_RDWR, 0)
+    os.unlink(home.root + "/a")
+    for _ in range(2):
+        assert home.recount().used == 900_000
+        with failing(errno.EDQUOT):
+            fill(home, b"/a", b"x" * 200_000)
+    held.truncate(500_000)
+    assert home.usage.used == 500_000 and home.usage.files == 0
+    held.close()
+    assert home.usage == counted(home)
+
+
 def test_syncing_flushes_the_file_and_its_folder(home, monkeypatch):
     def flushed(fd):
         seen.append(os.fstat(fd).st_ino)
@@ -149,9 +190,9 @@ def test_folders_are_renamed_with_what_is_open_in_them(home):
     home.rename(b"/d", b"/g", replace=False)
     file.write(0, b"x" * 10)
     assert home.busy(b"/g/e/f") and home.usage.used == 10
-    file.sync()
     with failing(errno.EDQUOT):
         file.write(10, b"x" * 1_000_000)
+    file.sync()
     file.close()
     assert list(home.names(b"/g/e")) == [] and home.usage.used == 0
     with failing(errno.EINVAL):

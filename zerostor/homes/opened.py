@@ -109,6 +109,7 @@ class OpenedFile:
                 _write_all(file.fd, chunk, offset)
         except BaseException:
             node.unsure = True
+            self._cut_at(offset)
             raise
         finally:
             self._ledger.end(node, file.fd)
@@ -132,11 +133,15 @@ class OpenedFile:
         try:
             self._ledger.begin(self._node, start, size)
         except OSError as error:
-            if error.errno == errno.EDQUOT and len(self._cuts) < _CUTS_MAX:
-                self._cuts.add(offset)
+            if error.errno == errno.EDQUOT:
+                self._cut_at(offset)
             raise
         if self._cuts and len(self._cuts) < _CUTS_MAX:
             self._cuts.discard(offset)
+
+    def _cut_at(self, offset: int) -> None:
+        if len(self._cuts) < _CUTS_MAX:
+            self._cuts.add(offset)
 
     def stat(self) -> os.stat_result:
         """As fstat."""
@@ -160,11 +165,15 @@ class OpenedFile:
         """Return when it and its name are on the disk."""
         file = self._held()
         flush(file.fd)
+        if not self._cuts:
+            # Somebody counts on what is there, whatever may fail from here on.
+            self._owned = False
         if not self._node.gone:
             self._names.sync_entry(self._node.path)
 
     def close(self) -> None:
-        """Let go. What this handle created or began anew, and the limit cut short, is removed."""
+        """Let go. What this handle created or began anew, and the limit or the disk cut short, is
+        removed, unless it was synced before that."""
         if not self._closing.acquire(blocking=False):
             return
         self._file = _CLOSED
