@@ -79,7 +79,7 @@ class Folder:
         with self._names:
             folder, name = self._rooted.place(path)
             file, created = self._open_or_create(folder, name, flags, file_mode(mode))
-            node = self._ledger.opened(file.fd, _clean(path), writing=writing, created=created)
+            node = self._ledger.opened(file, _clean(path), writing=writing, created=created)
         truncating = bool(flags & os.O_TRUNC) and writing
         opened = OpenedFile(self._ledger, self, file, node, flags, owned=created or truncating)
         if truncating and not created:

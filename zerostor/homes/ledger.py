@@ -15,17 +15,22 @@ from typing import NamedTuple
 
 from zerostor.core.homes import HomeUsage
 from zerostor.core.limits import HOME_ENTRIES_MAX
+from zerostor.homes.rooted import Descriptor
 
 
 class Node:
-    """An open file. inode: its number. path: where it lies. gone: it has no name any more."""
+    """An open file. inode: its number. path: where it lies. gone: it has no name any more.
 
-    __slots__ = ("gone", "handles", "inode", "moving", "path", "size", "unsure", "writers")
+    file: one that is open, to ask what it is now.
+    """
 
-    def __init__(self, inode: int, path: bytes, size: int) -> None:
+    __slots__ = ("file", "gone", "handles", "inode", "moving", "path", "size", "unsure", "writers")
+
+    def __init__(self, inode: int, path: bytes, size: int, file: Descriptor) -> None:
         self.inode = inode
         self.path = path
         self.size = size
+        self.file: Descriptor | None = file
         self.handles = 0
         self.writers = 0
         self.moving = 0
@@ -198,13 +203,13 @@ class Ledger:
 
     # Handles.
 
-    def opened(self, fd: int, path: bytes, *, writing: bool, created: bool) -> Node:
+    def opened(self, file: Descriptor, path: bytes, *, writing: bool, created: bool) -> Node:
         """A handle is there. created: `add_file` made room for it."""
         with self._lock:
-            found = os.fstat(fd)
+            found = os.fstat(file.fd)
             node = self.nodes.get(found.st_ino)
             if node is None:
-                node = self.nodes[found.st_ino] = Node(found.st_ino, path, found.st_size)
+                node = self.nodes[found.st_ino] = Node(found.st_ino, path, found.st_size, file)
             elif not node.moving:
                 self._resize(node, found.st_size)
             node.handles += 1
@@ -229,6 +234,7 @@ class Ledger:
         self._closings += 1
         if self.nodes.get(node.inode) is node:
             del self.nodes[node.inode]
+        node.file = None
         if node.gone:
             self._used -= node.size
 
@@ -344,6 +350,8 @@ class Ledger:
         """The walk is over; its sum holds now."""
         with self._lock:
             assert self._count is not None
+            for node in self.nodes.values():
+                self._notice_loss(node, self._count.files)
             files = self._count.files.total()
             self._files = files.number
             self._folders = self._count.folders.total().number
@@ -352,6 +360,13 @@ class Ledger:
             self._counted = True
             self.changes += 1
             return self.usage
+
+    @staticmethod
+    def _notice_loss(node: Node, files: Tally) -> None:
+        """Its name may have gone behind our back; the disk has its bytes until it is closed."""
+        if node.file is not None and not node.gone and not os.fstat(node.file.fd).st_nlink:
+            files.change(node.inode, node.size, None)
+            node.gone = True
 
     def stop_count(self) -> None:
         """The walk failed; what was known stays."""
