@@ -125,9 +125,14 @@ class SftpChannel:
         self._go_on()
 
     def _fail(self, failure: Exception) -> None:
-        if not isinstance(failure, BadRequest):
+        reason = str(failure)
+        if isinstance(failure, OSError):
+            _log.error("a home cannot be used: %s", failure)
+            reason = self._visit.explain(failure)
+        elif not isinstance(failure, BadRequest):
             _log.error("an SFTP session ended on an error of ours", exc_info=failure)
-        self._print(f"the session ends: {failure}")
+            reason = "an error of the server; its log has more"
+        self._print(f"the session ends: {reason}")
         self._channel.exit(1)
 
     def _finish(self) -> None:

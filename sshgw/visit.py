@@ -54,7 +54,8 @@ class Visit:
         try:
             file.write(offset, chunk)
         except OSError as error:
-            self._again(error, file, offset + len(chunk), lambda: file.write(offset, chunk))
+            self._again(error, file, offset + len(chunk), len(chunk),
+                        lambda: file.write(offset, chunk))
 
     def create(self, path: bytes, mode: int, size: int) -> HomeFile:
         """A file to be filled with `size` bytes. OSError EDQUOT at once where they will not fit."""
@@ -72,14 +73,17 @@ class Visit:
         try:
             file.truncate(size)
         except OSError as error:
-            self._again(error, file, size, lambda: file.truncate(size))
+            self._again(error, file, size, 0, lambda: file.truncate(size))
 
-    def _again(self, error: OSError, file: HomeFile, end: int, call: Callable[[], None]) -> None:
+    def _again(self, error: OSError, file: HomeFile, end: int, appended: int,
+               call: Callable[[], None]) -> None:
         home = self._find(self.user)
         if error.errno != errno.EDQUOT or home is None or home.quota is not Quota.DROP_OLDEST:
             raise error
         for _ in range(ROOM_TRIES):
-            removed = self.folder.make_room(max(0, end - file.stat().st_size))
+            grows = end - file.stat().st_size
+            # Where it does not grow by its place, the file was opened to append.
+            removed = self.folder.make_room(grows if grows > 0 else appended)
             if removed:
                 self._removed(self.user, removed)
             try:

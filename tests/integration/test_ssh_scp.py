@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from tests.fakes.ssh_server import SshServer
@@ -116,6 +117,23 @@ def test_a_home_that_drops_its_oldest_takes_all(server: SshServer, tmp_path: Pat
         done = server.scp(*old, str(tmp_path / f"part{number}"), there)
         assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(server.home("berta"))) == ["part3", "part4"]
+
+
+async def test_appending_makes_room_as_well(server: SshServer) -> None:
+    async with (
+        asyncssh.connect("127.0.0.1", server.port, username="berta", config=None,
+                         client_keys=[str(server.key)], known_hosts=None) as connection,
+        connection.start_sftp_client() as client,
+    ):
+        for name, size in (("old", 700_000), ("log", 200_000)):
+            async with client.open(name, "wb") as file:
+                await file.write(bytes(size))
+        async with client.open("log", "ab") as file:
+            for _ in range(8):
+                await file.write(bytes(50_000), 0)
+        assert not await client.exists("old")
+        assert await client.getsize("log") == 600_000
+        await client.remove("log")
 
 
 @pytest.mark.parametrize(("command", "sent"), [
