@@ -67,7 +67,7 @@ def become(order: Order, parent: int) -> NoReturn:
         _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(NOT_STARTED)
-        os.umask(0o077)
+        os.umask(0o022)
         os.chdir(order.home)
         _bound(order.largest)
         _confine(order)

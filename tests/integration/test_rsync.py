@@ -173,14 +173,14 @@ def test_links_and_special_files_stay_away_and_all_else_arrives(server, home, so
     assert same(source, home)
 
 
-def test_no_rights_for_strangers_and_none_of_others(server: RsyncServer, home: Path, tmp_path):
+def test_nobody_else_may_write_and_all_is_the_homes_own(server: RsyncServer, home: Path, tmp_path):
     (tmp_path / "f").write_bytes(b"x")
-    os.chmod(tmp_path / "f", 0o6755)
+    os.chmod(tmp_path / "f", 0o6777)
     owner = (os.geteuid(), os.getegid())
     sent = server.rsync("-a", "--chown=7:8", f"{tmp_path}/f", "home:")
     assert (sent.returncode, sent.stderr) == (0, "")
     found = (home / "f").stat()
-    assert found.st_mode & 0o7777 == 0o700
+    assert found.st_mode & 0o7777 == 0o755
     assert (found.st_uid, found.st_gid) == owner
 
 
@@ -248,7 +248,9 @@ def test_a_full_home_ends_the_transfer(tmp_path: Path, number: int, size: int, o
         sent = server.rsync(*options, f"{source}/", "home:")
         assert sent.returncode != 0
         assert "zerostor: the home of ann" in sent.stderr
-        assert server.hear()["ended"][0] == size_of(server.home) <= 4_000_000 + 2**16
+        # What rsync had in its buffer comes on top where it writes into the file itself.
+        more = 2**18 if "--inplace" in options else 2**16
+        assert server.hear()["ended"][0] == size_of(server.home) <= 4_000_000 + more
         assert not list(server.home.rglob(".*.??????"))
         assert server.processes() == []
 

@@ -8,7 +8,7 @@ from zerostor.core.errors import BadRequest, NotAllowed, ZerostorError
 from zerostor.core.rsync_arguments import is_rsync, parse
 
 ROOT = "/srv/homes/ann"
-RECEIVER = ["--server", "--no-super", "--chmod=u+rw,Du+x,go=,ug-s,o-t"]
+RECEIVER = ["--server", "--no-super", "--chmod=u+r,Du+wx,go-w,ug-s,o-t"]
 
 
 def run(command: str) -> list[str]:

@@ -75,8 +75,8 @@ _REFUSED = {
     "protect-args": _FLAGS_REFUSED["s"],
     "daemon": "this server is no rsync daemon; use one colon, host:path",
 }
-# As the owner of the home and nobody else: no owners, devices, setuid or rights for strangers.
-_RECEIVER = ("--no-super", "--chmod=u+rw,Du+x,go=,ug-s,o-t")
+# No owners, no devices, and the modes that HomeFolder lets pass.
+_RECEIVER = ("--no-super", "--chmod=u+r,Du+wx,go-w,ug-s,o-t")
 
 
 class RsyncPath(NamedTuple):
