@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 
 import asyncssh
 
+from sshgw.pieces import SMALL
+
 _MSG_IGNORE, _MSG_KEXINIT, _MSG_NEWKEYS, _KEX_LAST = 2, 20, 21, 49
 UNSENT_MAX = 4 * 1024 * 1024
 """Bytes on their way to one client: more than the window that OpenSSH opens, so that only who opens
@@ -31,6 +33,22 @@ class Attached(Protocol):
 
     def excessive(self) -> bool:
         """Whether the client made the library keep more for this channel than anyone needs."""
+
+
+class BoundedChannel(asyncssh.SSHServerChannel[bytes]):
+    """See asyncssh.SSHServerChannel."""
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        """Bytes from the client; while the program takes none, they wait in pieces of some size.
+
+        The library keeps a piece for each packet, and takes the first out of a list each time: of a
+        million packets of one byte the event loop would have work for minutes.
+        """
+        super()._accept_data(data, datatype)
+        if len(self._recv_buf) > 1:
+            (before, kind), (last, same) = self._recv_buf[-2:]
+            if kind == same and len(before) + len(last) <= SMALL:
+                self._recv_buf[-2:] = [(before + last, kind)]
 
 
 class Connection(asyncssh.SSHServerConnection):
@@ -57,6 +75,14 @@ class Connection(asyncssh.SSHServerConnection):
             if session.excessive():
                 self.abort()
                 return
+
+    def create_server_channel(self, encoding: str | None = "", errors: str = "", window: int = 0,
+                              max_pktsize: int = 0) -> BoundedChannel:
+        """See asyncssh.SSHServerConnection."""
+        plain = super().create_server_channel(encoding, errors, window, max_pktsize)
+        # The library lets nobody say which class it makes.
+        plain.__class__ = BoundedChannel
+        return cast("BoundedChannel", plain)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         """Send a packet, and none before it that only says "ignore me".

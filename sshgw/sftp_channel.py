@@ -10,6 +10,7 @@ import asyncio
 import collections
 import logging
 
+from sshgw import pieces
 from sshgw.program import STDERR, Channel
 from sshgw.sftp import SftpRequests
 from sshgw.sftp_wire import Splitter
@@ -46,7 +47,10 @@ class SftpChannel:
 
     def received(self, chunk: bytes) -> None:
         """Bytes from the client."""
-        self._inbox.append(chunk)
+        if self._working:  # the thread takes from it
+            self._inbox.append(chunk)
+        else:
+            pieces.add(self._inbox, chunk)
         self._waiting += len(chunk)
         if self._waiting > INBOX_MAX and not self._unread:
             self._unread = True

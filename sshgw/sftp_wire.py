@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sshgw import pieces
 from zerostor.core.errors import BadRequest
 
 PACKET_MAX = 256 * 1024
@@ -142,7 +143,7 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self._chunks.append(chunk)
+        pieces.add(self._chunks, chunk)
         self._held += len(chunk)
 
     def next(self) -> memoryview | None:

@@ -7,6 +7,7 @@ import collections
 import logging
 from collections.abc import Awaitable, Callable
 
+from sshgw import pieces
 from sshgw.program import STDERR, Channel
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Streams:
 
     def received(self, chunk: bytes) -> None:
         """Bytes from the client."""
-        self._chunks.append(chunk)
+        pieces.add(self._chunks, chunk)
         self._unread += len(chunk)
         if self._unread > UNREAD_MAX and not self._held:
             self._held = True
