@@ -38,13 +38,13 @@ class Attached(Protocol):
 class BoundedChannel(asyncssh.SSHServerChannel[bytes]):
     """See asyncssh.SSHServerChannel."""
 
-    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+    def _accept_data(self, chunk: bytes, datatype: int | None = None) -> None:
         """Bytes from the client; while the program takes none, they wait in pieces of some size.
 
         The library keeps a piece for each packet, and takes the first out of a list each time: of a
         million packets of one byte the event loop would have work for minutes.
         """
-        super()._accept_data(data, datatype)
+        super()._accept_data(chunk, datatype)
         if len(self._recv_buf) > 1:
             (before, kind), (last, same) = self._recv_buf[-2:]
             if kind == same and len(before) + len(last) <= SMALL:
