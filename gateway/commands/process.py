@@ -13,19 +13,22 @@ import signal
 import socket
 from collections.abc import Coroutine
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES, _LARGE_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 
 DESCRIPTORS = 16_384
 """Open files that a process asks for, where it has fewer."""
 
 
-def run_process(main: Coroutine[None, None, None]) -> None:
-    """Run `main` until it returns or SIGTERM or SIGINT cancels it; a second signal kills."""
+def run_process(main: Coroutine[None, None, None], kept: int = _KEPT_BYTES) -> None:
+    """Run `main` until it returns or SIGTERM or SIGINT cancels it; a second signal kills.
+
+    kept: bytes of freed memory that the process keeps, in one heap if it is not the usual amount.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    _keep_freed_memory()
+    _keep_freed_memory(kept)
     _allow_descriptors()
     with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(_until_signal(main))
@@ -49,7 +52,7 @@ def unique_name(kind: str) -> str:
     return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _keep_freed_memory() -> None:
+def _keep_freed_memory(kept: int) -> None:
     """Let the C library reuse the buffers of one chunk for the next one.
 
     By default glibc gives them back to the kernel each time, and touching fresh pages again costs a
@@ -58,7 +61,9 @@ def _keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, kept)
+        if kept != _KEPT_BYTES:
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def _allow_descriptors() -> None:
