@@ -104,8 +104,9 @@ def _print(mending: Mending, dry_run: bool) -> None:
             click.echo(f"log file {file.number}: bytes {span.start} to {span.end} {verb} from"
                        f" {name}{f' ({span.what})' if span.what else ''}")
         for span in file.left:
-            click.echo(f"log file {file.number}: bytes {span.start} to {span.end} are damaged, and"
-                       f" nobody has them: {span.what or 'it is not known what was there'}")
+            where = f"bytes {span.start} to {span.end} are damaged" if span.end else "it is missing"
+            click.echo(f"log file {file.number}: {where}, and nobody has that:"
+                       f" {span.what or 'it is not known what was there'}")
     if not mending.damaged:
         click.echo(f"nothing is damaged; {mending.files} log files were read")
     elif dry_run:

@@ -93,7 +93,7 @@ def test_from_a_slave_and_what_nobody_has_is_named(tmp_path: Path) -> None:
         path.write_bytes(good[:3000] + bytes(900) + good[3900:])
         code, told = mend(master)
         assert code == 1, told
-        assert "nobody has them" in told and "id" in told
+        assert "nobody has that" in told and "new ids after id" in told
     finally:
         slave.close()
         master.close()

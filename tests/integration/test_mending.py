@@ -121,10 +121,6 @@ def all_of_it(raw: bytearray) -> None:
     raw[:] = RNG.randbytes(len(raw))
 
 
-def longer(raw: bytearray) -> None:
-    raw += bytes(100)
-
-
 @pytest.mark.parametrize("spoil", [flip, zero, cut, head, head_bit, all_of_it])
 async def test_any_damage_is_mended_byte_for_byte(
     log: Log, spoil: Callable[[bytearray], None]
@@ -233,6 +229,91 @@ async def test_bad_copies_change_nothing(log: Log, tmp_path: Path) -> None:
     mending = await log.mend(*lies, log.copy())
     assert mending.complete
     assert log.now == log.good
+
+
+async def test_one_at_a_time_and_what_a_killed_one_left_goes(log: Log) -> None:
+    raw = bytearray(log.good[1])
+    zero(raw)
+    file_path(log.folder, 1).write_bytes(raw)
+    (log.folder / "mending-d1").write_bytes(bytes(1000))
+    (log.folder / "mending-d77").write_bytes(bytes(1000))
+    ended = await asyncio.gather(*(log.mend(log.copy()) for _ in range(2)), return_exceptions=True)
+    refused = [str(each) for each in ended if isinstance(each, SetupError)]
+    assert len(refused) == 1 and "another `zerostor mend`" in refused[0]
+    assert log.now == log.good
+    assert not list(log.folder.glob("mending-*"))
+    assert (await log.mend(log.copy())).damaged == []
+
+
+async def test_a_bad_copy_that_is_longer_hides_no_good_one(log: Log) -> None:
+    """The end of a file is gone: whoever says that it has most of it is not the only one asked."""
+    raw = bytearray(log.good[1])
+    file_path(log.folder, 1).write_bytes(raw[: len(raw) // 2])
+    before = log.now
+    shorter, spoilt = log.copy(), log.copy()
+    shorter.files[1] = shorter.files[1][: len(raw) * 3 // 4]
+    spoilt.files[1][-200:] = RNG.randbytes(200)
+    assert not (await log.mend(spoilt)).complete
+    assert log.now == before, "an entry that our end cuts through is not whole with a part of it"
+    mending = await log.mend(Endless(log.state.log_id, log.good), shorter, log.copy())
+    assert mending.complete and mending.damaged[0].mended[0][1] == "copy 2"
+    assert log.now == log.good
+
+
+class Boundless(Copy):
+    """Says that it has more than a file can have."""
+
+    def __init__(self, log_id: bytes, files: Files) -> None:
+        super().__init__(log_id, files)
+        self.sent = 0
+
+    async def state(self) -> LogState:
+        return (await super().state())._replace(files=(LogPart(1, 2**62, True),
+                                                       LogPart(-1, 5, True)))
+
+    async def read(self, file: int, offset: int, size: int) -> bytes:
+        self.sent += size
+        assert self.sent < 2**30, "the disk is filled"
+        return bytes(size)
+
+
+async def test_a_copy_that_never_ends_fills_no_disk(log: Log) -> None:
+    raw = bytearray(log.good[1])
+    file_path(log.folder, 1).write_bytes(raw[: len(raw) // 2])
+    mending = await log.mend(Boundless(log.state.log_id, log.good), log.copy())
+    assert mending.complete and log.now == log.good
+
+
+async def test_a_file_that_nobody_has_is_named(log: Log) -> None:
+    file_path(log.folder, 1).unlink()
+    mending = await log.mend()
+    assert not mending.complete
+    (found,) = mending.damaged
+    assert found.number == 1 and "ids below " in found.left[0].what
+    assert (await log.mend(log.copy())).complete
+    assert log.now == log.good
+
+
+class Cutting(Copy):
+    """While it is read, the server puts the end of its log aside, as who was superseded does."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log.state.log_id, log.good)
+        self._path = file_path(log.folder, 1)
+
+    async def read(self, file: int, offset: int, size: int) -> bytes:
+        self._path.write_bytes(self._path.read_bytes()[:1000])
+        return await super().read(file, offset, size)
+
+
+async def test_a_file_that_changed_meanwhile_is_left_alone(log: Log) -> None:
+    raw = bytearray(log.good[1])
+    raw[5000:6000] = bytes(1000)
+    file_path(log.folder, 1).write_bytes(raw)
+    with pytest.raises(SetupError, match="changed meanwhile"):
+        await log.mend(Cutting(log))
+    assert log.now[1] == raw[:1000]
+    assert not list(log.folder.glob("mending-*"))
 
 
 async def test_what_a_superseded_master_wrote_is_not_taken(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ them. A file is mended aside and takes the place of the damaged one in one renam
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from zerostor.zdb.positions import file_path, index_path, log_id_of, namespace_p
 from zerostor.zdb.recovery import numbers_of, start_of
 
 _READ = MIB
+FILE_MAX = 1 << 32
+"""Bytes of a log file, since offsets in it have 32 bits; a copy that says more is not believed."""
 
 
 class Source(NamedTuple):
@@ -69,7 +73,8 @@ async def sources_of(
         if state.log_id != log_id:
             notes.append(f"{name} has another log")
             continue
-        found.append(Source(name, log, {part.file: part.size for part in state.files}))
+        found.append(Source(name, log, {part.file: part.size for part in state.files
+                                        if 0 < part.size <= FILE_MAX}))
     return found
 
 
@@ -81,17 +86,40 @@ async def mend(
     The server has to read the files again afterwards. Damage in the open file is told and left.
     Raises SetupError if the folder is of another log, or cannot be read or written.
     """
+    with _alone(folder):
+        return await _mend(folder, state, copies, dry_run=dry_run)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time; what one that was killed left goes. Raises SetupError."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as failure:
+        raise SetupError(f"{folder} cannot be mended: {failure.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in folder.glob("mending-d*"):
+            left.unlink()
+        yield
+    except BlockingIOError:
+        raise SetupError(f"{folder} is being mended by another `zerostor mend`") from None
+    finally:
+        os.close(descriptor)
+
+
+async def _mend(
+    folder: Path, state: LogState, copies: Sequence[tuple[str, MetadataLog]], *, dry_run: bool
+) -> Mending:
     notes: list[str] = []
     space = decode_file_header(start_of(namespace_path(folder)))
     if space is None or space.number != NAMESPACE_NUMBER or log_id_of(space.salt) != state.log_id:
         raise SetupError(f"{folder} does not hold the log of the server that answers")
     sources = await sources_of(copies, state.log_id, notes)
     last = max((part.file for part in state.files), default=-1)
-    numbers = {number for source in sources for number in source.sizes} | {*numbers_of(folder, "d")}
     report = Mending(0, [], notes)
     # From the end: what a file may hold is known from the head of the next.
-    for number in sorted(filter(range(space.first_slot, last + 1).__contains__, numbers),
-                         reverse=True):
+    for number in reversed(range(space.first_slot, last + 1)):
         report = report._replace(files=report.files + 1)
         try:
             file = _File(folder, number, space, sources, notes)
@@ -116,56 +144,77 @@ class _File:
         self._sources = sources
         self._notes = notes
         self._found = Examined(0, None, [])
+        self._seen = _signature(self._path)
 
     async def mend(self, *, dry_run: bool, limit: int | None) -> MendedFile | None:
         """None if the file is good. limit: bytes to look at of the open file, which is left."""
-        if self._path.exists():
+        if self._seen is not None:
             self._found = await self._examine(self._path, limit)
-        longest = max((source.sizes.get(self._number, 0) for source in self._sources), default=0)
         spans = list(self._found.spans)
         if limit is not None:
             return MendedFile(self._number, [], spans) if spans else None
-        if longest > self._found.size:
-            spans.append(Span(self._found.size, longest))
-        if not spans:
+        longer = any(self._end_at(source) > self._found.size for source in self._sources)
+        if self._seen is not None and not spans and not longer:
             return None
         try:
             return await self._mend(spans, dry_run=dry_run)
         finally:
             self._aside.unlink(missing_ok=True)
 
+    def _end_at(self, source: Source) -> int:
+        return source.sizes.get(self._number, 0)
+
     async def _mend(self, spans: list[Span], *, dry_run: bool) -> MendedFile | None:
         await asyncio.to_thread(self._begin)
         mended: list[tuple[Span, str]] = []
-        for source in self._sources:
-            left = [span for span in spans if span not in [done for done, _ in mended]]
-            taken = [span for span in left if await self._take(source, span)]
-            if taken:
-                bad = (await self._examine(self._aside)).spans
-                good = [span for span in taken if not any(span.meets(each) for each in bad)]
-                for span in taken:
-                    if span not in good:
-                        await asyncio.to_thread(self._take_back, span)
-                mended += [(span, source.name) for span in good]
-        mended = await self._believed(mended)
+        # Twice: what lies behind our end can be judged only once the rest is good.
+        for source in 2 * sorted(self._sources, key=self._end_at, reverse=True):
+            done = [span for span, _ in mended]
+            longer = any(span.start >= self._found.size for span in done)
+            good = await self._take_from(source, [span for span in spans if span not in done],
+                                         end=0 if longer else self._end_at(source))
+            mended += [(span, source.name) for span in good]
         if mended and not dry_run:
             await asyncio.to_thread(self._put_in_place)
         done = [span for span, _ in mended]
-        # Bytes behind our end that fail here are no part of this log: its master went on without.
-        left = [span for span in spans if span not in done and span.start < self._found.size]
-        if not self._path.exists():
-            left = [span for span in spans if span not in done]
+        left = [span for span in spans if span not in done]
+        if self._seen is None and not mended:
+            following = await asyncio.to_thread(self._following)
+            below = following.first_slot if following is not None else "any"
+            left = [Span(0, 0, f"new ids below {below}, or changes of others")]
         return MendedFile(self._number, mended, left) if mended or left else None
 
-    async def _believed(self, mended: list[tuple[Span, str]]) -> list[tuple[Span, str]]:
-        """Those that stay: what comes behind our end must not use ids of the next file."""
+    async def _take_good(self, source: Source, spans: list[Span]) -> list[Span]:
+        """Those of `spans` that are good with the bytes of `source`; only these are kept."""
+        taken = [span for span in spans if await self._take(source, span)]
+        bad = (await self._examine(self._aside)).spans if taken else []
+        good = [span for span in taken if not any(span.meets(each) for each in bad)]
+        for span in taken:
+            if span not in good:
+                await asyncio.to_thread(self._take_back, span)
+        return good
+
+    async def _take_from(self, source: Source, spans: list[Span], end: int) -> list[Span]:
+        """What `source` has of `spans`, and behind our end up to `end`, as far as it is good.
+
+        What fails behind our end is no part of this log: its master went on without.
+        """
+        if end <= self._found.size:
+            return await self._take_good(source, spans)
+        behind = Span(self._found.size, end)
+        good = await self._take_good(source, [*spans, behind])
+        if behind in good and await self._fits():
+            return good
+        # An entry may begin before our end and need what is behind it.
+        for span in reversed(good):
+            await asyncio.to_thread(self._take_back, span)
+        return await self._take_good(source, spans)
+
+    async def _fits(self) -> bool:
+        """Whether what comes behind our end uses no id of the next file."""
         following = await asyncio.to_thread(self._following)
-        beyond = [row for row in mended if row[0].start >= self._found.size]
-        if not beyond or following is None or await asyncio.to_thread(
-                fits, self._aside, self._number, self._space.salt, following.first_slot):
-            return mended
-        await asyncio.to_thread(self._take_back, beyond[0][0])
-        return [row for row in mended if row not in beyond]
+        return following is None or await asyncio.to_thread(
+            fits, self._aside, self._number, self._space.salt, following.first_slot)
 
     def _following(self) -> FileHeader | None:
         """The first sound header of a later file."""
@@ -187,7 +236,7 @@ class _File:
 
     async def _take(self, source: Source, span: Span) -> bool:
         """Put bytes of a source where `span` is; False if it does not have them."""
-        if source.sizes.get(self._number, 0) < span.end:
+        if self._end_at(source) < span.end:
             return False
         at = span.start
         try:
@@ -220,9 +269,22 @@ class _File:
             flush(descriptor)
         finally:
             os.close(descriptor)
+        if _signature(self._path) != self._seen:
+            # Whoever was superseded puts the end of its log aside: that must not come back.
+            raise SetupError(f"{self._path} has changed meanwhile: see what this server is now,"
+                             " then mend again")
         index_path(self._folder, self._number).unlink(missing_ok=True)
         self._aside.rename(self._path)
         flush_folder(self._folder)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file that is closed, None where there is none. Raises OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _write(path: Path, chunk: bytes, offset: int) -> None:
