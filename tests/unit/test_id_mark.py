@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,22 @@ def test_what_may_be_lost(
     marks = MarkFile(tmp_path, sync=False)
     marks.write(5, Position(3, 104), 50)
     assert marks.beyond(salt, tip, doubtful=doubtful) == expected
+
+
+def test_a_mark_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    """After a failed write nothing is known of the file, and a full disk takes no other."""
+    MarkFile(tmp_path, sync=False).write(5, Position(0, 100), 10)
+    after_failure = MarkFile(tmp_path, sync=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            after_failure.write(5, Position(0, 200), 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    found = MarkFile(tmp_path, sync=False)
+    found.load()
+    assert found.known is not None and found.known.never_given == 10 + AHEAD
+    after_failure.write(5, Position(0, 200), 20)
+    found.load()
+    assert found.known is not None and found.known.never_given == 20 + AHEAD

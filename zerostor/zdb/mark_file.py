@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zerostor.core.id_mark import MARK_FILE_SIZE, SLOT_SIZE, IdMark, encode_mark, newest_mark
 from zerostor.core.limits import METADATA_ID_MAX
-from zerostor.zdb.disk import create_file, flush_file, flush_folder, write_all
+from zerostor.zdb.disk import flush_file, replace_file, write_all
 from zerostor.zdb.positions import Position, Tip, mark_path
 
 AHEAD = 1 << 14
@@ -56,22 +56,18 @@ class MarkFile:
         known, self.known = self.known, None
         serial = known.serial + 1 if known is not None else 1
         mark = IdMark(salt, serial, min(slots + ahead, METADATA_ID_MAX + 1), *end)
-        path = mark_path(self._folder)
-        fresh = known is None or not path.exists()
-        descriptor = self._begun(path) if fresh else os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            write_all(descriptor, encode_mark(mark), serial % 2 * SLOT_SIZE)
-            if self._sync:
-                flush_file(descriptor)
-        finally:
-            os.close(descriptor)
-        if fresh and self._sync:
-            flush_folder(self._folder)
+        path, at = mark_path(self._folder), serial % 2 * SLOT_SIZE
+        if known is None or not path.exists():
+            # Of what is there nothing is known: it goes once there is another.
+            both = bytearray(MARK_FILE_SIZE)
+            both[at : at + SLOT_SIZE] = encode_mark(mark).ljust(SLOT_SIZE, b"\0")
+            replace_file(path, bytes(both), sync=self._sync)
+        else:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                write_all(descriptor, encode_mark(mark), at)
+                if self._sync:
+                    flush_file(descriptor)
+            finally:
+                os.close(descriptor)
         self.known = mark
-
-    @staticmethod
-    def _begun(path: Path) -> int:
-        path.unlink(missing_ok=True)
-        descriptor = create_file(path)
-        write_all(descriptor, bytes(MARK_FILE_SIZE), 0)
-        return descriptor
