@@ -13,6 +13,7 @@ import fnmatch
 import os
 import re
 import stat
+from functools import partial
 
 from sshgw.scp_line import Broken, Line, asked, shown
 from sshgw.streams import Streams
@@ -103,14 +104,15 @@ class Sink:
         except OSError as error:
             await self._line.refuse(f"{shown(path)}: {self._visit.explain(error)}")
             return
-        reason = ""
+        reason, whole = "", False
         try:
             await self._line.accept()
             reason = await self._bytes(file, size)
+            whole = True
             if times is not None and not reason:
                 await self._line.blocking(file.set_times, *times)
         finally:
-            await self._line.blocking(file.close)
+            await self._line.blocking(partial(file.close, whole=whole))
         if not await self._line.accepted():
             return
         if reason:

@@ -9,7 +9,7 @@ import errno
 import itertools
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import ClassVar
 
 from sshgw import sftp_wire as wire
@@ -101,7 +101,7 @@ class SftpRequests:
         self.ended = True
         handles, self._handles = self._handles, {}
         for held in handles.values():
-            self._close(held)
+            self._close(held, whole=False)
 
     def _failed(self, number: int, error: OSError) -> bytes:
         sentence = self._visit.explain(error)
@@ -146,11 +146,12 @@ class SftpRequests:
         self._close(held)
         return wire.status(number, Status.OK)
 
-    def _close(self, held: HomeFile | _Listing) -> None:
-        # A generator holds a folder open, and lets go once it is closed.
-        close = getattr(held, "close", None)
-        if close is not None:
-            close()
+    def _close(self, held: HomeFile | _Listing, *, whole: bool = True) -> None:
+        if not isinstance(held, Iterator):
+            held.close(whole=whole)
+        elif isinstance(held, Generator):
+            # It holds a folder open, and lets go once it is closed.
+            held.close()
 
     def _read(self, number: int, request: Request) -> bytes:
         file, offset, size = self._file(request), request.u64(), request.u32()

@@ -7,7 +7,7 @@ client sent them, absolute within the home, / in front; what is above the home c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink, HomeUsage
@@ -42,9 +42,10 @@ class HomeFile(Protocol):
     def sync(self) -> None:
         """Return when it and its name are on the disk."""
 
-    def close(self) -> None:
+    def close(self, *, whole: bool = True) -> None:
         """Let go. What this handle created or began anew, and the limit or the disk cut short, is
-        removed, unless it was synced before that."""
+        removed, unless it was synced before that. whole: False where the client left before it had
+        written all, see `HomeFolder.unfinished`."""
 
 
 class Seen(NamedTuple):
@@ -117,6 +118,13 @@ class HomeFolder(Protocol):
 
     def busy(self, path: bytes) -> bool:
         """Whether somebody has it open for writing."""
+
+    def written_now(self, seen: Seen) -> bool:
+        """Whether somebody has it open for writing; without asking the disk."""
+
+    def unfinished(self, seen: Seen) -> bool:
+        """Whether a client that wrote to the file left in the middle or was refused a part, and it
+        is as it was then."""
 
     def walk(self, path: bytes) -> Iterator[Seen]:
         """All regular files below, or the one at `path`, sorted by path. Blocking: for a thread."""
@@ -194,6 +202,16 @@ class HomeBook(Protocol):
 
     async def forget_processed(self, user: str, paths: Sequence[bytes]) -> None:
         """Files that are gone."""
+
+    async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
+        """This version is not to be stored by itself, which the event says."""
+
+    async def mark_unfinished(self, user: str, seen: Sequence[Seen]) -> None:
+        """Remember that they are being written, until `put_aside`, `end_job` or `forget_processed`.
+        """
+
+    async def unfinished(self, user: str) -> Mapping[bytes, int]:
+        """Which files `mark_unfinished` was told of: path to inode."""
 
     async def tell(self, event: HomeEvent) -> None:
         """Keep an event; a bounded number per home."""

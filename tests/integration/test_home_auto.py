@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.fakes.home_works import HomeWorks
-from zerostor.core.homes import AutoProcess, Quota
+from zerostor.core.homes import AutoProcess, HomeEvents, Quota
 from zerostor.engine import home_auto
 from zerostor.homes.folder import Folder
 
@@ -85,6 +85,66 @@ async def test_what_is_on_its_way_waits(home: HomeWorks) -> None:
         writing.close()
         home.ann.rename(b"/a.part", b"/a", replace=True)
         assert await home.until_links(3) == ["/.conf.backup", "/a", "/open"]
+
+
+async def test_what_a_client_left_in_the_middle_waits_for_its_rest(home: HomeWorks) -> None:
+    """Quiet or not: its connection broke, the limit cut it, or it is written again by and by."""
+    async with home.running(auto=PLAIN), home.works.worker():
+        file = home.ann.open(b"/a", os.O_WRONLY | os.O_CREAT, 0o644)
+        file.write(0, b"half")
+        file.close(whole=False)
+        home.put("other", b"all")
+        assert await home.until_links(1) == ["/other"]
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1
+        (told,) = [one for one in await home.events() if one.kind == HomeEvents.FAILED]
+        assert told.path == b"/a" and "broke off" in told.detail
+    async with home.running(auto=PLAIN), home.works.worker():
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1, "the next process knows it as well"
+        file = home.ann.open(b"/a", os.O_WRONLY, 0)
+        file.write(4, b" and half")
+        file.close()
+        assert await home.until_links(2) == ["/a", "/other"]
+        assert len([one for one in await home.events() if one.kind == HomeEvents.FAILED]) == 1
+
+
+async def test_what_was_being_written_when_the_process_died_is_not_whole(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        half, whole = (home.ann.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+                       for path in (b"/half", b"/whole"))
+        for file in half, whole:
+            file.write(0, b"half")
+        async with asyncio.timeout(60):
+            while len(await home.book.unfinished("ann")) < 2:
+                await asyncio.sleep(0.02)
+        whole.write(4, b" and half")
+        whole.close()
+    async with home.running(auto=PLAIN), home.works.worker():
+        assert await home.until_links(1) == ["/whole"]
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1
+        assert [one.path for one in await home.events() if one.kind == "failed"] == [b"/half"]
+        file = home.ann.open(b"/half", os.O_WRONLY, 0)
+        file.write(4, b" and half")
+        file.close()
+        assert await home.until_links(2) == ["/half", "/whole"]
+
+
+async def test_a_known_file_that_is_opened_and_not_written_is_not_stored_again(
+    home: HomeWorks
+) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        home.put("a", b"one")
+        await home.until_links(1)
+        await settled(home)
+        for whole in (True, False):
+            file = home.ann.open(b"/a", os.O_RDWR, 0)
+            await settled(home)
+            file.close(whole=whole)
+            await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1
+        assert [one.kind for one in await home.events()] == ["stored"]
 
 
 async def test_a_file_renamed_from_a_part_need_not_be_quiet(home: HomeWorks) -> None:

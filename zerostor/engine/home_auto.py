@@ -2,12 +2,14 @@
 
 A home is walked only after its files changed, and at most a tenth of the time. What is finished is
 told by the files alone (no change for `quiet` seconds, or a name that was NAME.part before), so it
-does not matter how they came. The book remembers which versions were stored.
+does not matter how they came; `home_unfinished` knows whose client left in the middle. The book
+remembers which versions were stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from itertools import islice
 from zerostor.core.errors import ZerostorError
 from zerostor.core.homes import LINK_SUFFIX, UNFINISHED, AutoProcess, Home
 from zerostor.engine.home_jobs import HomeJobs
+from zerostor.engine.home_unfinished import Unfinished
 from zerostor.engine.homes import Homes
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
@@ -54,6 +57,7 @@ class _State:
     rest: float = 0.0
     unfinished: set[int] = field(default_factory=set)
     checked: bytes = b""
+    uploads: Unfinished | None = None
     walk: asyncio.Task[None] | None = None
 
 
@@ -79,9 +83,12 @@ class HomeAuto:
                         self._states.pop(home.user, None)
                 await self._clock.sleep(LOOK_EVERY)
         finally:
-            for state in self._states.values():
+            for user, state in self._states.items():
                 if state.walk is not None:
                     state.walk.cancel()
+                if state.uploads is not None:
+                    with contextlib.suppress(ZerostorError, OSError):
+                        await state.uploads.end(self._homes.folder(user))
 
     def _look_at(self, home: Home) -> None:
         state = self._states.setdefault(home.user, _State())
@@ -113,6 +120,8 @@ class HomeAuto:
         state.changes, state.due = folder.changes, float("inf")
         before, state.unfinished = state.unfinished, set()
         took, new = 0.0, 0
+        uploads = state.uploads = state.uploads or Unfinished(user, self._book, self._clock)
+        await uploads.begin()
         files = folder.walk(b"/")
         while True:
             async with self._walks:
@@ -121,8 +130,10 @@ class HomeAuto:
                 took += self._clock.monotonic() - begun
             if not batch:
                 break
+            await uploads.look(batch, folder)
             ready = self._finished(batch, auto, state, before)
             fresh = self._closed(await self._book.unprocessed(user, ready), auto, folder, state)
+            fresh = await uploads.put_aside(fresh, folder)
             new += len(fresh)
             await self._begin(user, fresh, auto)
         state.rest = self._clock.monotonic() + REST * took

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +43,8 @@ LOCK_SECONDS = 2.0
 _APPLICATION = 0x5A53_4842  # "ZSHB"
 _INODES = 2**63 - 1
 """SQLite has signed numbers."""
+_UNFINISHED = -1
+"""In place of a size."""
 _TABLES = """
 CREATE TABLE homes (user TEXT PRIMARY KEY, home BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE jobs (job TEXT PRIMARY KEY, user TEXT NOT NULL, path BLOB NOT NULL,
@@ -188,6 +190,29 @@ class SqliteHomeBook:
         rows = [(user, path) for path in paths]
         await self._run(lambda book: book.executemany(
             "DELETE FROM processed WHERE user = ? AND path = ?", rows))
+
+    async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
+        """As if it had been processed."""
+        row = (event.user, seen.path, *_version(seen))
+
+        def put(book: sqlite3.Connection) -> None:
+            book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", row)
+            _add_event(book, event)
+
+        await self._run(put)
+
+    async def mark_unfinished(self, user: str, seen: Sequence[Seen]) -> None:
+        """As a version that no file has."""
+        rows = [(user, one.path, one.inode & _INODES, _UNFINISHED, 0) for one in seen]
+        await self._run(lambda book: book.executemany(
+            "REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", rows))
+
+    async def unfinished(self, user: str) -> Mapping[bytes, int]:
+        """By path."""
+        rows = await self._run(lambda book: book.execute(
+            "SELECT path, inode FROM processed WHERE user = ? AND size = ?",
+            (user, _UNFINISHED)).fetchall())
+        return dict(rows)
 
     async def tell(self, event: HomeEvent) -> None:
         """Keep it."""

@@ -20,6 +20,8 @@ from zerostor.homes.walk import batches, names_in, seen, sorted_files
 _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 _OPEN = os.O_ACCMODE | os.O_APPEND
 _TRIES = 20
+_UNFINISHED_MAX = 10_000
+"""Files that are remembered as left in the middle; of more the oldest are forgotten."""
 _COUNTS = 3
 """Walks that a moved folder may spoil, before folders have to stay where they are for one."""
 
@@ -40,6 +42,7 @@ class Folder:
         self._counting = threading.Lock()
         self._moves = 0
         self._still = False
+        self._unfinished: dict[int, tuple[int, int]] = {}
         self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same)
 
     @property
@@ -270,6 +273,23 @@ class Folder:
     def busy(self, path: bytes) -> bool:
         """Whether somebody has it open for writing."""
         return self._ledger.open_for_writing(self._rooted.stat(path).st_ino)
+
+    def left(self, found: os.stat_result, *, whole: bool) -> None:
+        """Who wrote to it is done, or left in the middle."""
+        with self._names:
+            self._unfinished.pop(found.st_ino, None)
+            if not whole:
+                self._unfinished[found.st_ino] = found.st_size, found.st_mtime_ns
+                while len(self._unfinished) > _UNFINISHED_MAX:
+                    del self._unfinished[next(iter(self._unfinished))]
+
+    def written_now(self, seen: Seen) -> bool:
+        """Whether somebody has it open for writing."""
+        return self._ledger.open_for_writing(seen.inode)
+
+    def unfinished(self, seen: Seen) -> bool:
+        """Whether it is as somebody left it in the middle."""
+        return self._unfinished.get(seen.inode) == (seen.size, seen.modified_ns)
 
     # All of it: for a thread.
 

@@ -34,6 +34,9 @@ class Names(Protocol):
     def sync_entry(self, path: bytes) -> None:
         """Return when the name is on the disk."""
 
+    def left(self, found: os.stat_result, *, whole: bool) -> None:
+        """Who wrote to it is done, or left in the middle."""
+
 
 def file_mode(mode: int) -> int:
     """What a file gets: its owner can always read it, else it could not be stored."""
@@ -78,6 +81,7 @@ class OpenedFile:
         self._appending = bool(flags & os.O_APPEND)
         self._owned = owned
         self._cuts: set[int] = set()
+        self._wrote = owned
         self._closing = threading.Lock()
 
     def _held(self) -> Descriptor:
@@ -130,6 +134,7 @@ class OpenedFile:
         """As Ledger.begin. What is refused is cut off, until it is written after all."""
         if not self._writing:
             raise OSError(errno.EBADF, "not opened for writing")
+        self._wrote = True
         try:
             self._ledger.begin(self._node, start, size)
         except OSError as error:
@@ -171,15 +176,16 @@ class OpenedFile:
         if not self._node.gone:
             self._names.sync_entry(self._node.path)
 
-    def close(self) -> None:
-        """Let go. What this handle created or began anew, and the limit or the disk cut short, is
-        removed, unless it was synced before that."""
+    def close(self, *, whole: bool = True) -> None:
+        """See home_ports.HomeFile."""
         if not self._closing.acquire(blocking=False):
             return
-        self._file = _CLOSED
+        file, self._file = self._file, _CLOSED
         try:
             if self._owned and self._cuts:
                 self._names.remove_node(self._node)
+            elif self._writing and self._wrote:
+                self._names.left(os.fstat(file.fd), whole=whole and not self._cuts)
         finally:
             self._ledger.closed(self._node, writing=self._writing)
 

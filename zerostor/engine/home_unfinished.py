@@ -1,0 +1,85 @@
+"""Uploads to a home that are not whole: what is being written, and what its client left half done.
+
+Nothing of that is stored by itself. The folder knows it while the process lives; the book is told
+what was seen being written, so that the next process knows what a crash or a stop cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from zerostor.core.homes import HomeEvent, HomeEvents
+from zerostor.home_ports import HomeBook, HomeFolder, Seen
+from zerostor.ports import Clock
+
+BROKEN = ("its upload broke off, so it was not stored by itself: upload the rest, or have it stored"
+          " as it is with `zerostor ssh-process`")
+
+
+class Unfinished:
+    """Of one home. Call `begin` before each walk."""
+
+    def __init__(self, user: str, book: HomeBook, clock: Clock) -> None:
+        self._user = user
+        self._book = book
+        self._clock = clock
+        # Path to inode: what the book has, and what of that another process wrote.
+        self._marked: dict[bytes, int] | None = None
+        self._left: dict[bytes, int] = {}
+
+    async def begin(self) -> None:
+        """Learn what a process before left. Raises BackendError."""
+        if self._marked is None:
+            self._left = dict(await self._book.unfinished(self._user))
+            self._marked = dict(self._left)
+
+    async def look(self, batch: Sequence[Seen], folder: HomeFolder) -> None:
+        """Have the book know which of them are being written, before they are handed on."""
+        self._marked = self._marked or {}
+        begun, ended = [], []
+        for seen in batch:
+            marked = self._marked.get(seen.path) == seen.inode
+            if folder.written_now(seen):
+                begun += [] if marked else [seen]
+                self._left.pop(seen.path, None)
+            elif marked and seen.path not in self._left and not folder.unfinished(seen):
+                ended.append(seen.path)
+        # Who opens a known file to write, and does not, makes no new version of it.
+        begun = list(await self._book.unprocessed(self._user, begun)) if begun else []
+        if begun:
+            await self._book.mark_unfinished(self._user, begun)
+            self._marked |= {seen.path: seen.inode for seen in begun}
+        if ended:
+            await self._book.forget_processed(self._user, ended)
+            self._forget(ended)
+
+    async def end(self, folder: HomeFolder) -> None:
+        """The process stops in order: what has ended well since the last walk is not left so."""
+        now = [seen for path in self._marked or () for seen in _now(folder, path)]
+        await self.look(now, folder)
+
+    async def put_aside(self, fresh: Sequence[Seen], folder: HomeFolder) -> list[Seen]:
+        """Those of `fresh` that are whole; of the others an event tells, once."""
+        broken = [seen for seen in fresh if folder.unfinished(seen)
+                  or self._left.get(seen.path) == seen.inode]
+        if broken:
+            now = self._clock.now()
+            await asyncio.gather(*(self._book.put_aside(HomeEvent(
+                now, self._user, HomeEvents.FAILED, seen.path, BROKEN, seen.size), seen)
+                for seen in broken))
+            self._forget([seen.path for seen in broken])
+        return [seen for seen in fresh if seen not in set(broken)]
+
+    def _forget(self, paths: Sequence[bytes]) -> None:
+        assert self._marked is not None
+        for path in paths:
+            self._marked.pop(path, None)
+            self._left.pop(path, None)
+
+
+def _now(folder: HomeFolder, path: bytes) -> list[Seen]:
+    try:
+        return list(folder.walk(path))
+    except OSError:
+        return []
