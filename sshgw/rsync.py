@@ -35,6 +35,10 @@ SPARE = 1024 * 1024
 """A file may be larger than the home by this: who counts is to notice first, and says more."""
 FULL = 11
 """Exit status where the home is full; rsync's own for an error in file I/O."""
+ORDERLY = (0, 23, 24, 25)
+"""Exit statuses of rsync that went on to its end, though some files may be missing."""
+TICK = 1.0
+"""Seconds by which the times of files may be behind the clock, and more."""
 ANSWER = 5.0
 """Seconds that the program between has to say what was written, before the last word counts."""
 GRACE = 10.0
@@ -105,9 +109,15 @@ class RsyncRuns:
         run = Run(user, client, child, *await asyncio.open_unix_connection(sock=ours))
         if access == "read":
             return await run.carry()
+        status, began_ns = REFUSED, int((self._clock.now() - TICK) * 1e9)
         with self._outside(user):
-            async with self._growing(user, folder, run):
-                return await run.carry()
+            try:
+                async with self._growing(user, folder, run):
+                    status = await run.carry()
+            finally:
+                if status not in ORDERLY and command.leaves_halves:
+                    await asyncio.to_thread(folder.left_since, began_ns)
+        return status
 
     @contextlib.asynccontextmanager
     async def _growing(self, user: str, folder: HomeFolder, run: Run) -> AsyncIterator[None]:

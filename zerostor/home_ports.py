@@ -126,6 +126,10 @@ class HomeFolder(Protocol):
         """Whether a client that wrote to the file left in the middle or was refused a part, and it
         is as it was then."""
 
+    def left_since(self, began_ns: int) -> None:
+        """A program of a client broke off: what was written since, and has not got the time of its
+        original, is `unfinished`. Blocking: for a thread."""
+
     def walk(self, path: bytes) -> Iterator[Seen]:
         """All regular files below, or the one at `path`, sorted by path. Blocking: for a thread."""
 

@@ -263,3 +263,16 @@ async def test_a_full_disk_is_said_and_nothing_is_half_done(book: SqliteHomeBook
     book._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     await book.begin_job(job(9999))
     assert len(await book.jobs()) == begun + 1
+
+
+async def test_what_is_being_written_is_known_until_it_is_decided(book: SqliteHomeBook) -> None:
+    files = [seen(b"/a"), seen(b"/b", inode=4)]
+    await book.mark_unfinished("ann", files)
+    assert await book.unfinished("ann") == {one.path: one.inode for one in files}
+    assert await book.unfinished("bob") == {}
+    assert await book.unprocessed("ann", files) == files
+    await book.put_aside(HomeEvent(1.0, "ann", "failed", b"/a", "it broke off"), files[0])
+    await book.forget_processed("ann", [b"/b"])
+    assert await book.unfinished("ann") == {}
+    assert await book.unprocessed("ann", files) == files[1:]
+    assert [one.path for one in await book.events("ann", 9)] == [b"/a"]

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -216,6 +217,36 @@ def test_what_rsync_brings_is_stored_once_it_has_ended(homes: RunningHomes) -> N
     assert {link["path"]: homes.up.get(link["link"]).body for link in links} == bodies
     time.sleep(1)
     assert len(homes.get("links/rsync")["links"]) == 2, "nothing half-way was stored"
+
+
+@pytest.mark.parametrize("way", ["sftp", "scp", "rsync --inplace", "rsync --partial"])
+def test_what_a_client_left_half_done_is_stored_once_it_has_the_rest(
+    homes: RunningHomes, way: str
+) -> None:
+    user = way.replace(" --", "-")
+    homes.enable(user, auto_process={"quiet": 0.2, "link_files": False, "remove": True},
+                 max_size_mb=50)
+    source = homes.up.folder.with_suffix(".half")
+    source.write_bytes(content_of(6_000_000))
+    there = homes.folder(user)
+
+    def begin() -> subprocess.Popen[bytes]:
+        if way.startswith("rsync"):
+            return homes.rsync("-a", way[6:], "--bwlimit=1500", str(source), f"{user}@127.0.0.1:")
+        return homes.slowly(way, str(source), user)
+
+    broken = begin()
+    until(lambda: sum(one.stat().st_size for one in there.iterdir()) > 500_000, "it has begun")
+    broken.terminate()
+    assert broken.wait(60) != 0
+    until(lambda: [event["kind"] for event in homes.get(f"events/{user}")["events"]] == ["failed"],
+          "it is told")
+    assert [one.name for one in there.iterdir()] == [source.name]
+    assert 500_000 < (there / source.name).stat().st_size < 6_000_000
+    whole = homes.rsync("-a", "--inplace", str(source), f"{user}@127.0.0.1:")
+    assert whole.wait(60) == 0, whole.stderr and whole.stderr.read()
+    (link,) = until(lambda: homes.get(f"links/{user}")["links"], "a link")
+    assert homes.up.get(link["link"]).body == source.read_bytes()
 
 
 def test_the_command_line(homes: RunningHomes) -> None:

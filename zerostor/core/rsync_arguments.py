@@ -76,6 +76,7 @@ _REFUSED = {
     "daemon": "this server is no rsync daemon; use one colon, host:path",
 }
 # No owners, no devices, and the modes that HomeFolder lets pass.
+_HALVES = ("--inplace", "--append", "--partial")
 _RECEIVER = ("--no-super", "--chmod=u+r,Du+wx,go-w,ug-s,o-t")
 
 
@@ -97,6 +98,11 @@ class RsyncCommand(NamedTuple):
     def removes(self) -> bool:
         """Whether sources go once they were sent."""
         return not {"--remove-source-files", "--remove-sent-files"}.isdisjoint(self.options)
+
+    @property
+    def leaves_halves(self) -> bool:
+        """Whether half of a file may stay under a name that looks final, if it breaks off."""
+        return any(option.startswith(_HALVES) for option in self.options)
 
     def arguments(self, paths: Sequence[str]) -> list[str]:
         """For rsync, behind its own name. paths: as `paths`, wildcards resolved."""

@@ -283,6 +283,15 @@ class Folder:
                 while len(self._unfinished) > _UNFINISHED_MAX:
                     del self._unfinished[next(iter(self._unfinished))]
 
+    def left_since(self, began_ns: int) -> None:
+        """As `left`, of files that were written to since then; a walk."""
+        for batch in batches(self._rooted):
+            for _, found in batch.files:
+                # The first second of 1970 is what rsync gives to what --partial keeps.
+                unlike = found.st_mtime_ns >= began_ns or found.st_mtime_ns < 10**9
+                if unlike and found.st_ctime_ns >= began_ns:
+                    self.left(found, whole=False)
+
     def written_now(self, seen: Seen) -> bool:
         """Whether somebody has it open for writing."""
         return self._ledger.open_for_writing(seen.inode)
