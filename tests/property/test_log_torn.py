@@ -9,6 +9,7 @@ files of it, or was not closed before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +84,12 @@ def run(
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """What a kill would leave now; index files are renamed into place all the while."""
+    found = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = path.read_bytes()
+    return found
 
 
 def put_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -63,7 +63,10 @@ async def replies(requests: list[list[bytes]], mode: ServerMode) -> list[Reply]:
 @given(REQUESTS, st.sampled_from(list(ServerMode)))
 def test_every_request_gets_one_reply(requests: list[list[bytes]], mode: ServerMode) -> None:
     logging.disable(logging.ERROR)
-    found = asyncio.run(replies(requests, mode))
+    try:
+        found = asyncio.run(replies(requests, mode))
+    finally:
+        logging.disable(logging.NOTSET)  # or tests that come later see no log
     assert len(found) == len(requests)
     for words, reply in zip(requests, found, strict=True):
         if words[0] == b"PING":
