@@ -255,6 +255,25 @@ async def test_an_end_that_was_missed_is_found(
             assert await home.stored(job) == b"one"
 
 
+async def test_what_vanished_from_the_spool_is_packed_again(
+    home: HomeWorks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has it any more: neither the spool nor the queue, nor how it ended."""
+    monkeypatch.setattr(home_jobs, "LOOK_EVERY", 0.1)
+    async with home.running() as jobs:
+        home.put("a", b"one")
+        job = await jobs.ask("ann", b"/a", remove=True)
+        async with asyncio.timeout(60):
+            while job not in jobs._sealed:
+                await asyncio.sleep(0.01)
+        for place in home.place.rglob(f"*{job}*"):
+            place.unlink()
+        await home.works.queue.forget([job])
+        async with home.works.worker():
+            assert await home.stored(job) == b"one"
+        assert list(home.root.iterdir()) == []
+
+
 async def test_a_spool_without_room_makes_it_wait_and_say_so(
         home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home_jobs, "WAIT_DELAY", 0.2)

@@ -265,14 +265,22 @@ class HomeJobs:
                     await self._ask_again(job)
 
     async def _ask_again(self, job: HomeJob) -> None:
+        known = False
         for ask in (self._queue.status, self._spool.status):
             try:
                 update = await ask(job.job)
             except (ZerostorError, OSError):
+                known = True
                 continue
             if update is not None and update.state.final:
                 await self._end(job, update)
                 return
+            # The queue may remember what is nowhere any more; the spool is the truth.
+            known = known or (update is not None and ask == self._spool.status)
+        if not known and job.job in self._sealed:
+            _log.warning("job %s is gone from the spool: it is packed again", job.job)
+            self._sealed.discard(job.job)
+            self._enqueue(job)
 
     async def _end(self, job: HomeJob, update: JobUpdate) -> None:
         if job.job not in self._sealed:
