@@ -14,6 +14,7 @@ import asyncssh
 from sshgw import algorithms, scp
 from sshgw.admission import Admission
 from sshgw.connection import Connection
+from sshgw.handles import Handles
 from sshgw.login import Login
 from sshgw.rsync import RsyncRuns
 from sshgw.services import SshServices
@@ -61,6 +62,7 @@ class Server:
         settings = services.settings
         self._services = services
         self._threads = Threads(settings.connections)
+        self._handles = Handles()
         rsync = RsyncRuns(services.confinement, services.clock, services.homes.find,
                           self._removed, services.homes.outside)
         self._commands: dict[str, Serve] = {
@@ -135,7 +137,7 @@ class Server:
 
     def _visit(self, user: str) -> Visit:
         homes = self._services.homes
-        return Visit(user, homes.folder(user), homes.find, self._removed)
+        return Visit(user, homes.folder(user), homes.find, self._removed, self._handles)
 
     def _removed(self, user: str, files: Sequence[Seen]) -> None:
         """On any thread: remember what went to make room."""

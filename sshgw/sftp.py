@@ -116,19 +116,24 @@ class SftpRequests:
         flags = os.O_RDWR if reads and writes else os.O_WRONLY if writes else os.O_RDONLY
         for bit, flag in _OPEN_FLAGS:
             flags |= flag if wanted & bit else 0
-        self._room_for_handle()
         mode = 0o666 if attributes.mode is None else attributes.mode & 0o777
-        return self._handle(number, self._folder.open(path, flags, mode))
+        return self._handle(number, lambda: self._folder.open(path, flags, mode))
 
     def _open_folder(self, number: int, request: Request) -> bytes:
-        self._room_for_handle()
-        return self._handle(number, iter(self._folder.names(within(request.string()))))
+        path = within(request.string())
+        return self._handle(number, lambda: iter(self._folder.names(path)))
 
-    def _room_for_handle(self) -> None:
+    def _handle(self, number: int, opened: Callable[[], HomeFile | _Listing]) -> bytes:
         if len(self._handles) >= HANDLES_MAX:
             raise Refused(Status.FAILURE, f"more than {HANDLES_MAX} files are open")
-
-    def _handle(self, number: int, held: HomeFile | _Listing) -> bytes:
+        visit = self._visit
+        if not visit.handles.take(visit.user):
+            raise Refused(Status.FAILURE, f"the sessions of {visit.user} have too many files open")
+        try:
+            held = opened()
+        except BaseException:
+            visit.handles.give(visit.user)
+            raise
         handle = next(self._numbers).to_bytes(4, "big")
         self._handles[handle] = held
         return wire.packet(Kind.HANDLE, number, wire.string(handle))
@@ -147,6 +152,7 @@ class SftpRequests:
         return wire.status(number, Status.OK)
 
     def _close(self, held: HomeFile | _Listing, *, whole: bool = True) -> None:
+        self._visit.handles.give(self._visit.user)
         if not isinstance(held, Iterator):
             held.close(whole=whole)
         elif isinstance(held, Generator):

@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
+from sshgw.handles import Handles
 from zerostor.core.homes import Home, Quota
 from zerostor.home_ports import HomeFile, HomeFolder, Seen
 
@@ -32,12 +33,15 @@ _SENTENCES = {
 class Visit:
     """The home of one user, for one session; what may block is for a thread.
 
-    find: the home as it is now. removed: told, on any thread, what went to make room.
+    find: the home as it is now. removed: told, on any thread, what went to make room. handles: of
+    all sessions.
     """
 
     def __init__(self, user: str, folder: HomeFolder, find: Callable[[str], Home | None],
-                 removed: Callable[[str, Sequence[Seen]], None]) -> None:
+                 removed: Callable[[str, Sequence[Seen]], None],
+                 handles: Handles | None = None) -> None:
         self.user = user
+        self.handles = handles or Handles()
         self.folder = folder
         self._find = find
         self._removed = removed

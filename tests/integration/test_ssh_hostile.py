@@ -116,6 +116,31 @@ async def test_handles_are_bounded_and_go_with_the_session(
         file.unlink()
 
 
+async def test_files_of_one_user_are_bounded_and_those_of_others_are_not_his(
+    server: SshServer
+) -> None:
+    """Four sessions of 128 each hold what a user may have; the process has 16,384 for all."""
+    folder = string(b"/")
+    async with connect(server) as one, connect(server) as two, connect(server, "berta") as other:
+        channels = [await raw(one) for _ in range(4)]
+        last = await raw(two)
+        for channel in channels:
+            for number in range(128):
+                assert (await channel.ask(11, number, folder))[0] == 102
+        kind, _, body = await last.ask(11, 1, folder)
+        assert kind == 101 and b"too many files open" in body
+        assert (await (await raw(other)).ask(11, 1, folder))[0] == 102
+        assert (await channels[0].ask(4, 1, string(b"\0\0\0\1")))[0] == 101
+        # One place is free; what is not opened takes none.
+        kinds = [(await last.ask(11, 2, path))[0] for path in (string(b"/none"), folder, folder)]
+        assert kinds == [101, 102, 101]
+        channels[1].writer.channel.close()
+        end = time.monotonic() + PATIENCE
+        while (await last.ask(11, 4, folder))[0] != 102:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+
 async def test_channels_are_bounded(connection: asyncssh.SSHClientConnection) -> None:
     for _ in range(4):
         await raw(connection)
