@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest, NotAllowed
@@ -36,6 +36,8 @@ def require_admin(request: web.Request) -> None:
 
 
 def _is_local(request: web.Request) -> bool:
+    if request.version < HttpVersion11:  # as nginx asks for others where nobody told it more
+        return False
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if not isinstance(peer, tuple) or not _is_loopback(str(peer[0])):
         return False

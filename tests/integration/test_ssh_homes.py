@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -162,6 +163,16 @@ def test_what_may_come_from_elsewhere_is_refused(
         answer = homes.up.ask(method, path, b"{}" if method == "POST" else None, JSON | headers)
         assert answer.status in (400, 403), (path, answer.body)
         assert b"keys" not in answer.body
+
+
+def test_a_proxy_of_this_host_that_says_nothing_of_itself_is_refused(homes: RunningHomes) -> None:
+    """nginx without settings: HTTP/1.0, the Host of the gateway, and no word of who asks."""
+    with socket.create_connection(("127.0.0.1", homes.up.port), 60) as line:
+        line.sendall(f"GET /api/ssh/homes HTTP/1.0\r\nHost: 127.0.0.1:{homes.up.port}\r\n"
+                     "Connection: close\r\n\r\n".encode())
+        answer = line.makefile("rb").read()
+    assert b" 403 " in answer.splitlines()[0]
+    assert b"keys" not in answer
 
 
 def test_a_form_cannot_ask(homes: RunningHomes) -> None:
