@@ -58,9 +58,7 @@ class Login(asyncssh.SSHServer):
                 " -o IdentitiesOnly=yes -i FILE")
             return False
         fingerprint = key.get_fingerprint()
-        home = self._homes.find(username)
-        known = {one.fingerprint for one in home.keys} if home and home.enabled else set()
-        if fingerprint not in known:
+        if not self._has(username, fingerprint):
             self._admission.tell("key", f"{self._address} tried a key that {username!r:.80} does"
                                         f" not have: {fingerprint}")
             return False
@@ -70,8 +68,17 @@ class Login(asyncssh.SSHServer):
         self._user, self._fingerprint = username, fingerprint
         return True
 
+    def _has(self, user: str, fingerprint: str) -> bool:
+        home = self._homes.find(user)
+        known = {one.fingerprint for one in home.keys} if home and home.enabled else set()
+        return fingerprint in known
+
     def auth_completed(self) -> None:
         """The client proved that it has the key."""
+        if not self._has(self._user, self._fingerprint):
+            self._connection.disconnect(
+                asyncssh.DISC_BY_APPLICATION, "the key was removed a moment ago")
+            return
         reason = self._admission.logged_in(self._connection, self._user, self._fingerprint)
         if reason:
             self._connection.disconnect(TOO_MANY, reason)
