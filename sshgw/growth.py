@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zerostor.core.homes import HomeUsage
+from zerostor.core.limits import HOME_ENTRIES_MAX
 from zerostor.home_ports import HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -60,7 +61,7 @@ class Growing(Protocol):
         """It may write, and take in, up to so many bytes since its beginning; it goes on."""
 
     def refuse(self, usage: HomeUsage) -> None:
-        """The home is full: end it."""
+        """The home is full, or has as many names as it may: end it."""
 
 
 class Growth:
@@ -76,7 +77,7 @@ class Growth:
         self._make_room = make_room
         self._removed = removed
         self._runs: dict[Growing, int] = {}
-        self._ceiling = 0
+        self._ceiling = self._most = 0
         self._lock = asyncio.Lock()
         self._rest = REST_MIN
         self._counting: asyncio.Task[None] | None = None
@@ -89,7 +90,7 @@ class Growth:
     async def join(self, run: Growing) -> None:
         """Give a new run its first share. Raises OSError."""
         if not self._runs:
-            self._ceiling = 0
+            self._ceiling = self._most = 0
         if self._counting is None:
             self._counting = asyncio.create_task(self._keep_settled())
         self._runs[run] = 0
@@ -150,9 +151,15 @@ class Growth:
         # A home that was beyond its limit before may still be tidied up, and files replaced by
         # smaller ones.
         self._ceiling = self._ceiling or max(usage.limit, usage.used)
+        self._most = self._most or max(HOME_ENTRIES_MAX, self._folder.entries)
         if asking is not None and usage.used > self._ceiling:
             del self._runs[asking]
             asking.refuse(usage)
+        elif self._folder.entries > self._most:
+            # An empty file takes no bytes, so nobody may ever ask.
+            for run in list(self._runs):
+                del self._runs[run]
+                run.refuse(usage)
         slow = int(SHARE_PER_SECOND * max(0.0, took - QUICK))
         least = SHARE_MIN + min(slow, usage.limit // SLOW_PART)
         share = max(aside // max(1, len(self._runs)), least)

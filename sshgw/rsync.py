@@ -23,7 +23,7 @@ from sshgw.visit import Visit
 from zerostor.core import rsync_arguments
 from zerostor.core.errors import Busy, NotAllowed, ZerostorError
 from zerostor.core.homes import Home, HomeUsage, Quota
-from zerostor.core.limits import RSYNC_RUNS, RSYNC_USER_RUNS
+from zerostor.core.limits import HOME_ENTRIES_MAX, RSYNC_RUNS, RSYNC_USER_RUNS
 from zerostor.home_ports import HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -199,7 +199,8 @@ class Run:
     def refuse(self, usage: HomeUsage) -> None:
         """As Growing."""
         self._sentence = (f"the home of {self._user} is full: {usage.used:,} of {usage.limit:,}"
-                          " bytes are used")
+                          " bytes are used" if usage.used > usage.limit else
+                          f"a home has at most {HOME_ENTRIES_MAX:,} files and folders")
         self._told.write(b"full\n")
 
     # Its life.

@@ -279,7 +279,7 @@ class SftpRequests:
     def _disk(self, number: int, _request: Request) -> bytes:
         usage = self._folder.usage
         free = usage.free // DISK_BLOCK
-        names = max(0, HOME_ENTRIES_MAX - usage.files)
+        names = max(0, HOME_ENTRIES_MAX - self._folder.entries)
         body = struct.pack(">11Q", DISK_BLOCK, DISK_BLOCK, usage.limit // DISK_BLOCK, free, free,
                            HOME_ENTRIES_MAX, names, names, 0, _ST_NOSUID, 255)
         return wire.packet(Kind.EXTENDED_REPLY, number, body)

@@ -80,6 +80,10 @@ class HomeFolder(Protocol):
         """Grows with each change of the files, and when one is closed that could be written."""
 
     @property
+    def entries(self) -> int:
+        """Files and folders now, as `usage`; HOME_ENTRIES_MAX may be made."""
+
+    @property
     def root(self) -> str:
         """Where it lies on this host, for a program that is confined to it."""
 

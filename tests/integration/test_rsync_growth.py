@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sshgw import growth as growth_module
 from sshgw.growth import AHEAD, SHARE_MIN, UNSEEN, WHOLE, Growth
 from tests.fakes.homes import fill, home_of
 from zerostor.clock import SystemClock
@@ -93,6 +94,35 @@ async def test_a_share_that_is_spent_is_renewed_from_what_is_left(home, growth):
     assert home.usage.used == 5_000_000
     assert run.may_receive == 5_000_000 + 2_500_000
     assert run.full is None
+
+
+async def test_names_are_bounded_though_they_take_no_bytes(home, growth, monkeypatch):
+    """Who asks for nothing is looked at now and then; who had more before may tidy up."""
+    monkeypatch.setattr(growth_module, "HOME_ENTRIES_MAX", 10)
+    monkeypatch.setattr(growth_module, "REST_MIN", 0.01)
+    growth._rest = 0.01
+    run = Run()
+    await growth.join(run)
+    for number in range(8):
+        Path(home.root, f"d{number}").mkdir()
+    run.write(home, "a", 0)
+    run.write(home, "b", 0)
+    run.wrote += 1
+    async with asyncio.timeout(30):
+        while home.entries < 10:
+            await asyncio.sleep(0.01)
+    assert run.full is None
+    run.write(home, "c", 0)
+    run.wrote += 1
+    async with asyncio.timeout(30):
+        while run.full is None:
+            await asyncio.sleep(0.01)
+    await growth.leave(run)
+    tidy = Run()
+    await growth.join(tidy)
+    Path(home.root, "a").unlink()
+    await growth.settle(tidy)
+    assert tidy.full is None
 
 
 async def test_bytes_on_their_way_count_as_taken_in(home, growth):

@@ -61,6 +61,11 @@ class Folder:
         return self._ledger.changes
 
     @property
+    def entries(self) -> int:
+        """Files and folders now."""
+        return self._ledger.entries
+
+    @property
     def root(self) -> str:
         """Where it lies on this host."""
         return self._root

@@ -117,6 +117,11 @@ class Ledger:
         return HomeUsage(self._used, self.limit, self._files)
 
     @property
+    def entries(self) -> int:
+        """Files and folders now."""
+        return self._files + self._folders
+
+    @property
     def counted(self) -> bool:
         """Whether a walk has ended."""
         return self._counted
@@ -260,7 +265,7 @@ class Ledger:
     def _make_entry(self) -> None:
         if not self._counted:
             raise self._refusal()
-        if self._files + self._folders >= HOME_ENTRIES_MAX:
+        if self.entries >= HOME_ENTRIES_MAX:
             raise OSError(
                 errno.ENOSPC, f"a home has at most {HOME_ENTRIES_MAX:,} files and folders"
             )
