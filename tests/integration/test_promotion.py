@@ -247,6 +247,20 @@ def test_other_settings_count_again(servers: Servers) -> None:
     level(two, one, master)
 
 
+def test_a_slave_of_a_master_that_was_superseded_goes_over_to_its_successor(
+        servers: Servers) -> None:
+    """Else all that it hears has to pass through a server that nobody needs."""
+    master, one, two = three(servers)
+    promote(one)
+    until(lambda: two.state["master"] == one.url, "it goes over, though its master lives")
+    until(lambda: master.state["role"] == "slave", "which follows too")
+    level(one, master, two)
+    assert sorted(each["address"] for each in one.state["slaves"]) == sorted((master.url, two.url))
+    promote(two)
+    until(lambda: one.state["master"] == master.state["master"] == two.url, "and back")
+    level(two, one, master)
+
+
 def test_a_slave_whose_master_is_gone_finds_who_leads(servers: Servers) -> None:
     """It followed the new master through the old one, which dies then."""
     master, one, two = three(servers)

@@ -245,6 +245,19 @@ async def test_a_new_master_that_the_settings_do_not_name(
     assert await ask(unnamed, b"GET", key.to_bytes(8, "little")) == b"second"
 
 
+async def test_a_master_that_a_slave_follows_through_another_one(
+    servers: Servers, clients: Callable[..., Client]
+) -> None:
+    """The settings name the slaves alone, and the one that is read follows the other."""
+    master = servers("master").start()
+    between = servers("between", master).start()
+    last = servers("last", between).start()
+    await ask(master, b"SET", b"", b"first")
+    await level(master, between, last)
+    choice = await clients(last, between).leads(master)
+    assert choice.reader == last.url
+
+
 async def test_a_slave_that_is_far_behind_is_the_last_to_be_read(
     servers: Servers, clients: Callable[..., Client]
 ) -> None:

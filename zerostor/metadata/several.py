@@ -163,17 +163,18 @@ class MetadataServers:
         leading = [(server, state) for server, state in ours
                    if state.writable and state.reign >= self._reign]
         if leading:
-            server, state = max(leading, key=lambda pair: pair[1].reign)
+            server = max(leading, key=lambda pair: pair[1].reign)[0]
             return Choice(server.url, server.url, "", _asked(server))
         problem = _nobody(self._servers, self._log)
         if not ours:
             return Choice(problem=problem)
-        server, state = max(ours, key=lambda pair: (
-            pair[1].reign, pair[1].file, pair[1].offset, pair[0].url == self._choice.reader))
-        # It may be one that the settings do not name.
-        elsewhere = state.master if state.connected or state.role is Role.MASTER else ""
-        return Choice(server.url, elsewhere if elsewhere not in self._urls else "", problem,
-                      _asked(server))
+        server = max(ours, key=lambda pair: (
+            pair[1].reign, pair[1].file, pair[1].offset, pair[0].url == self._choice.reader))[0]
+        # It may be one that the settings do not name; a slave may follow it through another one.
+        elsewhere = [state.master for _, state in sorted(ours, key=lambda pair: pair[1].reign)
+                     if (state.connected or state.role is Role.MASTER)
+                     and state.master not in ("", *self._urls)]
+        return Choice(server.url, elsewhere[-1] if elsewhere else "", problem, _asked(server))
 
     @property
     def _urls(self) -> list[str]:

@@ -17,7 +17,7 @@ import msgspec
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.limits import MIB
 from zerostor.core.msgpack import UNDECODABLE
-from zerostor.core.replication import Comparison, ReplicationState
+from zerostor.core.replication import Comparison, ReplicationState, Role
 from zerostor.core.resp import Reply, ReplyError
 from zerostor.zdb.comparison import compare, gaps_of, shared_part
 from zerostor.zdb.feed import distance
@@ -51,6 +51,7 @@ class Follower:
 
     problem: why it does not follow now, empty while it does. gateway: URL of the master's.
     compared: when the whole log was last compared, seconds since the epoch; differs: how.
+    stepped_down: whether the master has become a slave since it was followed.
     """
 
     def __init__(self, store: LogStore, master: Peer, *, server: str, listens: str, foreign: bool,
@@ -65,6 +66,7 @@ class Follower:
         self.store = store
         self.master = master
         self.connected = False
+        self.stepped_down = self._led = False
         self.problem = "not connected yet"
         self.gateway = ""
         self.compared = 0.0
@@ -194,6 +196,8 @@ class Follower:
             raise Diverged("it has another log; a slave follows one log for life: give this one an"
                            " empty metadata folder to begin anew")
         self.gateway = theirs.gateway or self.gateway
+        self._led = self._led or theirs.role is Role.MASTER
+        self.stepped_down = self._led and theirs.role is Role.SLAVE
         if theirs.reign < store.reign:
             epoch, leader = store.reign
             await link.call(b"LOG", b"SUPERSEDED", b"%d" % epoch, b"", b"", leader.encode())

@@ -246,7 +246,8 @@ class Replication(KnownServers):
         """Follow who leads instead of this server, or of the master that it hears no more."""
         for turn in count(1):
             follower = self._follower
-            lost = follower is not None and not follower.connected and turn % SEEK_TURNS == 0
+            lost = follower is not None and (follower.stepped_down or (
+                not follower.connected and turn % SEEK_TURNS == 0))
             if (self._outranked or lost) and not self._standing.foreign:
                 try:
                     await self._look_for_leader(follower)
@@ -262,7 +263,8 @@ class Replication(KnownServers):
         leader = await leader_among(peers, self.store, known)
         async with self._turn:
             if leader is not None and self._follower is follower and (
-                    follower is None or not follower.connected or self._outranked):
+                    follower is None or self._outranked or follower.stepped_down
+                    or not follower.connected):
                 await self._turn_to(leader)
 
     async def _turn_to(self, leader: Peer) -> None:
@@ -272,11 +274,15 @@ class Replication(KnownServers):
         keep_standing(self._folder, standing)
         self._standing = standing
         await self._let_go()
-        if self._follower is None:
+        led = self._follower is None
+        if led:
             self.store.refused = None
         await self.store.follow(f"this is a slave of {leader}")
         log.warning("this server follows %s from now on", leader)
         self._follow(leader)
+        if led:
+            # Its slaves find out by coming back, and follow the leader too.
+            self._hang_up(None)
 
     def _follow(self, master: Peer) -> None:
         standing = self._standing
