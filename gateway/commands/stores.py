@@ -71,9 +71,9 @@ def _metadata_lines(state: dict[str, Any]) -> list[str]:
     elif state.get("refuses") and state.get("role") == "master":
         lines.append(f"metadata: {state['refuses']}")
     if state.get("aside_files"):
-        lines.append(f"metadata: {state['aside_files']} files aside-*"
-                     f" ({size_text(int(state['aside_bytes']))}) hold what its master never had:"
-                     " look whether uploads are missed, then remove them")
+        files = f"{state['aside_files']} file{'s' * (state['aside_files'] != 1)} aside-*"
+        lines.append(f"metadata: {files} ({size_text(int(state['aside_bytes']))}) with what its"
+                     " master never had: look whether uploads are missed, then remove them")
     return lines
 
 

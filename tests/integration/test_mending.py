@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -290,6 +291,22 @@ async def test_a_file_that_nobody_has_is_named(log: Log) -> None:
     assert not mending.complete
     (found,) = mending.damaged
     assert found.number == 1 and "ids below " in found.left[0].what
+    assert (await log.mend(log.copy())).complete
+    assert log.now == log.good
+
+
+async def test_a_full_disk_leaves_all_as_it_is(log: Log) -> None:
+    raw = bytearray(log.good[1])
+    zero(raw)
+    file_path(log.folder, 1).write_bytes(raw)
+    before, limits = log.now, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(raw) // 2, limits[1]))
+    try:
+        with pytest.raises(SetupError, match="cannot be mended"):
+            await log.mend(log.copy())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.now == before and not list(log.folder.glob("mending-*"))
     assert (await log.mend(log.copy())).complete
     assert log.now == log.good
 

@@ -247,6 +247,14 @@ def test_each_upload_reaches_the_slave(pair: Pair) -> None:
         slave.until(lambda link=link: slave.get(link).status == 200, "the slave has it")
     state = metadata(master)["slaves"]
     assert isinstance(state, list) and len(state) == 1
+    # What was put aside once is told until a person removes it.
+    aside = slave.folder / "metadata" / "default" / "aside-1-d0"
+    aside.write_bytes(bytes(5000))
+    slave.until(lambda: metadata(slave)["aside_files"] == 1, "it is told")
+    assert "zerostor_metadata_aside_bytes 5000" in slave.get("/metrics").body.decode()
+    assert "1 file aside-*" in zerostor("stores", "--server", f"http://127.0.0.1:{slave.port}")
+    aside.unlink()
+    slave.until(lambda: metadata(slave)["aside_files"] == 0, "it is gone")
 
 
 def test_what_the_old_master_accepted_is_stored_at_the_new_one(pair: Pair) -> None:
