@@ -164,21 +164,24 @@ async def pool_is_ahead(config: Config, url: str) -> str:
     """Why the pool has more of the metadata log than the server at `url`, as far as we heard;
     else empty. Raises MetadataUnavailable, SetupError.
     """
-    with contextlib.suppress(RecordCorrupt, BackendError):
+    try:
         index = decode_copy(await IndexFile(config.paths.containers).read()).index
-        log = log_at(config, url)
-        try:
-            here = await log.state()
-        finally:
-            await log.close()
-        kept = max(((row.file, row.end) for row in index.rows), default=(0, 0))
-        end = max(((part.file, part.size) for part in here.files), default=(0, 0))
-        if index.log_id != here.log_id:
-            return ""
-        if index.epoch > here.epoch:
-            return f"it has epoch {index.epoch}, and this server {here.epoch}"
-        if kept > end:
-            return "it has file {}, byte {}, and this server file {}, byte {}".format(*kept, *end)
+    except (RecordCorrupt, BackendError):
+        return ""
+    # A server that does not answer in time must not pass for one that has everything.
+    log = log_at(config, url)
+    try:
+        here = await log.state()
+    finally:
+        await log.close()
+    kept = max(((row.file, row.end) for row in index.rows), default=(0, 0))
+    end = max(((part.file, part.size) for part in here.files), default=(0, 0))
+    if index.log_id != here.log_id:
+        return ""
+    if index.epoch > here.epoch:
+        return f"it has epoch {index.epoch}, and this server {here.epoch}"
+    if kept > end:
+        return "it has file {}, byte {}, and this server file {}, byte {}".format(*kept, *end)
     return ""
 
 
