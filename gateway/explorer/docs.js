@@ -29,6 +29,18 @@ function kind(schema) {
   return [].concat(schema.type ?? []).join(" or ");
 }
 
+/** The kind of `schema`, as a link where it has a section of its own. */
+function named(schema) {
+  const name = kind(schema);
+  return schema?.$ref ? make("a", { href: `#schema-${name}` }, name) : name;
+}
+
+/** What a request carries: a form, the bytes of a file, or JSON. */
+function body(schema) {
+  if (!schema) return "the bytes";
+  return schema.properties ? `field ${Object.keys(schema.properties).join(", ")}` : named(schema);
+}
+
 function parameterRow({ name, in: place, required, description, schema, example }) {
   const facts = [required ? "required" : place, kind(schema)];
   if (schema.default !== undefined) facts.push(`else ${schema.default}`);
@@ -40,9 +52,7 @@ function responseRows(responses, api) {
   return Object.entries(responses).map(([status, response]) => {
     const answer = response.$ref ? api.components.responses[response.$ref.split("/").pop()] : response;
     const bodies = Object.entries(answer.content ?? {}).map(([media, { schema }]) => {
-      const name = kind(schema);
-      const linked = schema?.$ref ? make("a", { href: `#schema-${name}` }, name) : name;
-      return make("div", { className: "soft" }, media, " ", linked);
+      return make("div", { className: "soft" }, media, " ", named(schema));
     });
     return [status === "default" ? "others" : status, prose(answer.description), bodies];
   });
@@ -78,7 +88,7 @@ function route(path, method, operation, api) {
   }
   if (operation.requestBody) {
     const bodies = Object.entries(operation.requestBody.content).map(([media, { schema }]) =>
-      [media, [schema ? `field ${Object.keys(schema.properties).join(", ")}` : "the bytes"]]);
+      [media, [body(schema)]]);
     parts.push(heading("Body"), table(bodies));
   }
   parts.push(heading("Answers"), table(responseRows(operation.responses, api)));
