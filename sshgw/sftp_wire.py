@@ -216,12 +216,15 @@ def names(request: int, found: Iterable[tuple[bytes, os.stat_result | None]]) ->
 def long_name(name: bytes, found: os.stat_result) -> bytes:
     """A line as `ls -l` prints it; clients show it as it is."""
     at = time.localtime(_u32(found.st_mtime))
+    recent = 0 <= time.time() - found.st_mtime < _HALF_A_YEAR
+    clock = f"{at.tm_hour:02}:{at.tm_min:02}" if recent else f"{at.tm_year:>5}"
     line = (f"{stat.filemode(found.st_mode)} {found.st_nlink:>4} {found.st_uid:<8}"
             f" {found.st_gid:<8} {found.st_size:>10} {_MONTHS[at.tm_mon - 1]} {at.tm_mday:>2}"
-            f" {at.tm_year} ")
+            f" {clock} ")
     return line.encode() + name
 
 
+_HALF_A_YEAR = 182 * 86400
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
