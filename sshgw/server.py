@@ -22,7 +22,7 @@ from sshgw.session import Serve, Session
 from sshgw.threads import Threads
 from sshgw.visit import Visit
 from zerostor.core.errors import BackendError
-from zerostor.core.homes import HomeEvent, HomeEvents
+from zerostor.core.homes import HomeEvent, HomeEvents, shown
 from zerostor.home_ports import Seen
 
 _log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Server:
     async def _remember(self, user: str, files: Sequence[Seen]) -> None:
         now = self._services.clock.now()
         for file in files:
-            _log.info("%s: %r of %d bytes went to make room", user, file.path, file.size)
+            _log.info("%s: %r of %d bytes went to make room", user, shown(file.path), file.size)
             with contextlib.suppress(BackendError):
                 await self._services.book.tell(
                     HomeEvent(now, user, HomeEvents.REMOVED, file.path, size=file.size))
