@@ -93,6 +93,9 @@ def _show(answer: dict[str, Any]) -> None:
         click.echo(f"  {key['fingerprint']}  {key['comment']}".rstrip())
     if answer.get("auto_process"):
         quiet = answer["auto_process"]["quiet"]
-        click.echo(f"  stores by itself what is unchanged for {quiet:g} s")
+        then = ", then takes it away" if answer["auto_process"].get("remove") else ""
+        click.echo(f"  stores by itself what is unchanged for {quiet:g} s{then}")
+    if answer.get("quota") == "drop-oldest":
+        click.echo("  when it is full, the oldest files go, stored or not")
     click.echo(f"log in with: sftp -P {port} {answer['user']}@{host}")
     click.echo(f"the server's host key: {server.get('fingerprint')}")

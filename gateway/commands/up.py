@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.supervisor import Child
     from zerostor.config import Config
 
-SSH_HINT = "off; homes for sftp, scp and rsync: enabled = true under [ssh]"
+SSH_HINT = "off; for sftp, scp and rsync: ZEROSTOR_SSH_ENABLED=true, or enabled = true in [ssh]"
 SSH_WAITS = 100
 """How often the SSH server is asked whether it answers, before the screen comes without it."""
 IMPATIENT = 10.0
