@@ -1,4 +1,4 @@
-"""SSH homes as sftp, sshfs, rclone, lftp and old programs use them."""
+"""SSH homes as sftp, sshfs, rclone, lftp, restic, PuTTY and old programs use them."""
 
 from __future__ import annotations
 
@@ -175,6 +175,47 @@ def test_lftp(server: SshServer, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "lf/y" in done.stdout
     assert (tmp_path / "back" / "x").read_bytes() == (source / "x").read_bytes()
+
+
+@needs("restic")
+def test_restic(server: SshServer, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(30):
+        (source / f"f{number}").write_bytes(os.urandom(20_000))
+    connect = ("ssh -a -x -oBatchMode=yes -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"
+               f" -oIdentitiesOnly=yes -i {server.key} -p {server.port} anna@127.0.0.1 -s sftp")
+    (tmp_path / "password").write_text("not much of one")
+    restic = ("restic", "-q", "--no-cache", "-p", str(tmp_path / "password"), "-r",
+              "sftp:anna@127.0.0.1:/backup", "-o", f"sftp.command={connect}")
+    for words in (("init",), ("backup", str(source)), ("backup", str(source)),
+                  ("forget", "--keep-last", "1", "--prune"), ("check", "--read-data"),
+                  ("restore", "latest", "--target", str(tmp_path / "back"))):
+        done = run(*restic, *words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+    for file in source.iterdir():
+        there = tmp_path / "back" / file.relative_to("/")
+        assert there.read_bytes() == file.read_bytes()
+
+
+@needs("psftp", "puttygen", "ssh-keygen")
+def test_putty(server: SshServer, tmp_path: Path) -> None:
+    """Its code is what FileZilla and WinSCP speak SSH with."""
+    (tmp_path / "a").write_bytes(os.urandom(3_000_000))
+    assert run("puttygen", str(server.key), "-o", str(tmp_path / "key.ppk")).returncode == 0
+    listed = run("ssh-keygen", "-lf", str(server.root / "ssh" / "host_key"))
+    common = ("-batch", "-i", str(tmp_path / "key.ppk"), "-hostkey", listed.stdout.split()[1],
+              "-P", str(server.port))
+    orders = tmp_path / "orders"
+    orders.write_text(f"lcd {tmp_path}\nmkdir putty\ncd putty\nput a\nls\nmv a b\nget b back\n"
+                      "rm b\ncd ..\nrmdir putty\nquit\n")
+    done = run("psftp", *common, "-b", str(orders), "anna@127.0.0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "a").read_bytes()
+    assert not (server.home() / "putty").exists()
+    done = run("pscp", *common, str(tmp_path / "a"), "anna@127.0.0.1:by-pscp")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (server.home() / "by-pscp").unlink()
 
 
 async def test_two_hundred_idle_connections_are_small(server: SshServer) -> None:
