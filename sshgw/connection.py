@@ -15,6 +15,8 @@ _MSG_IGNORE, _MSG_KEXINIT, _MSG_NEWKEYS, _KEX_LAST = 2, 20, 21, 49
 UNSENT_MAX = 4 * 1024 * 1024
 """Bytes on their way to one client: more than the window that OpenSSH opens, so that only who opens
 larger ones and reads nothing is read from no more."""
+EXCHANGE_MAX = 60.0
+"""Seconds that a new exchange of keys may take."""
 IDLE, ASK_EVERY, ASKED_MAX = 60, 15, 4
 """Seconds of silence before the kernel asks whether a client is still there; how often it asks."""
 GONE = 120_000
@@ -58,7 +60,8 @@ class Connection(asyncssh.SSHServerConnection):
         """The client is there."""
         self._pipe = cast("asyncio.Transport", transport)
         self._attached: set[Attached] = set()
-        self._exchanging = False
+        self._exchanging = self._full = False
+        self._patience: asyncio.TimerHandle | None = None
         self._deferred = 0
         self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
         super().connection_made(transport)
@@ -92,7 +95,7 @@ class Connection(asyncssh.SSHServerConnection):
         if pkttype == _MSG_IGNORE:
             return
         if pkttype in (_MSG_KEXINIT, _MSG_NEWKEYS):
-            self._exchanging, self._deferred = pkttype == _MSG_KEXINIT, 0
+            self._exchange(begins=pkttype == _MSG_KEXINIT)
         elif self._exchanging and pkttype > _KEX_LAST:
             # Until keys are exchanged the library keeps these, however many.
             self._deferred += sum(map(len, args))
@@ -104,6 +107,7 @@ class Connection(asyncssh.SSHServerConnection):
     def attach(self, session: Attached) -> None:
         """Have it told, from now on, when the client takes nothing and when it does again."""
         self._attached.add(session)
+        session.hold(self._full or self._exchanging)
 
     def detach(self, session: Attached) -> None:
         """No longer."""
@@ -112,14 +116,35 @@ class Connection(asyncssh.SSHServerConnection):
     def pause_writing(self) -> None:
         """The client takes nothing: what it asks for meanwhile is not read, and not answered."""
         self._pipe.pause_reading()
-        for session in tuple(self._attached):
-            session.hold(True)
+        self._full = True
+        self._tell()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._pipe.resume_reading()
+        self._full = False
+        self._tell()
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        """It is gone."""
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _exchange(self, *, begins: bool) -> None:
+        """While keys are exchanged the library keeps what is sent: so little is to be sent."""
+        self._exchanging, self._deferred = begins, 0
+        if self._patience is not None:
+            self._patience.cancel()
+        # The first exchange is part of the login, which has a time of its own.
+        self._patience = (
+            asyncio.get_running_loop().call_later(EXCHANGE_MAX, self.abort)
+            if begins and self._attached else None)
+        self._tell()
+
+    def _tell(self) -> None:
         for session in tuple(self._attached):
-            session.hold(False)
+            session.hold(self._full or self._exchanging)
 
 
 def _notice_absence(connected: socket.socket) -> None:

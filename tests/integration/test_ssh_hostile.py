@@ -200,7 +200,29 @@ async def test_who_begins_to_exchange_keys_and_never_ends_is_cut_off(server: Ssh
         assert grown < 30e6, f"{grown / 1e6:.0f} MB"
         transport.resume_reading()
         with pytest.raises((asyncssh.Error, OSError, asyncio.IncompleteReadError)):
-            await asyncio.wait_for(channel.reader.readexactly(10_000_000), PATIENCE)
+            await asyncio.wait_for(channel.reader.readexactly(10_000_000), 2)
+    (server.home() / "large").unlink()
+
+
+async def test_a_download_goes_on_while_keys_are_exchanged_slowly(server: SshServer) -> None:
+    """After each GB, on a long way, with a window as PuTTY and WinSCP open it."""
+    body = os.urandom(9_000_000)
+    (server.home() / "large").write_bytes(body)
+    async with connect(server) as connection:
+        writer, reader, _ = await connection.open_session(
+            "scp -f large", encoding=None, window=2**31 - 1)
+        writer.write(b"\0")
+        assert b"9000000" in await reader.readuntil(b"\n")
+        transport = connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        writer.write(b"\0")
+        connection._send_kexinit()
+        connection._kexinit_sent = True
+        await asyncio.sleep(1)
+        transport.resume_reading()
+        assert await asyncio.wait_for(reader.readexactly(9_000_001), PATIENCE) == body + b"\0"
+        writer.write(b"\0")
     (server.home() / "large").unlink()
 
 
