@@ -16,6 +16,7 @@ from sshgw.admission import Admission
 from sshgw.connection import Connection
 from sshgw.handles import Handles
 from sshgw.login import Login
+from sshgw.pace import Calls
 from sshgw.rsync import RsyncRuns
 from sshgw.services import SshServices
 from sshgw.session import Serve, Session
@@ -62,6 +63,7 @@ class Server:
         settings = services.settings
         self._services = services
         self._threads = Threads(settings.connections)
+        self._calls = Calls(services.clock.monotonic)
         self._handles = Handles()
         rsync = RsyncRuns(services.confinement, services.clock, services.homes.find,
                           self._removed, services.homes.outside)
@@ -130,7 +132,7 @@ class Server:
             self._sessions.discard(session)
             gone()
 
-        session = Session(lambda: self._visit(user), self._commands, self._threads,
+        session = Session(lambda: self._visit(user), self._commands, self._threads, self._calls,
                           self._services.clock.monotonic, left)
         self._sessions.add(session)
         return session

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncssh
 
+from sshgw.pace import Calls
 from sshgw.program import Channel, Farewell, Program
 from sshgw.sftp_channel import SftpChannel
 from sshgw.streams import Streams
@@ -27,11 +28,12 @@ class Session(asyncssh.SSHServerSession[bytes]):
     """
 
     def __init__(self, visiting: Callable[[], Visit], commands: Mapping[str, Serve],
-                 threads: Threads, monotonic: Callable[[], float],
+                 threads: Threads, calls: Calls, monotonic: Callable[[], float],
                  gone: Callable[[], None]) -> None:
         self._visiting = visiting
         self._commands = commands
         self._threads = threads
+        self._calls = calls
         self._monotonic = monotonic
         self._gone = gone
         self.active = monotonic()
@@ -68,7 +70,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Only sftp."""
         if subsystem != "sftp":
             return False
-        self._begin = lambda channel: SftpChannel(channel, self._visiting(), self._threads)
+        self._begin = lambda channel: SftpChannel(
+            channel, self._visiting(), self._threads, self._calls)
         return True
 
     def session_started(self) -> None:

@@ -1,7 +1,8 @@
 """SFTP on one channel: bytes to requests on a thread, in their order, and answers back.
 
 A thread works only while there are requests, and takes all that wait in one go, so that the event
-loop never waits for a disk, and a hung one hangs the sessions of its home alone.
+loop does not wait for a slow disk. While a home answers at once the loop makes short requests by
+itself: two switches between threads take longer than the request, and the client waits.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import collections
 import logging
 
 from sshgw import pieces
+from sshgw.pace import Calls, Pace
 from sshgw.program import STDERR, Channel
-from sshgw.sftp import SftpRequests
+from sshgw.sftp import SftpRequests, is_short
 from sshgw.sftp_wire import Splitter
 from sshgw.threads import Threads
 from sshgw.visit import Visit
@@ -24,6 +26,10 @@ INBOX_MAX = 1024 * 1024
 """Bytes of requests that may wait; beyond it the window of the channel is let run out."""
 ANSWERS_MAX = 512 * 1024
 """Bytes of answers after which they are sent before the next request is worked on."""
+SHORT_MAX = 16 * 1024
+"""Bytes of requests up to which the event loop takes them by itself."""
+SHORT_AT_ONCE = 4
+"""Requests that it then makes in one go."""
 COMPLAINTS_MAX = 4
 """Sentences on stderr in one session."""
 
@@ -31,9 +37,11 @@ COMPLAINTS_MAX = 4
 class SftpChannel:
     """A program: see `Program`."""
 
-    def __init__(self, channel: Channel, visit: Visit, threads: Threads) -> None:
+    def __init__(self, channel: Channel, visit: Visit, threads: Threads,
+                 calls: Calls) -> None:
         self._channel = channel
         self._threads = threads
+        self._pace = Pace(calls)
         self._loop = asyncio.get_running_loop()
         self._visit = visit
         self._requests = SftpRequests(visit, self._complain)
@@ -41,7 +49,8 @@ class SftpChannel:
         self._inbox: collections.deque[bytes] = collections.deque()
         self._waiting = 0
         self._working = self._paused = self._unread = self._ending = self._gone = False
-        self._more = False
+        self._more = self._on_loop = False
+        self._next: memoryview | None = None
         self._complaints = 0
         channel.set_write_buffer_limits(ANSWERS_MAX)
 
@@ -55,7 +64,7 @@ class SftpChannel:
         if self._waiting > INBOX_MAX and not self._unread:
             self._unread = True
             self._channel.pause_reading()
-        self._go_on()
+        self._go_on(at_once=self._waiting <= SHORT_MAX)
 
     def ended(self) -> None:
         """What was asked is still answered; then the session ends well."""
@@ -78,18 +87,31 @@ class SftpChannel:
         if not self._working:
             self._threads.submit(self._close)
 
-    def _go_on(self) -> None:
+    def _go_on(self, *, at_once: bool = False) -> None:
         if self._working or self._paused or self._gone:
             return
         if self._inbox or self._more:
             self._working = True
-            self._threads.submit(self._work)
+            if at_once and self._visit.at_hand and self._pace.quick():
+                self._on_loop = True
+                answered = self._answers(SHORT_AT_ONCE)
+                self._on_loop = False
+                self._worked(*answered)
+            else:
+                self._threads.submit(self._work)
         elif self._ending:
             self._working = True
             self._threads.submit(self._finish)
 
     def _work(self) -> None:
-        """On a thread: answer what is there, up to ANSWERS_MAX bytes."""
+        """On a thread."""
+        self._loop.call_soon_threadsafe(self._worked, *self._answers())
+
+    def _answers(self, short: int | None = None) -> tuple[bytes, int, Exception | None]:
+        """Answer what is there, up to ANSWERS_MAX bytes, or up to `short` short requests.
+
+        The answers, the bytes that were taken from the inbox, and on what it broke off.
+        """
         answers: list[bytes] = []
         size = taken = 0
         failure: Exception | None = None
@@ -97,9 +119,12 @@ class SftpChannel:
         try:
             self._visit.prepare()
             while size < ANSWERS_MAX and not self._requests.ended:
-                body = self._splitter.next()
+                body, self._next = self._next or self._splitter.next(), None
                 if body is not None:
-                    answers.append(self._requests.answer(body))
+                    if short is not None and (len(answers) == short or not is_short(body)):
+                        self._next = body
+                        break
+                    answers.append(self._answer(body))
                     size += len(answers[-1])
                 elif self._inbox:
                     chunk = self._inbox.popleft()
@@ -110,7 +135,12 @@ class SftpChannel:
                     break
         except Exception as error:  # noqa: BLE001 - `_fail` logs it
             failure = error
-        self._loop.call_soon_threadsafe(self._worked, b"".join(answers), taken, failure)
+        return b"".join(answers), taken, failure
+
+    def _answer(self, body: memoryview) -> bytes:
+        if not is_short(body):
+            return self._requests.answer(body)
+        return self._pace.timed(lambda: self._requests.answer(body))
 
     def _worked(self, answers: bytes, taken: int, failure: Exception | None) -> None:
         self._working = False
@@ -156,7 +186,10 @@ class SftpChannel:
 
     def _complain(self, sentence: str) -> None:
         """On any thread: a line that the client's ssh prints, where the protocol has only codes."""
-        self._loop.call_soon_threadsafe(self._print, sentence)
+        if self._on_loop:
+            self._print(sentence)
+        else:
+            self._loop.call_soon_threadsafe(self._print, sentence)
 
     def _print(self, sentence: str) -> None:
         self._complaints += 1

@@ -47,6 +47,14 @@ class Visit:
         self._removed = removed
         self._prepared = False
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a short call, made now, would wait neither for another call nor for a network,
+        nor make room by going through the home."""
+        home = self._find(self.user)
+        return (self._prepared and home is not None and home.quota is Quota.REFUSE
+                and self.folder.at_hand)
+
     def prepare(self) -> None:
         """Have the home counted, if nobody did since the start. Walks it: for a thread."""
         if not self._prepared:

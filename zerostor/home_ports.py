@@ -76,6 +76,10 @@ class HomeFolder(Protocol):
         """Whether it was counted since this process has it."""
 
     @property
+    def at_hand(self) -> bool:
+        """Whether it lies on a disk of this machine, and no name in it is being changed now."""
+
+    @property
     def changes(self) -> int:
         """Grows with each change of the files, and when one is closed that could be written."""
 

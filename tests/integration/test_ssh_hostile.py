@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from gateway.home_link import HomeLink
+from sshgw.pace import STREAK
 from tests.fakes.running_up import has_strace, strace
 from tests.fakes.ssh_server import PATIENCE, SshServer
 from zerostor.config import load
@@ -238,6 +239,7 @@ async def test_variables_without_end_are_cut_off(server: SshServer) -> None:
 
 @pytest.mark.skipif(not has_strace(), reason="needs strace (apt-get install strace)")
 async def test_a_hung_disk_hangs_its_sessions_alone(server: SshServer, tmp_path: Path) -> None:
+    """Those of a session that had no quick answers before; see `sshgw.pace`."""
     assert server.process is not None
     hung = server.home() / "hung"
     hung.write_bytes(b"before")
@@ -255,6 +257,28 @@ async def test_a_hung_disk_hangs_its_sessions_alone(server: SshServer, tmp_path:
             writing.cancel()
             stuck.abort()
     assert (await asyncio.to_thread(server.sftp, "ls\n")).returncode == 0
+
+
+@pytest.mark.skipif(not has_strace(), reason="needs strace (apt-get install strace)")
+async def test_a_disk_that_gets_slow_delays_others_once(server: SshServer, tmp_path: Path) -> None:
+    """While a disk is quick the event loop asks it by itself; after one slow answer threads do."""
+    assert server.process is not None
+    slow = server.home() / "slow"
+    slow.write_bytes(b"before")
+    rules = ["-P", str(slow), "-e", "trace=pwrite64", "-e", "inject=pwrite64:delay_enter=3s"]
+    async with connect(server) as delayed, connect(server, "berta") as other:
+        one, two = await delayed.start_sftp_client(), await other.start_sftp_client()
+        file = await one.open("slow", "r+b")
+        with strace(server.process.pid, *rules, output=tmp_path / "trace"):
+            for _ in range(2 * STREAK):
+                await file.stat()
+            await file.write(b"this one is waited for by everybody")
+            writing = asyncio.ensure_future(file.write(b"this one by its session alone"))
+            for number in range(5):
+                async with two.open(f"s{number}", "wb") as another:
+                    await another.write(b"x" * 10_000)
+            assert not writing.done()
+            await writing
 
 
 async def test_a_key_that_is_revoked_ends_its_sessions(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from zerostor.homes.oldest import Oldest
 from zerostor.homes.opened import OpenedFile, file_mode, folder_mode, set_times_of
 from zerostor.homes.rooted import Descriptor, Rooted, is_plain, parts_of, refuse_special, stat_in
 from zerostor.homes.walk import batches, names_in, seen, sorted_files
+from zerostor.kernel_calls import on_local_disk
 
 _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 _OPEN = os.O_ACCMODE | os.O_APPEND
@@ -37,6 +38,7 @@ class Folder:
         os.makedirs(root, mode=0o700, exist_ok=True)
         self._root = root
         self._rooted = Rooted(root, stepwise=stepwise)
+        self._local = on_local_disk(root)
         self._ledger = Ledger(limit)
         self._names = threading.Lock()
         self._counting = threading.Lock()
@@ -54,6 +56,11 @@ class Folder:
     def counted(self) -> bool:
         """Whether it was counted since this process has it."""
         return self._ledger.counted
+
+    @property
+    def at_hand(self) -> bool:
+        """As HomeFolder.at_hand."""
+        return self._local and not self._names.locked()
 
     @property
     def changes(self) -> int:
