@@ -156,7 +156,12 @@ class SftpRequests:
         held = self._handles.pop(request.string(), None)
         if held is None:
             raise Refused(Status.FAILURE, "nothing is open under that handle")
+        cut = not isinstance(held, Iterator) and held.cut
         self._close(held)
+        if cut:
+            # OpenSSH's sftp goes by the last answer: without this, an upload of which one write was
+            # refused, and a later one found room again, ends as if all had arrived.
+            raise Refused(Status.FAILURE, "not all of it was written, for want of room")
         return wire.status(number, Status.OK)
 
     def _close(self, held: HomeFile | _Listing, *, whole: bool = True) -> None:

@@ -17,6 +17,10 @@ from zerostor.core.jobs import JobUpdate
 class HomeFile(Protocol):
     """An open file of a home. All calls block, shortly, and raise OSError as the kernel has it."""
 
+    @property
+    def cut(self) -> bool:
+        """Whether a write was refused for want of room, and what it had is still missing."""
+
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes, b"" at the end."""
 

@@ -27,7 +27,7 @@ LIMIT = 10_000_000
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     """A home for each test: what one leaves must not count in the next."""
     made = SshServer(tmp_path_factory.mktemp("ssh"))
-    for user in ("names", "refused", "links"):
+    for user in ("names", "refused", "links", "room"):
         made.add(user, made.key)
     made.start()
     yield made
@@ -88,6 +88,26 @@ def connected(server: SshServer, user: str, act: Callable[..., Awaitable[Any]]) 
             return await act(client)
 
     return asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_piece_that_found_no_room_fails_the_upload_at_its_end(server: SshServer) -> None:
+    """OpenSSH's sftp goes by the last answer that it gets, and later pieces may find room again."""
+    async def act(client: asyncssh.SFTPClient) -> None:
+        async with client.open(b"/other", "wb") as other:
+            await other.write(bytes(LIMIT - 10))
+        file = await client.open(b"/upload", "wb")
+        with pytest.raises(asyncssh.SFTPError, match="full"):
+            await file.write(b"a" * 100, 0)
+        await client.remove(b"/other")
+        await file.write(b"b" * 100, 100)
+        with pytest.raises(asyncssh.SFTPFailure, match="not all of it"):
+            await file.close()
+        file = await client.open(b"/upload", "wb")
+        await file.write(b"a" * 100, 0)
+        await file.close()
+
+    connected(server, "room", act)
+    assert (server.home("room") / "upload").read_bytes() == b"a" * 100
 
 
 NAMES = [b"new\nline", b"\x1b[31mred", b"\xff\xfe", b"\x7f", b"-rf", b"$(id)", b"*", b"x" * 255]

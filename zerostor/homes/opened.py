@@ -84,6 +84,11 @@ class OpenedFile:
         self._wrote = owned
         self._closing = threading.Lock()
 
+    @property
+    def cut(self) -> bool:
+        """Whether what was refused is still missing."""
+        return bool(self._cuts)
+
     def _held(self) -> Descriptor:
         """Stays open, in a variable, while another thread closes the file."""
         file = self._file
