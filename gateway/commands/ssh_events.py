@@ -31,6 +31,8 @@ def command(user: str, limit: int, as_json: bool, client: Client) -> None:
     if as_json:
         print_json(answer)
         return
+    if not answer.get("events"):
+        click.echo("nothing happened in this home without its user's doing", err=True)
     print_table(["when", "what", "path", "detail"],
                 [[time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"])), event["kind"],
                   event["path"], event["detail"]] for event in answer.get("events") or []])

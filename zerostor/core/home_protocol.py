@@ -97,7 +97,9 @@ def decode(kind: type[_T], body: bytes) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except UNDECODABLE as error:
-        raise BadRequest(f"the body is not what is expected here: {error}") from None
+        fields = ", ".join(kind.__struct_fields__)
+        raise BadRequest(f"the body is not what is expected here: {error}; it may have {fields}"
+                         ) from None
 
 
 def refusal(error: ZerostorError) -> dict[str, str]:

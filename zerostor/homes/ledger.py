@@ -168,7 +168,7 @@ class Ledger:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             growth = size if start is None else start + size - node.size
             if growth > 0 and (self._missing(growth) > 0 or not self._counted):
-                raise self._refusal()
+                raise self._refusal(growth)
             if self._count is not None:
                 self._count_by_hand(node)
             if growth > 0:
@@ -185,11 +185,13 @@ class Ledger:
                 self._resize(node, os.fstat(fd).st_size)
             self._let_go(node)
 
-    def _refusal(self) -> OSError:
+    def _refusal(self, growth: int = 0) -> OSError:
         if not self._counted:
             return OSError(errno.EAGAIN, "the home is being counted, try again in a moment")
         return OSError(
-            errno.EDQUOT, f"the home is full: {self._used:,} of {self.limit:,} bytes are used"
+            errno.EDQUOT,
+            f"the home is full: {self._used:,} of {self.limit:,} bytes are used, and {growth:,}"
+            " more do not fit",
         )
 
     def _count_by_hand(self, node: Node) -> None:
