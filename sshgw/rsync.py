@@ -161,7 +161,8 @@ class Run:
         self._answers: list[asyncio.Future[int]] = []
         self._sentence = ""
         self._over = False
-        self._tasks = [asyncio.create_task(self._listen())]
+        self._carrying_in: asyncio.Task[None] | None = None
+        self._listening = asyncio.create_task(self._listen())
 
     # What its home asks of it.
 
@@ -206,11 +207,11 @@ class Run:
     # Its life.
 
     async def carry(self) -> int:
-        """Carry the streams until rsync has ended; its exit status."""
+        """Carry the streams until rsync has ended; its exit status, as a shell would tell it."""
         output, errors = self._child.stdout, self._child.stderr
         assert output is not None
         assert errors is not None
-        self._tasks.append(asyncio.create_task(self._inward()))
+        self._carrying_in = asyncio.create_task(self._inward())
         try:
             async with asyncio.TaskGroup() as outward:
                 outward.create_task(_outward(output, self._client.write))
@@ -221,13 +222,12 @@ class Run:
         if self._sentence:
             await self._client.write_error(f"zerostor: {self._sentence}\n".encode())
             return FULL
-        return status
+        return status if status >= 0 else 128 - status
 
     async def end(self) -> None:
         """Return once no process of it is left."""
         self._told.close()
-        for task in self._tasks[1:]:
-            task.cancel()
+        self._stop_carrying_in()
         try:
             async with asyncio.timeout(GRACE):
                 await self._child.wait()
@@ -236,12 +236,18 @@ class Run:
             self._child.kill()
             await self._child.wait()
 
+    def _stop_carrying_in(self) -> None:
+        if self._carrying_in is not None:
+            self._carrying_in.cancel()
+        if self._child.stdin is not None:  # a task cancelled before it began closes nothing
+            self._child.stdin.close()
+
     async def _inward(self) -> None:
         """From the client to rsync, as far as the home has room."""
         stream = self._child.stdin
         assert stream is not None
         try:
-            while chunk := await self._client.read():
+            while not self._over and (chunk := await self._client.read()):
                 while chunk:
                     piece = chunk[: await self._room(len(chunk))]
                     self.received += len(piece)
@@ -288,6 +294,8 @@ class Run:
             finally:
                 self._over = True
                 self._answer(len(self._answers))
+                # The program between is gone, and nobody holds rsync to the limit any more.
+                self._stop_carrying_in()
 
     def _answer(self, number: int) -> None:
         for answer in self._answers[:number]:
