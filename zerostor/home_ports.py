@@ -61,6 +61,11 @@ class Seen(NamedTuple):
     modified_ns: int
     changed_ns: int
 
+    @classmethod
+    def of(cls, path: bytes, found: os.stat_result) -> Seen:
+        """found: as lstat or fstat says."""
+        return cls(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
 
 class HomeFolder(Protocol):
     """The files of one home. No path and no link reaches outside; the limit holds.

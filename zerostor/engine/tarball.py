@@ -80,7 +80,7 @@ def _archive(folder: HomeFolder, path: bytes, top: bytes) -> Iterator[Piece]:
 
 
 def _folder_entry(path: bytes, member: bytes, found: os.stat_result) -> Piece:
-    seen = _seen(path, found)._replace(size=FOLDER_SIZE)
+    seen = Seen.of(path, found)._replace(size=FOLDER_SIZE)
     return Piece(_header(member, found, tarfile.DIRTYPE), 0, [seen])
 
 
@@ -99,7 +99,7 @@ class _Steady:
         self._folder = folder
         self._file = folder.open(path, os.O_RDONLY, 0)
         self.found = self._file.stat()
-        self.seen = _seen(path, self.found)
+        self.seen = Seen.of(path, self.found)
 
     def blocks(self) -> Iterator[bytes]:
         """Its bytes, exactly as many as its size says."""
@@ -111,7 +111,7 @@ class _Steady:
             at += len(block)
             yield block
         # Times alone would not tell: two writes within a tick of the clock have the same.
-        now = _seen(self.seen.path, self._file.stat())
+        now = Seen.of(self.seen.path, self._file.stat())
         if self._folder.busy(self.seen.path) or now != self.seen:
             raise _changed(self.seen.path)
 
@@ -131,10 +131,6 @@ def _told(path: bytes) -> Iterator[None]:
 
 def _sorted_names(folder: HomeFolder, path: bytes) -> Iterator[bytes]:
     return iter(sorted(name for name, _ in folder.names(path)))
-
-
-def _seen(path: bytes, found: os.stat_result) -> Seen:
-    return Seen(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _header(member: bytes, found: os.stat_result, kind: bytes) -> bytes:

@@ -15,7 +15,7 @@ from zerostor.homes.ledger import Ledger, Node
 from zerostor.homes.oldest import Oldest
 from zerostor.homes.opened import OpenedFile, file_mode, folder_mode, set_times_of
 from zerostor.homes.rooted import Descriptor, Rooted, is_plain, parts_of, refuse_special, stat_in
-from zerostor.homes.walk import batches, names_in, seen, sorted_files
+from zerostor.homes.walk import batches, names_in, sorted_files
 from zerostor.kernel_calls import on_local_disk
 
 _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
@@ -178,7 +178,7 @@ class Folder:
             found = stat_in(folder, name)
             if (
                 is_plain(found)
-                and seen(wanted.path, found) == wanted
+                and Seen.of(wanted.path, found) == wanted
                 and wanted.inode not in self._ledger.nodes
             ):
                 self._unlink(folder, name, found)
@@ -321,7 +321,7 @@ class Folder:
         if stat.S_ISDIR(found.st_mode):
             return sorted_files(self._rooted, path)
         refuse_special(found)
-        return iter([seen(path, found)])
+        return iter([Seen.of(path, found)])
 
     def make_room(self, wanted: int) -> Sequence[Seen]:
         """Remove the oldest files, none that is open, until `wanted` bytes fit."""

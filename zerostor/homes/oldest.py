@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from zerostor.home_ports import Seen
 from zerostor.homes.ledger import Ledger
 from zerostor.homes.rooted import Rooted, is_plain
-from zerostor.homes.walk import batches, seen
+from zerostor.homes.walk import batches
 
 _KEPT = 10_000
 _MOST = 100_000
@@ -60,7 +60,7 @@ class Oldest:
             return
         with self._lock:
             if is_plain(found) and found.st_mtime_ns < self._until:
-                bisect.insort(self._files, seen(path, found), key=_newest_first)
+                bisect.insort(self._files, Seen.of(path, found), key=_newest_first)
 
     def make_room(self, wanted: int) -> Sequence[Seen]:
         """As HomeFolder.make_room. What was removed is told, even if others took its room again."""
@@ -138,7 +138,7 @@ class Oldest:
             found = self._rooted.stat(known.path)
         except OSError:
             return None
-        now = seen(known.path, found)
+        now = Seen.of(known.path, found)
         same = now.inode == known.inode and now.modified_ns == known.modified_ns
         return now if same and is_plain(found) else None
 
@@ -156,7 +156,7 @@ class Oldest:
             if len(heap) >= _KEPT and found.st_mtime_ns > until:
                 continue
             size += gain
-            heapq.heappush(heap, (-found.st_mtime_ns, path, gain, seen(path, found)))
+            heapq.heappush(heap, (-found.st_mtime_ns, path, gain, Seen.of(path, found)))
             while len(heap) > _KEPT and (size - heap[0][2] >= missing or len(heap) > _MOST):
                 size -= heap[0][2]
                 until = heapq.heappop(heap)[3].modified_ns

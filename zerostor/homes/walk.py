@@ -92,11 +92,6 @@ def _let_in(rooted: Rooted, place: _Place) -> Descriptor | None:
     return rooted.open_in(folder, name, _READ)
 
 
-def seen(path: bytes, found: os.stat_result) -> Seen:
-    """What a walk tells of a file."""
-    return Seen(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
 def sorted_files(rooted: Rooted, path: bytes) -> Iterator[Seen]:
     """All plain files below `path`, sorted by path. Holds the names of the folders it is in."""
     start = _Place(rooted.folder(path), b"", path.rstrip(b"/"))
@@ -121,7 +116,7 @@ def sorted_files(rooted: Rooted, path: bytes) -> Iterator[Seen]:
             with contextlib.suppress(FileNotFoundError):
                 found = stat_in(opened, name)
                 if is_plain(found):
-                    yield seen(place.path + b"/" + name, found)
+                    yield Seen.of(place.path + b"/" + name, found)
 
 
 def _names(rooted: Rooted, place: _Place) -> list[bytes]:
