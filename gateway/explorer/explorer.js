@@ -403,8 +403,8 @@ function showStores({ stores, metadata, uploads }) {
 function showRole(metadata, uploads) {
   const where = metadata?.gateway || metadata?.master;
   const cut = metadata?.role === "slave" && !metadata.connected;
-  const reads = metadata?.role === "slave" ? "This is a slave: it only reads."
-    : `This gateway only reads: ${metadata?.refuses}.`;
+  const reads = metadata?.role === "master" ? `This gateway only reads: ${metadata.refuses}.`
+    : "This is a slave: it only reads.";
   readsOnly = !uploads;
   $("drop").hidden = readsOnly;
   $("role").hidden = uploads;
