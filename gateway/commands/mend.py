@@ -76,9 +76,7 @@ async def _mend(config: Config, places: tuple[str, ...], dry_run: bool) -> Mendi
         if not dry_run and any(file.number == last for file in mending.damaged):
             # A file that is written to is not replaced.
             await server.replication.end_file()
-            again = await mend(target, await log.state(), copies, dry_run=dry_run)
-            done = [file for file in mending.damaged if file.number != last and not file.left]
-            mending = again._replace(damaged=[*done, *again.damaged])
+            mending = mending.then(await mend(target, await log.state(), copies, dry_run=False))
         if not dry_run and any(file.mended for file in mending.damaged):
             await server.replication.reload()
         return mending

@@ -193,6 +193,29 @@ async def test_what_nobody_has_is_named_by_its_id(log: Log) -> None:
         last[places[1] + 31 :]
 
 
+async def test_what_the_first_of_two_runs_mended_is_told_with_the_second(log: Log) -> None:
+    """The open file is mended in a second run, once it is closed; here nobody has it."""
+    last = max(log.good)
+    raw = bytearray(log.good[1])
+    for at in (500, 20_000):
+        raw[at : at + 90] = bytes(90)
+    file_path(log.folder, 1).write_bytes(raw)
+    file_path(log.folder, last).write_bytes(log.good[last][:-9] + bytes(9))
+    copy = log.copy()
+    copy.files[1][20_000:20_090] = bytes(90)
+    del copy.files[last]
+    first = await log.mend(copy)
+    again = await log.mend(copy)
+    assert [bool(file.mended) for file in again.damaged] == [False, False]
+    both = first.then(again)
+    assert [file.number for file in both.damaged] == [1, last]
+    assert both.damaged[0].mended == first.damaged[0].mended != []
+    assert [file.left for file in both.damaged] == [file.left for file in again.damaged]
+    whole = both.then(await log.mend(log.copy()))
+    assert [(file.number, file.left == []) for file in whole.damaged] == [(1, True), (last, False)]
+    assert len(whole.damaged[0].mended) == 2
+
+
 class Failing(Copy):
     """Fails when it is read."""
 

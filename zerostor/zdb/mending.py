@@ -58,6 +58,17 @@ class Mending(NamedTuple):
         """Whether nothing is damaged any more."""
         return not any(file.left for file in self.damaged)
 
+    def then(self, later: Mending) -> Mending:
+        """Both runs over one log as one: what this one mended, the later one found good."""
+        mended: dict[int, list[tuple[Span, str]]] = {}
+        for file in (*self.damaged, *later.damaged):
+            mended.setdefault(file.number, []).extend(file.mended)
+        left = {file.number: file.left for file in later.damaged}
+        found = [MendedFile(number, mended[number], left.get(number, []))
+                 for number in sorted(mended)]
+        return Mending(later.files, [file for file in found if file.mended or file.left],
+                       list(dict.fromkeys([*self.notes, *later.notes])))
+
 
 async def sources_of(
     copies: Sequence[tuple[str, MetadataLog]], log_id: bytes, notes: list[str]
