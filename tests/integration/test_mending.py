@@ -496,6 +496,33 @@ async def test_a_damaged_file_does_not_take_the_place_of_its_good_parts(archive:
     assert archive.content(number) == good
 
 
+@pytest.mark.parametrize("another", [False, True], ids=["it goes on", "another gateway"])
+async def test_what_the_pool_got_damaged_is_replaced_once_it_is_mended(
+    archive: Archive, another: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerostor.engine.archivist.DAMAGED_PERIOD", 0.0)
+    archivist = archive.archivist()
+    await archive.fill(20)
+    store, folder = archive.server.store, archive.server.settings.directory / "default"
+    number = store.tip.number
+    store.rotate()
+    await durable(store)
+    good = archive.content(number)
+    file_path(folder, number).write_bytes(good[:5000] + bytes(100) + good[5100:])
+    for _ in range(2):
+        await archivist.look(now=True)
+    assert (await archive.kept())[number] == archive.content(number) != good
+    slave = Copy(store.log_id, {number: bytearray(good)})
+    state = await archive.log.state()
+    assert (await mend(folder, state, [("a slave", slave)], dry_run=False)).complete
+    again = archive.archivist() if another else archivist
+    await again.look(now=True)
+    assert (await archive.kept())[number] == good
+    index = await archive.index()
+    await again.look()
+    assert await archive.index() == index, "it was stored again"
+
+
 async def test_the_copy_in_the_pool_is_not_replaced_by_less(archive: Archive) -> None:
     """A last file that lost its end is closed by the next start; the pool has more of it."""
     archivist = archive.archivist()

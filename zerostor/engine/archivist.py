@@ -55,6 +55,8 @@ LEASE = 20.0
 that two do it for a moment does no harm."""
 PERIOD = 10.0
 """Seconds between looks at the log, for files that have closed."""
+DAMAGED_PERIOD = 600.0
+"""Seconds between looks at a closed file that is damaged: it may have been mended."""
 
 
 class ArchiveState(msgspec.Struct, frozen=True):
@@ -95,7 +97,8 @@ class Archivist:
         self._copy: Copy | None = None
         self._term = ""
         self._removed = False
-        self._damaged: set[int] = set()
+        self._damaged: dict[int, float] = {}
+        """Closed files, and when they are looked at again."""
         self._next_part = 0.0
         self.state = ArchiveState(every)
 
@@ -158,7 +161,7 @@ class Archivist:
         return self._copy.index
 
     def _whole(self, part: LogPart) -> bool:
-        return part.file in self._damaged or any(
+        return self._clock.monotonic() < self._damaged.get(part.file, 0.0) or any(
             row.file == part.file and row.closed and row.end == part.size
             for row in self._index.rows)
 
@@ -269,12 +272,14 @@ class Archivist:
     async def _store_closed(self, state: LogState, part: LogPart) -> None:
         """Store a file as a whole; of a damaged one what the pool has stays, the rest is added."""
         if await is_sound(self._log, part.file, part.size):
+            self._damaged.pop(part.file, None)
             return await self._store(state, part, 0)
         _log.error("log file %d is damaged: what the pool has of it stays; run `zerostor mend`",
                    part.file)
-        self._damaged.add(part.file)
+        self._damaged[part.file] = self._clock.monotonic() + DAMAGED_PERIOD
         if self._index.covered(part.file) < part.size:
-            await self._store(state, part, self._index.covered(part.file))
+            # Not as closed: once it is mended all of it is stored anew.
+            await self._store(state, part._replace(closed=False), self._index.covered(part.file))
         return None
 
     async def _store(self, state: LogState, part: LogPart, start: int) -> None:
