@@ -73,6 +73,11 @@ class SshServer:
                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                 "-o", "LogLevel=INFO", "-o", "ConnectTimeout=30", "-i", str(key or self.key)]
 
+    def connect(self, user: str = "anna") -> asyncssh.SSHClientConnection:
+        """A client that a test drives by itself; for `async with`."""
+        return asyncssh.connect("127.0.0.1", self.port, username=user, config=None,
+                                agent_path=None, client_keys=[str(self.key)], known_hosts=None)
+
     def sftp(self, batch: str, user: str = "anna", *options: str, key: Path | None = None,
              cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run lines of commands; ends at the first that fails."""

@@ -181,8 +181,7 @@ def test_paths_never_lead_out(server: SshServer, tmp_path: Path) -> None:
 def test_names_of_any_bytes(server: SshServer, tmp_path: Path) -> None:
     async def act() -> None:
         async with (
-            asyncssh.connect("127.0.0.1", server.port, config=None, username="anna",
-                             client_keys=[str(server.key)], known_hosts=None) as connection,
+            server.connect() as connection,
             connection.start_sftp_client(path_encoding=None) as client,
         ):
             names = [b"new\nline", b"\x01\x1b[2J", b"\xff\xfe", b"a" * 255, b"-rf", b"..."]
@@ -308,7 +307,8 @@ def test_ssh_audit_finds_no_fault(server: SshServer) -> None:
 
 
 def test_an_end_in_the_middle_lets_go(server: SshServer, tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(bytes(9_000_000))
+    content = os.urandom(9_000_000)
+    (tmp_path / "large").write_bytes(content)
     with subprocess.Popen(
             ["sftp", *server.options(), "-P", str(server.port), "-l", "4000", "-b", "-",
              "anna@127.0.0.1"], stdin=subprocess.PIPE, cwd=tmp_path, stdout=subprocess.DEVNULL,
@@ -323,5 +323,5 @@ def test_an_end_in_the_middle_lets_go(server: SshServer, tmp_path: Path) -> None
         os.killpg(client.pid, signal.SIGKILL)
     assert (server.home() / "large").stat().st_size < 9_000_000
     assert server.sftp("reput large\n", cwd=tmp_path).returncode == 0
-    assert (server.home() / "large").read_bytes() == bytes(9_000_000)
+    assert (server.home() / "large").read_bytes() == content
     assert server.sftp("rm large\n").returncode == 0

@@ -56,8 +56,7 @@ def test_rename_spares_what_is_there_unless_told(server: SshServer, tmp_path: Pa
 
 async def test_what_asyncssh_does(server: SshServer) -> None:
     async with (
-        asyncssh.connect("127.0.0.1", server.port, config=None, username="anna",
-                         client_keys=[str(server.key)], known_hosts=None) as connection,
+        server.connect() as connection,
         connection.start_sftp_client() as client,
     ):
         async with client.open("x", "wb+") as file:
@@ -90,8 +89,7 @@ async def test_a_large_folder_is_listed_in_pieces_while_others_work(server: SshS
     for number in range(5_000):
         os.close(os.open(crowd / f"f{number}", os.O_CREAT | os.O_WRONLY))
     async with (
-        asyncssh.connect("127.0.0.1", server.port, config=None, username="anna",
-                         client_keys=[str(server.key)], known_hosts=None) as connection,
+        server.connect() as connection,
         connection.start_sftp_client() as one,
         connection.start_sftp_client() as other,
     ):

@@ -89,11 +89,9 @@ def connected(server: SshServer, user: str, act: Callable[..., Awaitable[Any]]) 
 
     async def run() -> Any:
         async with (
-            asyncssh.connect(
-                "127.0.0.1", server.port, username=user, client_keys=[str(server.key)],
-                known_hosts=None, config=None) as connection,
+            server.connect(user) as connection,
             connection.start_sftp_client(path_encoding=None) as client,
-        ):  # fmt: skip
+        ):
             return await act(client)
 
     return asyncio.run(asyncio.wait_for(run(), 60))

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from tests.fakes.ssh_server import SshServer
@@ -121,8 +120,7 @@ def test_a_home_that_drops_its_oldest_takes_all(server: SshServer, tmp_path: Pat
 
 async def test_appending_makes_room_as_well(server: SshServer) -> None:
     async with (
-        asyncssh.connect("127.0.0.1", server.port, username="berta", config=None,
-                         client_keys=[str(server.key)], known_hosts=None) as connection,
+        server.connect("berta") as connection,
         connection.start_sftp_client() as client,
     ):
         for name, size in (("old", 700_000), ("log", 200_000)):
