@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.fakes.home_works import HomeWorks
+from tests.fakes.works import PATIENCE
 from zerostor.core.homes import AutoProcess, HomeEvents, Quota
 from zerostor.engine import home_auto
 from zerostor.homes.folder import Folder
@@ -115,7 +116,7 @@ async def test_what_was_being_written_when_the_process_died_is_not_whole(home: H
                        for path in (b"/half", b"/whole"))
         for file in half, whole:
             file.write(0, b"half")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(await home.book.unfinished("ann")) < 2:
                 await asyncio.sleep(0.02)
         whole.write(4, b" and half")
@@ -217,7 +218,7 @@ async def test_what_the_book_knows_of_files_that_are_gone_is_forgotten(home: Hom
         await home.until_links(2)
         file.unlink()
         home.ann.recount()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await home.book.processed_paths("ann", b"", 9) != [b"/b"]:
                 await asyncio.sleep(0.05)
 
@@ -230,7 +231,7 @@ async def test_a_file_that_was_moved_is_not_stored_again(home: HomeWorks) -> Non
         home.ann.rename(b"/a", b"/b", replace=True)
         (home.root / "gone").unlink()
         home.ann.recount()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await home.book.processed_paths("ann", b"", 9) != [b"/b"]:
                 await asyncio.sleep(0.05)
         await settled(home)
@@ -288,10 +289,90 @@ async def test_a_file_that_cannot_be_stored_is_not_tried_for_ever(
     async with home.running(auto=PLAIN), home.works.worker():
         home.jobs._packing._object_max = 2
         home.put("a", b"too large")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not await home.events():
                 await asyncio.sleep(0.02)
         home.put("b", b"1")
         await home.until_links(1)
         await settled(home)
         assert [event.kind for event in await home.events()].count("failed") == 1
+
+
+async def one_under_way(home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five files are there, of which the first is being stored and the others wait for room."""
+    monkeypatch.setattr(home_auto, "AUTO_EACH", 1)
+    for name in "abcde":
+        home.put(name, b"one")
+    async with asyncio.timeout(PATIENCE):
+        while not home.jobs._sealed:
+            await asyncio.sleep(0.02)
+
+
+async def test_what_waits_for_room_is_not_stored_once_that_is_switched_off(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with home.running(auto=PLAIN):
+        await one_under_way(home, monkeypatch)
+        await home.homes.enable("ann", auto=None)
+        async with home.works.worker():
+            assert await home.until_links(1) == ["/a"]
+            await settled(home)
+            assert len(await home.book.links("ann", 9)) == 1
+            await home.homes.enable("ann", auto=PLAIN)
+            assert await home.until_links(5) == [f"/{name}" for name in "abcde"]
+
+
+async def test_what_waits_for_room_is_not_stored_while_a_program_outside_writes(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with home.running(auto=PLAIN):
+        await one_under_way(home, monkeypatch)
+        with home.homes.outside("ann"):
+            (home.root / "b").write_bytes(b"half")
+            async with home.works.worker():
+                await home.until_links(1)
+                await settled(home)
+                assert len(await home.book.links("ann", 9)) == 1
+        (home.root / "b").write_bytes(b"all of it")
+        home.ann.recount()
+        async with home.works.worker():
+            await home.until_links(5)
+            await settled(home)
+        sizes = {link.path: link.size for link in await home.book.links("ann", 9)}
+        assert sizes == {b"/a": 3, b"/b": 9, b"/c": 3, b"/d": 3, b"/e": 3}
+
+
+async def test_a_version_that_came_while_the_last_was_being_stored_is_stored(
+        home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN):
+        home.put("a", b"one")
+        async with asyncio.timeout(PATIENCE):
+            while not home.jobs._sealed:
+                await asyncio.sleep(0.02)
+        home.put("a", b"and another")
+        await asyncio.sleep(3 * home_auto.LOOK_EVERY)
+        async with home.works.worker():
+            await home.until_links(2)
+
+
+async def test_who_asks_for_less_quiet_does_not_wait_for_the_old_one(home: HomeWorks) -> None:
+    async with home.running(auto=msgspec.structs.replace(PLAIN, quiet=3600)), home.works.worker():
+        home.put("a", b"one")
+        async with asyncio.timeout(PATIENCE):
+            while (state := home.auto._states.get("ann")) is None or state.due == 0.0:
+                await asyncio.sleep(0.02)
+        await home.homes.enable("ann", auto=PLAIN)
+        assert await home.until_links(1) == ["/a"]
+
+
+async def test_an_upload_that_ended_while_that_was_switched_off_is_whole(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        file = home.ann.open(b"/a", os.O_WRONLY | os.O_CREAT, 0o644)
+        file.write(0, b"half")
+        async with asyncio.timeout(PATIENCE):
+            while not await home.book.unfinished("ann"):
+                await asyncio.sleep(0.02)
+        await home.homes.enable("ann", auto=None)
+        await asyncio.sleep(3 * home_auto.LOOK_EVERY)
+        file.write(4, b" and half")
+        file.close()
+        await home.homes.enable("ann", auto=PLAIN)
+        assert await home.until_links(1) == ["/a"]

@@ -48,11 +48,13 @@ _UNFINISHED = tuple(suffix.encode() for suffix in UNFINISHED)
 
 @dataclass
 class _State:
-    """What is known of one home. changes: as of the last walk; due: when to look again although
-    nothing changes; rest: not before that; unfinished: inodes under names that do not count yet.
+    """What is known of one home. changes, auto: as of the last walk; due: when to look again
+    although nothing changes; rest: not before that; unfinished: inodes under names that do not
+    count yet.
     """
 
     changes: int = -1
+    auto: AutoProcess | None = None
     due: float = 0.0
     rest: float = 0.0
     unfinished: set[int] = field(default_factory=set)
@@ -77,10 +79,8 @@ class HomeAuto:
         try:
             while True:
                 for home in self._homes.all():
-                    if home.auto is not None and home.enabled:
-                        self._look_at(home)
-                    else:
-                        self._states.pop(home.user, None)
+                    if (auto := _wanted(home)) is not None:
+                        self._look_at(home.user, auto)
                 await self._clock.sleep(LOOK_EVERY)
         finally:
             for user, state in self._states.items():
@@ -90,54 +90,54 @@ class HomeAuto:
                     with contextlib.suppress(ZerostorError, OSError):
                         await state.uploads.end(self._homes.folder(user))
 
-    def _look_at(self, home: Home) -> None:
-        state = self._states.setdefault(home.user, _State())
+    def _look_at(self, user: str, auto: AutoProcess) -> None:
+        state = self._states.setdefault(user, _State())
         if state.walk is not None and not state.walk.done():
             return
         now = self._clock.monotonic()
-        if now < state.rest or self._homes.written_outside(home.user):
+        if now < state.rest or self._homes.written_outside(user):
             return
         try:
-            folder = self._homes.folder(home.user)
+            folder = self._homes.folder(user)
         except OSError as error:
-            _log.warning("the home of %s cannot be opened: %s", home.user, error)
+            _log.warning("the home of %s cannot be opened: %s", user, error)
             state.rest = now + ERROR_DELAY
             return
-        if folder.changes != state.changes or now >= state.due:
-            state.walk = asyncio.ensure_future(self._walk(home, folder, state))
+        if (folder.changes, auto) != (state.changes, state.auto) or now >= state.due:
+            state.walk = asyncio.ensure_future(self._walk(user, auto, folder, state))
 
-    async def _walk(self, home: Home, folder: HomeFolder, state: _State) -> None:
-        assert home.auto is not None
+    async def _walk(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
         try:
-            await self._pass(home.user, home.auto, folder, state)
+            await self._pass(user, auto, folder, state)
         except Exception as error:  # noqa: BLE001 - one home must not stop the others
-            _log.warning("the home of %s cannot be looked through: %s", home.user, error,
+            _log.warning("the home of %s cannot be looked through: %s", user, error,
                          exc_info=not isinstance(error, ZerostorError | OSError))
             state.changes, state.rest = -1, self._clock.monotonic() + ERROR_DELAY
 
     async def _pass(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
         """One walk through all files."""
-        state.changes, state.due = folder.changes, float("inf")
+        state.changes, state.auto, state.due = folder.changes, auto, float("inf")
         before, state.unfinished = state.unfinished, set()
         took, new = 0.0, 0
         uploads = state.uploads = state.uploads or Unfinished(user, self._book, self._clock)
         await uploads.begin()
         files = folder.walk(b"/")
-        while True:
+        while _wanted(self._homes.find(user)) == auto:
             async with self._walks:
                 begun = self._clock.monotonic()
                 batch = await asyncio.to_thread(_next_files, files)
                 took += self._clock.monotonic() - begun
             if not batch:
-                break
+                state.rest = self._clock.monotonic() + REST * took
+                await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
+                return
             await uploads.look(batch, folder)
             ready = self._finished(batch, auto, state, before)
-            fresh = self._closed(await self._book.unprocessed(user, ready), auto, folder, state)
-            fresh = await uploads.put_aside(fresh, folder)
+            fresh = await uploads.put_aside(await self._book.unprocessed(user, ready), folder)
             new += len(fresh)
-            await self._begin(user, fresh, auto)
-        state.rest = self._clock.monotonic() + REST * took
-        await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
+            await self._begin(user, fresh, auto, folder, state)
+        # It is wanted otherwise by now: begun anew when it is wanted again.
+        state.changes = -1
 
     def _finished(self, batch: Sequence[Seen], auto: AutoProcess, state: _State,
                   before: set[int]) -> list[Seen]:
@@ -158,25 +158,23 @@ class HomeAuto:
                     ready.append(seen)
         return ready
 
-    def _closed(self, fresh: Sequence[Seen], auto: AutoProcess, folder: HomeFolder,
-                state: _State) -> list[Seen]:
-        """Those that nobody has open for writing; the others are looked at again."""
-        closed = [seen for seen in fresh if not _busy(folder, seen.path)]
-        if len(closed) < len(fresh):
-            soon = self._clock.monotonic() + max(auto.quiet, LOOK_EVERY)
-            state.due = min(state.due, soon)
-        return closed
-
-    async def _begin(self, user: str, fresh: Sequence[Seen], auto: AutoProcess) -> None:
+    async def _begin(self, user: str, fresh: Sequence[Seen], auto: AutoProcess,
+                     folder: HomeFolder, state: _State) -> None:
         """Have them stored, as there is room; at once, so that they share a commit of the book."""
-        left = list(fresh)
-        while left:
+        left = fresh
+        while left and _wanted(self._homes.find(user)) == auto:
             under_way = self._jobs.under_way(user)
-            room = min(AUTO_EACH - len(under_way), AUTO_MAX - self._jobs.auto_count())
-            batch, left = left[:max(0, room)], left[max(0, room):]
+            room = max(0, min(AUTO_EACH - len(under_way), AUTO_MAX - self._jobs.auto_count()))
+            if self._homes.written_outside(user):
+                room = 0
+            batch, left = left[:room], left[room:]
+            now = [seen for seen in batch
+                   if seen.path not in under_way and _as_it_was(folder, seen)]
+            if len(now) < len(batch):
+                soon = self._clock.monotonic() + max(auto.quiet, LOOK_EVERY)
+                state.due = min(state.due, soon)
             await asyncio.gather(*(
-                self._jobs.begin_auto(user, seen, remove=auto.remove)
-                for seen in batch if seen.path not in under_way))
+                self._jobs.begin_auto(user, seen, remove=auto.remove) for seen in now))
             if left:
                 await self._clock.sleep(ROOM_EVERY)
 
@@ -193,12 +191,17 @@ def _next_files(files: Iterator[Seen]) -> list[Seen]:
     return list(islice(files, BATCH))
 
 
-def _busy(folder: HomeFolder, path: bytes) -> bool:
-    """Also of what is gone since it was listed: it is nothing to be stored now."""
+def _wanted(home: Home | None) -> AutoProcess | None:
+    """How files of the home are to be stored by themselves now; None: not at all."""
+    return home.auto if home is not None and home.enabled else None
+
+
+def _as_it_was(folder: HomeFolder, seen: Seen) -> bool:
+    """Whether nobody writes to it, or did: it may have waited for long."""
     try:
-        return folder.busy(path)
+        return not folder.written_now(seen) and Seen.of(seen.path, folder.stat(seen.path)) == seen
     except OSError:
-        return True
+        return False
 
 
 def _missing(folder: HomeFolder, path: bytes) -> bool:

@@ -60,8 +60,9 @@ class Unfinished:
         await self.look(now, folder)
 
     async def put_aside(self, fresh: Sequence[Seen], folder: HomeFolder) -> list[Seen]:
-        """Those of `fresh` that are whole; of the others an event tells, once."""
-        broken = [seen for seen in fresh if folder.unfinished(seen)
+        """Those of `fresh` that are whole; of what broke off an event tells, once."""
+        closed = [seen for seen in fresh if not folder.written_now(seen)]
+        broken = [seen for seen in closed if folder.unfinished(seen)
                   or self._left.get(seen.path) == seen.inode]
         if broken:
             now = self._clock.now()
@@ -69,7 +70,8 @@ class Unfinished:
                 now, self._user, HomeEvents.FAILED, seen.path, BROKEN, seen.size), seen)
                 for seen in broken))
             self._forget([seen.path for seen in broken])
-        return [seen for seen in fresh if seen not in set(broken)]
+        aside = set(broken)
+        return [seen for seen in closed if seen not in aside]
 
     def _forget(self, paths: Sequence[bytes]) -> None:
         assert self._marked is not None
