@@ -53,12 +53,12 @@ class StoreLog:
 class Archive:
     """A grid whose metadata is a real log, and what keeps that log in it."""
 
-    def __init__(self, folder: Path, grid: Grid | None = None, segment: int = SEGMENT) -> None:
+    def __init__(self, folder: Path, grid: Grid | None = None) -> None:
         self.folder = folder
         self.clock_skew = 0.0
         """Seconds by which the clock of the metadata server is ahead."""
         self.server = ZdbServer(ServerSettings(folder / "log", unix=folder / "zdb.sock",
-                                               segment_size=segment),
+                                               segment_size=SEGMENT),
                                 lambda: time.time() + self.clock_skew)
         self.metadata = ZdbMetadata(Address(unix=folder / "zdb.sock"))
         self.log = StoreLog(self.server)

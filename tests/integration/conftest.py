@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.log_folder import Archive
 from tests.fakes.remote_spool import SpoolServer
 from tests.fakes.replicas import Server
 from tests.fakes.zdb_server import Client, Process
@@ -70,3 +71,12 @@ def folder(tmp_path: Path) -> Path:
     path.parent.mkdir()
     initialise(str(path), "one")
     return path
+
+
+@pytest.fixture
+async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
+    """A grid whose metadata is a log in small files, and what keeps that log in it."""
+    made = Archive(tmp_path)
+    await made.start()
+    yield made
+    await made.close()

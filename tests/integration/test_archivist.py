@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,6 @@ from zerostor.engine.archivist import LEASE, ROLE, Archivist, Superseded
 from zerostor.engine.containers import sign
 from zerostor.identity import Identity
 from zerostor.index_file import IndexFile
-
-
-@pytest.fixture
-async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
-    made = Archive(tmp_path)
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def shards_of_containers(archive: Archive) -> set[str]:

@@ -6,12 +6,12 @@ import asyncio
 import random
 import resource
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.log_folder import SEGMENT, Archive
+from tests.fakes.log_folder import Archive
 from tests.fakes.logs import contents, durable, opened
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE
@@ -419,14 +419,6 @@ async def test_a_tail_that_was_cut_comes_back(log: Log) -> None:
     await store.reload()
     assert contents(store) == {**log.contents, fresh.to_bytes(8, "little"): (b"after the loss", 1)}
     await store.close()
-
-
-@pytest.fixture
-async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
-    found = Archive(tmp_path, segment=SEGMENT)
-    await found.start()
-    yield found
-    await found.close()
 
 
 async def test_from_the_pool(archive: Archive) -> None:

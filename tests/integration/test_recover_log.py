@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -101,31 +102,35 @@ class Site:
     def index_files(self) -> list[Path]:
         return [path / key[:2] / key for path in self.stores.values() for key in INDEX_KEYS]
 
-    async def check(self, name: str = "new") -> None:
-        """A server on what was recovered knows every object, and no other."""
-        paths = self.paths(name)
-        server = ZdbServer(ServerSettings(paths.metadata, unix=self.folder / f"{name}.sock",
-                                          segment_size=SEGMENT))
+    @contextlib.asynccontextmanager
+    async def served(self, name: str = "new") -> AsyncIterator[ZdbMetadata]:
+        """What was recovered, by a server on it. Every object can be read there."""
+        server = ZdbServer(ServerSettings(self.paths(name).metadata,
+                                          unix=self.folder / f"{name}.sock", segment_size=SEGMENT))
         await server.start()
         metadata = ZdbMetadata(Address(unix=self.folder / f"{name}.sock"))
         try:
-            grid = self.archive.grid
-            grid.use(metadata)
+            self.archive.grid.use(metadata)
             for link, body in self.bodies.items():
-                assert await grid.read(link) == body
-            known, parts = set(), {}
+                assert await self.archive.grid.read(link) == body
+            yield metadata
+        finally:
+            await metadata.close()
+            await server.close()
+
+    async def check(self, name: str = "new") -> None:
+        """What was recovered has every object, and no other."""
+        known, parts = set(), {}
+        async with self.served(name) as metadata:
             async for number, stored in metadata.scan():
                 record = decode_record(stored)
                 if isinstance(record, ObjectRecord) and is_ours(record):
                     parts[number] = stored
                 elif isinstance(record, ObjectRecord):
                     known.add(number)
-            index = decode_copy((paths.containers / "index").read_bytes()).index
-            assert parts == {row.metadata_id: row.record for row in (*index.rows, *index.retired)}
-            assert known == {parse_link(link)[0].metadata_id for link in self.bodies}
-        finally:
-            await metadata.close()
-            await server.close()
+        index = decode_copy((self.paths(name).containers / "index").read_bytes()).index
+        assert parts == {row.metadata_id: row.record for row in (*index.rows, *index.retired)}
+        assert known == {parse_link(link)[0].metadata_id for link in self.bodies}
 
 
 @pytest.fixture
@@ -303,15 +308,8 @@ async def test_a_part_of_the_log_that_is_lost_is_made_good_from_shards(
     assert summary.broken.count == 1
     assert not summary.complete
     assert summary.missing.count == 0
-    paths = site.paths()
-    server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "s.sock"))
-    await server.start()
-    metadata = ZdbMetadata(Address(unix=site.folder / "s.sock"))
-    site.archive.grid.use(metadata)
-    for link, body in site.bodies.items():
-        assert await site.archive.grid.read(link) == body
-    await metadata.close()
-    await server.close()
+    async with site.served():
+        pass
 
 
 @pytest.mark.parametrize("broken", [0, 1, -1])
@@ -380,14 +378,8 @@ async def test_a_slave_that_lacked_what_is_in_the_pool_already(site: Site, more:
     await site.archive.close()
     await site.archive.grid.writer.close()
     await site.recover()
-    server = ZdbServer(ServerSettings(site.paths().metadata, unix=site.folder / "new.sock"))
-    await server.start()
-    metadata = ZdbMetadata(Address(unix=site.folder / "new.sock"))
-    site.archive.grid.use(metadata)
-    for link, body in site.bodies.items():
-        assert await site.archive.grid.read(link) == body
-    await metadata.close()
-    await server.close()
+    async with site.served():
+        pass
 
 
 async def test_a_part_never_takes_the_id_of_an_object(site: Site) -> None:
@@ -669,11 +661,6 @@ async def test_ids_go_on_beyond_everything_seen(site: Site) -> None:
     await site.lose()
     summary = await site.recover()
     assert summary.next_id > highest + 10_000
-    paths = site.paths()
-    server = ZdbServer(ServerSettings(paths.metadata, unix=site.folder / "s.sock"))
-    await server.start()
-    metadata = ZdbMetadata(Address(unix=site.folder / "s.sock"))
-    assert await metadata.reserve([b"one"]) == [summary.next_id]
-    await metadata.close()
-    await server.close()
+    async with site.served() as metadata:
+        assert await metadata.reserve([b"one"]) == [summary.next_id]
 

@@ -36,19 +36,6 @@ INFO_FIELDS = (
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    running = Process(tmp_path)
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def client(process: Process) -> Client:
-    process.start()
-    return process.connect()
-
-
-@pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Process]:
     running = Process(tmp_path, admin_password="boss")
     running.start()
