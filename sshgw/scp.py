@@ -9,16 +9,17 @@ byte, or with 1 and a sentence. Source: OpenSSH, scp.c.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import re
 import stat
 from functools import partial
 
+from sshgw import wildcards
 from sshgw.scp_line import Broken, Line, asked, shown
 from sshgw.streams import Streams
 from sshgw.threads import Threads
-from sshgw.visit import Visit
+from sshgw.visit import Visit, within
+from zerostor.core.errors import BadRequest
 from zerostor.home_ports import HomeFile
 
 PIECE = 256 * 1024
@@ -155,13 +156,14 @@ class Source:
                 await self._send(found, 0)
 
     def _matching(self, path: bytes) -> list[bytes]:
-        """A shell of the server expanded * and ? in the last part; there is none, so we do."""
-        folder, _, name = path.rpartition(b"/")
-        if not re.search(rb"[*?[]", name):
+        if not re.search(rb"[*?[]", path):
             return [path]
-        found = [one for one, _ in self._visit.folder.names(folder or b"/")
-                 if fnmatch.fnmatchcase(one, name) and not one.startswith(b".")]
-        return [folder + b"/" + one for one in sorted(found)] or [path]
+        wild = os.fsdecode(path[1:])
+        try:
+            found = wildcards.expand(self._visit.folder, wild, wild)
+        except BadRequest as error:
+            raise Broken(f"scp: {error}") from error
+        return [within(os.fsencode(one)) for one in found]
 
     def _names(self, path: bytes) -> list[bytes]:
         return sorted(name for name, _ in self._visit.folder.names(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from zerostor.home_ports import HomeFolder
 
 MATCHES_MAX = 10_000
 """More are refused: the arguments of a program have a bound."""
+_WILD = re.compile(r"[*?[]")
 
 
 def expand(folder: HomeFolder, text: str, wild: str) -> list[str]:
@@ -39,10 +41,22 @@ def _matches(folder: HomeFolder, start: str, part: str) -> Iterator[str]:
     if part in ("", "."):
         yield start + part
         return
+    if not _WILD.search(part):
+        if _is_there(folder, start + part):
+            yield start + part
+        return
     for name, _ in folder.names(b"/" + os.fsencode(start)):
         text = os.fsdecode(name)
         if fnmatch.fnmatchcase(text, part) and text.startswith(".") <= part.startswith("."):
             yield start + text
+
+
+def _is_there(folder: HomeFolder, path: str) -> bool:
+    try:
+        folder.stat(b"/" + os.fsencode(path))
+    except OSError:
+        return False
+    return True
 
 
 def _bounded(paths: Iterator[str]) -> list[str]:
@@ -50,5 +64,5 @@ def _bounded(paths: Iterator[str]) -> list[str]:
     for path in paths:
         found.append(path)
         if len(found) > MATCHES_MAX:
-            raise BadRequest(f"rsync: a wildcard matches more than {MATCHES_MAX:,} names")
+            raise BadRequest(f"a wildcard matches more than {MATCHES_MAX:,} names")
     return found

@@ -80,6 +80,27 @@ def test_one_file_over_another_and_into_a_folder(
 
 
 @OLD
+def test_wildcards_in_folders_and_of_hidden_names(
+    server: SshServer, tmp_path: Path, old: tuple[str, ...]
+) -> None:
+    for name in ("w1/.hidden", "w1/-dash", "w2/seen", "w2/.hid", "v/seen"):
+        (server.home() / name).parent.mkdir(exist_ok=True)
+        (server.home() / name).write_text(name)
+    for pattern, found in (("w?/.h*", [".hid", ".hidden"]), ("w*/*", ["-dash", "seen"]),
+                           ("v/s[de]en", ["seen"])):
+        back = tmp_path / "back"
+        back.mkdir()
+        done = server.scp(*old, f"R:{pattern}", str(back))
+        assert done.returncode == 0, done.stderr
+        assert sorted(os.listdir(back)) == found
+        shutil.rmtree(back)
+    for pattern in ("nowhere/*", "v/none*"):
+        done = server.scp(*old, f"R:{pattern}", str(tmp_path))
+        assert done.returncode == 1
+        assert "no such file" in done.stderr.lower(), pattern
+
+
+@OLD
 def test_what_is_not_there_and_what_does_not_fit(
     server: SshServer, tmp_path: Path, old: tuple[str, ...]
 ) -> None:
