@@ -133,9 +133,6 @@ class HomeFolder(Protocol):
     def truncate(self, path: bytes, size: int) -> None:
         """As HomeFile.truncate."""
 
-    def busy(self, path: bytes) -> bool:
-        """Whether somebody has it open for writing."""
-
     def written_now(self, seen: Seen) -> bool:
         """Whether somebody has it open for writing; without asking the disk."""
 

@@ -112,7 +112,7 @@ class _Steady:
             yield block
         # Times alone would not tell: two writes within a tick of the clock have the same.
         now = Seen.of(self.seen.path, self._file.stat())
-        if self._folder.busy(self.seen.path) or now != self.seen:
+        if self._folder.written_now(self.seen) or now != self.seen:
             raise _changed(self.seen.path)
 
     def close(self) -> None:

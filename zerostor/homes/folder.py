@@ -282,10 +282,6 @@ class Folder:
         """It has another time now."""
         self._oldest.moved(found, path)
 
-    def busy(self, path: bytes) -> bool:
-        """Whether somebody has it open for writing."""
-        return self._ledger.open_for_writing(self._rooted.stat(path).st_ino)
-
     def left(self, found: os.stat_result, *, whole: bool) -> None:
         """Who wrote to it is done, or left in the middle."""
         with self._names:
