@@ -37,7 +37,8 @@ QUICK = 0.1
 SLOW_PART = 1000
 """At most this part of the limit."""
 ROOM_PART = 16
-"""Where the oldest files go for new ones, this part of the limit is kept free."""
+"""Where the oldest files go for new ones, this part of the limit is made free at once. Not before
+nothing is left: else a file that nearly fills a home would go as soon as it came."""
 ROOM_MAX = 64 * 1024 * 1024
 REST_MIN = 0.5
 """Seconds between walks that nobody waits for."""
@@ -56,6 +57,9 @@ class Growing(Protocol):
 
     async def written(self) -> int:
         """Bytes that it wrote until now; the last that is known if it has ended."""
+
+    def has_open(self) -> set[int]:
+        """Inodes of the files that it has open. Blocking, for a thread."""
 
     def grant(self, written: int, received: int) -> None:
         """It may write, and take in, up to so many bytes since its beginning; it goes on."""
@@ -145,7 +149,7 @@ class Growth:
         before = [(run, await run.written(), run.received - run.waiting
                    - (0 if run is asking else UNSEEN)) for run in list(self._runs)]
         began = self._clock.monotonic()
-        usage, aside = await asyncio.to_thread(self._measure)
+        usage, aside = await asyncio.to_thread(self._measure, asking is not None)
         took = self._clock.monotonic() - began
         self._rest = max(REST_MIN, REST_FACTOR * took)
         # A home that was beyond its limit before may still be tidied up, and files replaced by
@@ -168,14 +172,16 @@ class Growth:
                 self._runs[run] += 1
                 run.grant(written + share + AHEAD, received + share)
 
-    def _measure(self) -> tuple[HomeUsage, int]:
-        """What is used, and what is kept for the runs."""
+    def _measure(self, needed: bool) -> tuple[HomeUsage, int]:
+        """What is used, and what is kept for the runs. needed: somebody waits for room."""
         usage = self._folder.recount()
-        room = min(usage.limit // ROOM_PART, ROOM_MAX)
-        if usage.free < room and self._make_room():
+        if needed and not usage.free and self._make_room():
             self._folder.set_aside(0)
-            with contextlib.suppress(OSError):  # what is there is in use, or more than the limit
-                self._removed(self._folder.make_room(room))
+            spared = set[int]().union(*(run.has_open() for run in list(self._runs)))
+            for wanted in (min(usage.limit // ROOM_PART, ROOM_MAX), SHARE_MIN):
+                with contextlib.suppress(OSError):  # what is there is in use
+                    self._removed(self._folder.make_room(wanted, spared))
+                    break
         usage = self._folder.usage
         kept = max(usage.free // 2, min(usage.free, WHOLE))
         return usage, self._folder.set_aside(kept)

@@ -70,8 +70,13 @@ class Visit:
                         lambda: file.write(offset, chunk))
 
     def create(self, path: bytes, mode: int, size: int) -> HomeFile:
-        """A file to be filled with `size` bytes. OSError EDQUOT at once where they will not fit."""
+        """A file to be filled with `size` bytes. OSError EDQUOT, EFBIG at once if they do not fit.
+        """
         home = self._find(self.user)
+        if home is not None and home.quota is Quota.DROP_OLDEST and size > self.folder.usage.limit:
+            # Nothing that could be removed would help.
+            raise OSError(errno.EFBIG, f"{size:,} bytes are more than the home of {self.user} may"
+                                       f" have, {self.folder.usage.limit:,}")
         if home is not None and home.quota is Quota.REFUSE and size > self.folder.usage.free:
             replaced = 0
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ client sent them, absolute within the home, / in front; what is above the home c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink, HomeUsage
@@ -147,8 +147,11 @@ class HomeFolder(Protocol):
     def walk(self, path: bytes) -> Iterator[Seen]:
         """All regular files below, or the one at `path`, sorted by path. Blocking: for a thread."""
 
-    def make_room(self, wanted: int) -> Sequence[Seen]:
-        """Remove the oldest files, none that is open, until `wanted` bytes fit; what was removed.
+    def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
+        """Remove the oldest files until `wanted` bytes fit; what was removed.
+
+        Oldest is what came, or was changed, longest ago, whatever time its client gave it. What is
+        open stays, and so do the inodes `spared`: what programs have open that we do not watch.
 
         OSError EDQUOT, and nothing is removed, where that cannot be. Others may take the room
         before the caller does: ask again.

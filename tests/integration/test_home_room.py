@@ -17,10 +17,24 @@ def home(tmp_path):
     return home_of(tmp_path / "home", 1000)
 
 
-def aged(home, path, size, age):
-    """A file last written at second `age`."""
+def aged(home, path, size):
+    """A file that is newer than all before it, and says of itself that it is older."""
     fill(home, path, b"x" * size)
-    home.set_times(path, age * 10**9, age * 10**9)
+    aged.claimed -= 10**9
+    home.set_times(path, aged.claimed, aged.claimed)
+    tick(home)
+
+
+aged.claimed = 10**18
+
+
+def tick(home):
+    """Return when what is changed now has a later time than all there is."""
+    probe = home.root + "/../probe"
+    with open(probe, "w"):
+        before = os.stat(probe).st_ctime_ns
+        while os.stat(probe).st_ctime_ns == before:
+            os.chmod(probe, 0o600)
 
 
 def paths(home):
@@ -29,8 +43,8 @@ def paths(home):
 
 def test_the_oldest_go_and_no_more_than_that(home):
     home.make_folder(b"/d", 0o755)
-    for number, path in enumerate([b"/c", b"/d/b", b"/a", b"/d/e"]):
-        aged(home, path, 250, number)
+    for path in (b"/c", b"/d/b", b"/a", b"/d/e"):
+        aged(home, path, 250)
     gone = home.make_room(300)
     assert [(seen.path, seen.size) for seen in gone] == [(b"/c", 250), (b"/d/b", 250)]
     assert home.make_room(500) == [] and paths(home) == [b"/a", b"/d/e"]
@@ -38,8 +52,8 @@ def test_the_oldest_go_and_no_more_than_that(home):
 
 
 def test_files_that_are_open_stay(home):
-    aged(home, b"/old", 400, 1)
-    aged(home, b"/new", 400, 2)
+    aged(home, b"/old", 400)
+    aged(home, b"/new", 400)
     reader = home.open(b"/old", os.O_RDONLY, 0)
     assert [seen.path for seen in home.make_room(500)] == [b"/new"]
     with failing(errno.EDQUOT):
@@ -48,9 +62,20 @@ def test_files_that_are_open_stay(home):
     assert [seen.path for seen in home.make_room(700)] == [b"/old"]
 
 
+def test_what_another_program_has_open_stays(home):
+    aged(home, b"/old", 400)
+    aged(home, b"/new", 400)
+    theirs = os.stat(home.root + "/old").st_ino
+    for _ in range(2):
+        with failing(errno.EDQUOT):
+            home.make_room(700, {theirs})
+    assert [seen.path for seen in home.make_room(500, {theirs})] == [b"/new"]
+    assert [seen.path for seen in home.make_room(700)] == [b"/old"]
+
+
 def test_nothing_goes_where_it_would_not_be_enough(home):
-    aged(home, b"/a", 400, 1)
-    aged(home, b"/b", 400, 2)
+    aged(home, b"/a", 400)
+    aged(home, b"/b", 400)
     os.link(home.root + "/a", home.root + "/outside")
     home.recount()
     for wanted in (700, 1001, 700):
@@ -63,60 +88,65 @@ def test_nothing_goes_where_it_would_not_be_enough(home):
 
 def test_the_list_is_kept_and_keeps_up(home, monkeypatch):
     for number in range(10):
-        aged(home, b"/%d" % number, 100, 10 + number)
+        aged(home, b"/%d" % number, 100)
     assert [seen.path for seen in home.make_room(100)] == [b"/0"]
     monkeypatch.setattr(oldest, "batches", None)
     home.rename(b"/1", b"/moved", replace=False)
     home.set_times(b"/9", 0, 5 * 10**9)
     fill(home, b"/2", b"y" * 100)
     home.remove(b"/3")
-    home.set_mode(b"/4", 0o600)
-    file = home.open(b"/8", os.O_RDONLY, 0)
-    file.set_times(0, 6 * 10**9)
-    file.close()
-    expected = [b"/9", b"/8", b"/moved", b"/4", b"/5", b"/6", b"/7"]
-    for path in expected:
+    for path in (b"/4", b"/5", b"/6", b"/7", b"/8"):
         gone = home.make_room(home.usage.limit - home.usage.used + 1)
         assert [seen.path for seen in gone] == [path]
-    assert paths(home) == [b"/2"]
+    assert paths(home) == [b"/2", b"/9", b"/moved"]
+    monkeypatch.undo()
+    aged(home, b"/last", 100)
+    gone = home.make_room(home.usage.limit - 100)
+    assert {seen.path for seen in gone} == {b"/2", b"/9", b"/moved"}, "what changed is not lost"
+    assert paths(home) == [b"/last"]
 
 
 @pytest.mark.parametrize(("kept", "most"), [(1, 1), (1, 100), (3, 4)])
 def test_more_go_than_are_remembered(home, monkeypatch, kept, most):
     monkeypatch.setattr(oldest, "_KEPT", kept)
     monkeypatch.setattr(oldest, "_MOST", most)
-    order = [7, 2, 9, 4, 0, 8, 1, 3, 6, 5]
-    for number in order:
-        aged(home, b"/%d" % number, 100, number)
+    order = [b"/%d" % number for number in (7, 2, 9, 4, 0, 8, 1, 3, 6, 5)]
+    for path in order:
+        aged(home, path, 100)
     gone = home.make_room(750)
-    assert [seen.path for seen in gone] == [b"/%d" % number for number in range(8)]
-    assert paths(home) == [b"/8", b"/9"]
+    assert [seen.path for seen in gone] == order[:8]
+    assert set(paths(home)) == set(order[8:])
 
 
 def test_what_came_behind_our_back_is_found_after_a_recount(home):
-    aged(home, b"/a", 500, 100)
-    home.make_room(501)
-    aged(home, b"/a", 500, 100)
-    home.make_room(500)
-    with open(home.root + "/older", "w") as file:
+    older = home.root + "/../older"
+    with open(older, "w") as file:
         file.write("x" * 400)
-    os.utime(home.root + "/older", (1, 1))
+    tick(home)
+    for path in (b"/a", b"/b", b"/c"):
+        aged(home, path, 200)
+    assert [seen.path for seen in home.make_room(500)] == [b"/a"]
+    os.mkdir(home.root + "/d")
+    os.rename(older, home.root + "/d/older")
+    os.chmod(home.root + "/b", 0o600)
     home.recount()
-    assert [seen.path for seen in home.make_room(200)] == [b"/older"]
+    assert [seen.path for seen in home.make_room(300)] == [b"/c"]
+    assert [seen.path for seen in home.make_room(700)] == [b"/d/older"]
 
 
 def test_a_file_that_was_written_since_is_not_old_any_more(home):
-    aged(home, b"/a", 400, 1)
-    aged(home, b"/b", 400, 2)
+    aged(home, b"/a", 400)
+    aged(home, b"/b", 400)
     home.make_room(200)
     home.make_room(0)
+    tick(home)
     fill(home, b"/a", b"new")
     assert [seen.path for seen in home.make_room(300)] == [b"/b"]
 
 
 def test_what_went_is_told_though_somebody_took_the_room(home, monkeypatch):
-    aged(home, b"/a", 500, 1)
-    aged(home, b"/b", 500, 2)
+    aged(home, b"/a", 500)
+    aged(home, b"/b", 500)
     genuine = home._oldest._remove
 
     def greedy(file):

@@ -318,6 +318,22 @@ def test_the_oldest_go_for_new_ones(tmp_path: Path):
         assert not old.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("way", [(), ("--inplace",)])
+def test_what_rsync_is_writing_does_not_go_for_itself(tmp_path: Path, way: tuple[str, ...]):
+    """Its bytes would go on to the disk under no name, and count for nobody."""
+    source = fill(tmp_path / "source", 1, 3_950_000)
+    with RsyncServer(tmp_path / "homes/ann", 4_000_000, quota="drop-oldest") as server:
+        (server.home / "old").write_bytes(bytes(1_000_000))
+        sent = server.rsync("-rt", *way, f"{source}/", "home:")
+        assert (sent.returncode, sent.stderr) == (0, "")
+        assert server.hear() == {"removed": ["/old"]}
+        assert server.hear()["ended"][0] == 3_950_000
+        fill(source, 1, 16_000_000)
+        sent = server.rsync("-rt", *way, f"{source}/", "home:")
+        assert "of 4,000,000 bytes are used" in sent.stderr
+
+
 def test_a_home_beyond_its_limit_can_be_tidied_up(tmp_path: Path):
     source = fill(tmp_path / "source", 10, 1000)
     with RsyncServer(tmp_path / "homes/ann", 1_000_000) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,11 +28,15 @@ class Run:
         self.may_write = 0
         self.may_receive = 0
         self.full: HomeUsage | None = None
+        self.open: set[int] = set()
         self.asked: Callable[[], None] = lambda: None
 
     async def written(self) -> int:
         self.asked()
         return self.wrote
+
+    def has_open(self) -> set[int]:
+        return self.open
 
     def grant(self, written: int, received: int) -> None:
         self.may_write, self.may_receive = written, received
@@ -188,14 +193,17 @@ async def test_those_who_wait_at_once_are_counted_for_once(home, growth, monkeyp
     assert len(counts) == 1
 
 
-async def test_the_oldest_go_before_a_home_is_full(home, growth):
+async def test_the_oldest_go_when_a_home_is_full_and_not_before(home, growth):
     gone: list[bytes] = []
     dropping = Growth(home, SystemClock(), lambda: True,
                       lambda files: gone.extend(file.path for file in files))  # fmt: skip
     fill(home, b"/a", bytes(9_900_000))
-    home.set_times(b"/a", 1, 1)
     run = Run()
     await dropping.join(run)
+    assert gone == []
+    run.write(home, "b", 100_000)
+    run.open = {os.stat(home.root + "/b").st_ino}
+    await dropping.settle(run)
     assert gone == [b"/a"]
-    assert run.may_receive == 5_000_000
+    assert run.may_receive == 100_000 + 9_900_000 // 2
     await dropping.leave(run)

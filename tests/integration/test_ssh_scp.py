@@ -137,6 +137,10 @@ def test_a_home_that_drops_its_oldest_takes_all(server: SshServer, tmp_path: Pat
         done = server.scp(*old, str(tmp_path / f"part{number}"), there)
         assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(server.home("berta"))) == ["part3", "part4"]
+    (tmp_path / "huge").write_bytes(bytes(1_000_001))
+    done = server.scp("-O", str(tmp_path / "huge"), f"scp://berta@127.0.0.1:{server.port}/huge")
+    assert done.returncode == 1 and "1,000,001 bytes are more than" in done.stderr
+    assert sorted(os.listdir(server.home("berta"))) == ["part3", "part4"], "it would not help"
 
 
 async def test_appending_makes_room_as_well(server: SshServer) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from zerostor.core.homes import HomeUsage
 from zerostor.home_ports import Seen
@@ -246,7 +246,8 @@ class Folder:
                 self._ledger.folder_moved(_clean(path), _clean(new))
             else:
                 self._ledger.file_moved(found, _clean(new))
-        self._oldest.moved(found, _clean(new))
+        if moves_folder:
+            self._oldest.forget()
 
     def set_mode(self, path: bytes, mode: int) -> None:
         """As HomeFile.set_mode. The home itself stays as it is."""
@@ -276,11 +277,6 @@ class Folder:
             refuse_special(found)
         set_times_of(name, times, folder.fd)
         self._ledger.touch()
-        self.retimed(stat_in(folder, name), _clean(path))
-
-    def retimed(self, found: os.stat_result, path: bytes) -> None:
-        """It has another time now."""
-        self._oldest.moved(found, path)
 
     def left(self, found: os.stat_result, *, whole: bool) -> None:
         """Who wrote to it is done, or left in the middle."""
@@ -319,9 +315,9 @@ class Folder:
         refuse_special(found)
         return iter([Seen.of(path, found)])
 
-    def make_room(self, wanted: int) -> Sequence[Seen]:
-        """Remove the oldest files, none that is open, until `wanted` bytes fit."""
-        return self._oldest.make_room(wanted)
+    def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
+        """As HomeFolder.make_room."""
+        return self._oldest.make_room(wanted, spared)
 
     def count(self) -> HomeUsage:
         """As `recount`, unless it was counted before."""

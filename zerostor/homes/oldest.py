@@ -1,4 +1,6 @@
-"""Room in a full home: the oldest files go, by the time they were last written.
+"""Room in a full home: the oldest files go, by when they came or were last changed (ctime).
+
+Not by the time that their client gave them: a photo of 1999 that is uploaded today is new here.
 
 A walk keeps the oldest it saw, as many as are needed and some thousands more, so that the next call
 needs none. Whatever is taken from that list is looked at again first.
@@ -6,13 +8,11 @@ needs none. Whatever is taken from that list is looked at again first.
 
 from __future__ import annotations
 
-import bisect
 import errno
 import heapq
 import os
-import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from zerostor.home_ports import Seen
 from zerostor.homes.ledger import Ledger
@@ -27,7 +27,7 @@ _ROUNDS = 50
 
 
 def _newest_first(file: Seen) -> int:
-    return -file.modified_ns
+    return -file.changed_ns
 
 
 class Oldest:
@@ -41,28 +41,16 @@ class Oldest:
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._files: list[Seen] = []
-        # Files that are not in the list are not older than this.
-        self._until: float = 0
         self._forgotten = 0
         self._failed: tuple[int, int] | None = None
 
     def forget(self) -> None:
-        """Files may be there, or have times, that nobody told us of."""
+        """Files may be there, or lie elsewhere, that nobody told us of."""
         with self._lock:
             self._files = []
-            self._until = 0
             self._forgotten += 1
 
-    def moved(self, found: os.stat_result, path: bytes) -> None:
-        """It is at `path` now, or has another time."""
-        if stat.S_ISDIR(found.st_mode):
-            self.forget()
-            return
-        with self._lock:
-            if is_plain(found) and found.st_mtime_ns < self._until:
-                bisect.insort(self._files, Seen.of(path, found), key=_newest_first)
-
-    def make_room(self, wanted: int) -> Sequence[Seen]:
+    def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
         """As HomeFolder.make_room. What was removed is told, even if others took its room again."""
         removed: list[Seen] = []
         with self._turn:
@@ -71,7 +59,7 @@ class Oldest:
                     missing = self._missing(wanted)
                     if missing <= 0:
                         break
-                    removed += filter(self._remove, self._choose(wanted, missing))
+                    removed += filter(self._remove, self._choose(wanted, missing, spared))
             except OSError:
                 if not removed:
                     raise
@@ -89,7 +77,7 @@ class Oldest:
             f"no room for {wanted:,} bytes: {usage.used:,} of {usage.limit:,} are used",
         )
 
-    def _choose(self, wanted: int, missing: int) -> Sequence[Seen]:
+    def _choose(self, wanted: int, missing: int, spared: Collection[int]) -> Sequence[Seen]:
         """The oldest that have `missing` bytes together, or the first `_MOST` of them.
 
         OSError EDQUOT if there are not as many. That is said without a walk as long as nothing
@@ -101,15 +89,19 @@ class Oldest:
         )
         if fails_again or self._ledger.held + wanted > self._ledger.limit:
             raise self._refusal(wanted)
-        chosen = self._take(missing, or_less=False)
+        chosen = self._take(missing, spared, or_less=False)
         if not chosen:
-            if self._walk(missing) < missing:
-                self._failed = (version, missing)
+            if self._walk(missing, spared) < missing:
+                if not spared:
+                    self._failed = (version, missing)
                 raise self._refusal(wanted)
-            chosen = self._take(missing, or_less=True)
+            chosen = self._take(missing, spared, or_less=True)
         return chosen
 
-    def _take(self, missing: int, *, or_less: bool) -> list[Seen]:
+    def _stays(self, inode: int, spared: Collection[int]) -> bool:
+        return inode in self._ledger.nodes or inode in spared
+
+    def _take(self, missing: int, spared: Collection[int], *, or_less: bool) -> list[Seen]:
         """From the list, what is still as it says. or_less: also if it is not enough."""
         with self._lock:
             files, self._files = self._files, []
@@ -120,7 +112,7 @@ class Oldest:
             now = self._look(files.pop())
             if now is None:
                 continue
-            if now.inode in self._ledger.nodes:
+            if self._stays(now.inode, spared):
                 passed.append(now)
                 continue
             chosen.append(now)
@@ -139,10 +131,10 @@ class Oldest:
         except OSError:
             return None
         now = Seen.of(known.path, found)
-        same = now.inode == known.inode and now.modified_ns == known.modified_ns
+        same = now.inode == known.inode and now.changed_ns == known.changed_ns
         return now if same and is_plain(found) else None
 
-    def _walk(self, missing: int) -> int:
+    def _walk(self, missing: int, spared: Collection[int]) -> int:
         """Find the oldest anew; bytes of all files that could go."""
         forgotten = self._forgotten
         heap: list[tuple[int, bytes, int, Seen]] = []
@@ -151,19 +143,18 @@ class Oldest:
         until = float("inf")
         for path, found in self._plain_files():
             # Those that are open now may be closed before they are needed.
-            gain = 0 if found.st_ino in self._ledger.nodes else found.st_size
+            gain = 0 if self._stays(found.st_ino, spared) else found.st_size
             possible += gain
-            if len(heap) >= _KEPT and found.st_mtime_ns > until:
+            if len(heap) >= _KEPT and found.st_ctime_ns > until:
                 continue
             size += gain
-            heapq.heappush(heap, (-found.st_mtime_ns, path, gain, Seen.of(path, found)))
+            heapq.heappush(heap, (-found.st_ctime_ns, path, gain, Seen.of(path, found)))
             while len(heap) > _KEPT and (size - heap[0][2] >= missing or len(heap) > _MOST):
                 size -= heap[0][2]
-                until = heapq.heappop(heap)[3].modified_ns
+                until = heapq.heappop(heap)[3].changed_ns
         with self._lock:
             if forgotten == self._forgotten:
                 self._files = [file for *_, file in sorted(heap)]
-                self._until = until
         return possible
 
     def _plain_files(self) -> Iterator[tuple[bytes, os.stat_result]]:

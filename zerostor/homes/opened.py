@@ -28,9 +28,6 @@ class Names(Protocol):
     def remove_node(self, node: Node) -> None:
         """Take its name away, if it still has that."""
 
-    def retimed(self, found: os.stat_result, path: bytes) -> None:
-        """It has another time now."""
-
     def sync_entry(self, path: bytes) -> None:
         """Return when the name is on the disk."""
 
@@ -169,7 +166,6 @@ class OpenedFile:
         file = self._held()
         set_times_of(file.fd, (accessed_ns, modified_ns))
         self._ledger.touch()
-        self._names.retimed(os.fstat(file.fd), self._node.path)
 
     def sync(self) -> None:
         """Return when it and its name are on the disk."""
