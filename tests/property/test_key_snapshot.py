@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import shutil
 import tempfile
 import threading
@@ -12,13 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.logs import OPERATIONS, SMALL, Operation, contents, durable, opened, step
+from zerostor.core.key_snapshot import KeyFacts, KeyHead, encode_head
+from zerostor.core.limits import GIB
 from zerostor.core.log_format import Mode
 from zerostor.zdb import quick_start
+from zerostor.zdb.key_file import load_keys
 from zerostor.zdb.key_table import PARTS, KeyTable
 from zerostor.zdb.segments import LogStore
 
@@ -185,6 +190,18 @@ def test_taken_while_it_changes_it_is_what_it_was() -> None:
         other = KeyTable(prints)
         other.adopt(parts, frozen.used)
         assert all(slot in other.slots(prints[slot]) for slot in before)
+
+
+def test_sizes_that_the_file_has_no_bytes_for_cost_no_memory(tmp_path: Path) -> None:
+    facts = KeyFacts(1, 0, 0, 100, 28, 5, 10, 0)
+    sizes, used = array("I", [1 << 31, *[0] * (PARTS - 1)]), array("I", bytes(4 * PARTS))
+    (tmp_path / "keys").write_bytes(encode_head(KeyHead(facts, sizes, used)) + bytes(4))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + GIB, limits[1]))
+    try:
+        assert not load_keys(tmp_path, facts, KeyTable(array("I")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 async def test_undone_writes_spoil_what_is_being_taken(tmp_path: Path) -> None:
