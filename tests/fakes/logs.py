@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +39,7 @@ async def durable(store: LogStore) -> Batch | None:
     """Wait for all that was written; the batch, to look at its error."""
     batch = store.newest
     if batch is not None:
-        done = asyncio.Event()
-        batch.waiters.append(done.set)
-        await done.wait()
+        await batch.ended()
     return batch
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.log_folder import Archive
-from tests.fakes.logs import contents, durable, opened
+from tests.fakes.logs import contents, durable, file_size_limit, opened
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.core.log_format import FILE_HEADER_SIZE
 from zerostor.engine.archivist import Superseded
@@ -322,13 +321,9 @@ async def test_a_full_disk_leaves_all_as_it_is(log: Log) -> None:
     raw = bytearray(log.good[1])
     zero(raw)
     file_path(log.folder, 1).write_bytes(raw)
-    before, limits = log.now, resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(raw) // 2, limits[1]))
-    try:
-        with pytest.raises(SetupError, match="cannot be mended"):
-            await log.mend(log.copy())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = log.now
+    with file_size_limit(len(raw) // 2), pytest.raises(SetupError, match="cannot be mended"):
+        await log.mend(log.copy())
     assert log.now == before and not list(log.folder.glob("mending-*"))
     assert (await log.mend(log.copy())).complete
     assert log.now == log.good

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.logs import file_size_limit
 from zerostor.core.id_mark import MARK_FILE_SIZE, SLOT_SIZE, IdMark, encode_mark, newest_mark
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.zdb.mark_file import AHEAD, MarkFile
@@ -81,13 +81,8 @@ def test_a_mark_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     """After a failed write nothing is known of the file, and a full disk takes no other."""
     MarkFile(tmp_path, sync=False).write(5, Position(0, 100), 10)
     after_failure = MarkFile(tmp_path, sync=False)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError):
-            after_failure.write(5, Position(0, 200), 20)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with file_size_limit(100), pytest.raises(OSError):
+        after_failure.write(5, Position(0, 200), 20)
     found = MarkFile(tmp_path, sync=False)
     found.load()
     assert found.known is not None and found.known.never_given == 10 + AHEAD
