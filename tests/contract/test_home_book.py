@@ -194,6 +194,15 @@ async def test_calls_at_once_share_commits_and_one_that_fails_undoes_itself_alon
     assert len(await book.jobs()) == 50
 
 
+async def test_what_cannot_be_written_fails_alone_and_at_once(book: SqliteHomeBook) -> None:
+    async with asyncio.timeout(60):
+        ended = await asyncio.gather(
+            book.begin_job(job(1)), book.ended("\ud800"), book.begin_job(job(2)),
+            return_exceptions=True)
+    assert [type(one) for one in ended] == [type(None), BackendError, type(None)]
+    assert len(await book.jobs()) == 2
+
+
 async def test_a_closed_book_says_so(book: SqliteHomeBook) -> None:
     await book.close()
     with pytest.raises(BackendError, match="closed"):

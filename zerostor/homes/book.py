@@ -18,6 +18,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from zerostor.core.limits import RESULT_KEEP
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.home_ports import Seen
 from zerostor.kernel_calls import flush_folder
+from zerostor.lane import Lane
 
 FORMAT = 1
 """user_version of the file."""
@@ -65,7 +67,7 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NUL
 CREATE INDEX events_by_user ON events (user, number);
 """
 _T = TypeVar("_T")
-_Call = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
+_Work = Callable[[sqlite3.Connection], Any]
 _home = msgspec.msgpack.Decoder(Home)
 _seen = msgspec.msgpack.Decoder(list[Seen])
 
@@ -76,9 +78,8 @@ class SqliteHomeBook:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._now = now
         self._thread = ThreadPoolExecutor(1, "home-book")
-        self._waiting: list[_Call] = []
-        self._draining: asyncio.Task[None] | None = None
         self._connection = _open(path)
+        self._lane: Lane[_Work] = Lane(self._thread, partial(_commit, self._connection))
         self._closed = False
 
     async def homes(self) -> Sequence[Home]:
@@ -230,36 +231,15 @@ class SqliteHomeBook:
         if self._closed:
             return
         self._closed = True
-        if self._draining is not None:
-            await asyncio.gather(self._draining, return_exceptions=True)
+        await self._lane.settle()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._closed:
             raise BackendError("the book of SSH homes is closed")
-        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
-        if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain())
-        return await future
-
-    async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                ended = await loop.run_in_executor(
-                    self._thread, _commit, self._connection, [work for work, _ in batch])
-                for (_, future), (result, error) in zip(batch, ended, strict=True):
-                    if future.done():
-                        continue
-                    if error is not None:
-                        future.set_exception(error)
-                    else:
-                        future.set_result(result)
-        finally:
-            self._draining = None
+        found: _T = await self._lane.run(work)
+        return found
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -318,8 +298,8 @@ def _damaged(path: Path, why: str) -> str:
             " away with its -wal and -shm and enable each home again: their files are untouched")
 
 
-def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connection], Any]]
-            ) -> list[tuple[Any, Exception | None]]:
+def _commit(book: sqlite3.Connection, batch: Sequence[_Work]
+            ) -> Sequence[tuple[Any, Exception | None]]:
     """Run all in one transaction; one that fails undoes itself alone."""
     ended: list[tuple[Any, Exception | None]] = []
     try:
@@ -328,7 +308,7 @@ def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connecti
             book.execute("SAVEPOINT one")
             try:
                 ended.append((work(book), None))
-            except (sqlite3.Error, OverflowError) as error:
+            except Exception as error:
                 if not book.in_transaction:
                     # A full disk undoes all of it at once.
                     raise
@@ -336,7 +316,7 @@ def _commit(book: sqlite3.Connection, batch: Sequence[Callable[[sqlite3.Connecti
                 ended.append((None, _failed(error)))
             book.execute("RELEASE one")
         book.execute("COMMIT")
-    except (sqlite3.Error, OverflowError) as error:
+    except Exception as error:  # noqa: BLE001 - handed on to whoever asked
         if book.in_transaction:
             book.execute("ROLLBACK")
         return [(None, _failed(error))] * len(batch)

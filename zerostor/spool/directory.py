@@ -34,10 +34,10 @@ from zerostor.core.errors import (
 )
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import MIB
+from zerostor.lane import Lane, run_each
 from zerostor.ports import SpoolEntry, SpoolWriter
 from zerostor.spool.entry import NOTE, READ, DirectorySpoolEntry
 from zerostor.spool.identity import spool_id
-from zerostor.spool.lane import Lane
 from zerostor.spool.receipts import Receipts
 from zerostor.spool.recycled import Recycled
 from zerostor.spool.writer import PART, DirectorySpoolWriter
@@ -57,7 +57,7 @@ class DirectorySpool:
         self._receipts = Receipts(folder)
         self._recycled = Recycled(folder / "recycled")
         self._executor = ThreadPoolExecutor(threads, "spool")
-        self._lane: Lane[Upload] = Lane(self._executor)
+        self._lane: Lane[Callable[[], Upload]] = Lane(self._executor, run_each)
         self._room, self._room_until = 0, 0.0
         self._id = ""
         try:

@@ -18,9 +18,9 @@ from zerostor.core.errors import BackendError, SpoolFull
 from zerostor.core.jobs import Upload
 from zerostor.core.spool_format import encode_footer
 from zerostor.kernel_calls import flush, flush_folder, start_writeback
+from zerostor.lane import Lane
 from zerostor.ports import Buffer
 from zerostor.spool.attributes import set_arriving
-from zerostor.spool.lane import Lane
 from zerostor.spool.recycled import Recycled
 
 PART = ".part"
@@ -37,7 +37,7 @@ class DirectorySpoolWriter:
     """
 
     def __init__(self, folder: str, job: str, expected: int | None, durable: bool,
-                 executor: Executor, lane: Lane[Upload], recycled: Recycled) -> None:
+                 executor: Executor, lane: Lane[Callable[[], Upload]], recycled: Recycled) -> None:
         self._folder = folder
         self._path = f"{folder}/{job}"
         self._part = self._path + PART
