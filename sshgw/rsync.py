@@ -91,6 +91,7 @@ class RsyncRuns:
     async def _run(self, line: str, user: str, folder: HomeFolder, client: Streams) -> int:
         if not self._confinement.way:
             raise NotAllowed(self._confinement.reason)
+        await asyncio.to_thread(folder.stat, b"/")  # it is made again if it was taken away
         root = self._confinement.root(folder.root)
         command = rsync_arguments.parse(line, root)
         paths: list[str] = []

@@ -45,21 +45,18 @@ class Visit:
         self.folder = folder
         self._find = find
         self._removed = removed
-        self._prepared = False
 
     @property
     def at_hand(self) -> bool:
         """Whether a short call, made now, would wait neither for another call nor for a network,
         nor make room by going through the home."""
         home = self._find(self.user)
-        return (self._prepared and home is not None and home.quota is Quota.REFUSE
+        return (home is not None and home.quota is Quota.REFUSE and self.folder.counted
                 and self.folder.at_hand)
 
     def prepare(self) -> None:
         """Have the home counted, if nobody did since the start. Walks it: for a thread."""
-        if not self._prepared:
-            self.folder.count()
-            self._prepared = True
+        self.folder.count()
 
     def write(self, file: HomeFile, offset: int, chunk: bytes) -> None:
         """As HomeFile.write; a home that drops its oldest files makes room first."""

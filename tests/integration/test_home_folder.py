@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import threading
 
@@ -462,3 +463,59 @@ def test_changes_are_told(home):
     file.close()
     home.stat(b"/a")
     assert home.changes == before
+
+
+def test_a_home_that_was_taken_away_is_made_again(home):
+    """As `rm -r` does it while the process runs: the next upload needs no restart."""
+    home.make_folder(b"/d", 0o755)
+    fill(home, b"/d/a", b"x" * 700_000)
+    held = home.open(b"/b", CREATE, 0o644)
+    held.write(0, b"y" * 1000)
+    shutil.rmtree(home.root)
+    fill(home, b"/new", b"z" * 900_000)
+    assert stat.S_IMODE(os.stat(home.root).st_mode) == 0o700
+    assert home.usage == (901_000, 1_000_000, 1), "what is open is on the disk until it is closed"
+    held.write(1000, b"y")
+    held.close()
+    assert home.usage == counted(home) and home.entries == 1
+    assert home.recount() == counted(home)
+
+
+def test_a_home_that_was_replaced_is_counted_anew(home):
+    fill(home, b"/a", b"x" * 700_000)
+    os.rename(home.root, home.root + ".old")
+    os.mkdir(home.root)
+    with open(home.root + "/other", "wb") as file:
+        file.write(b"o" * 5000)
+    with failing(errno.EAGAIN):
+        fill(home, b"/b", b"")
+    home.count()
+    fill(home, b"/b", b"z" * 900_000)
+    assert home.usage == counted(home) == (905_000, 1_000_000, 2)
+
+
+def test_a_home_is_not_made_where_its_disk_is_not(home, monkeypatch):
+    """What is written below a mount that is away would be hidden once it is back."""
+    shutil.rmtree(home.root)
+    monkeypatch.setattr(home._rooted, "_disk", -1)
+    with failing(errno.ENOENT, "another disk"):
+        fill(home, b"/a", b"x")
+    assert not os.path.exists(home.root)
+    os.mkdir(home.root)
+    with failing(errno.ENOENT, "another disk"):
+        fill(home, b"/a", b"x")
+
+
+def test_a_home_is_taken_away_while_it_is_counted(home, monkeypatch):
+    fill(home, b"/a", b"x" * 700_000)
+    find = home._ledger.find
+
+    def taken(files, folders):
+        find(files, folders)
+        monkeypatch.undo()
+        shutil.rmtree(home.root)
+        fill(home, b"/b", b"y" * 1000)
+
+    monkeypatch.setattr(home._ledger, "find", taken)
+    home.recount()
+    assert home.usage == counted(home) == (1000, 1_000_000, 1)

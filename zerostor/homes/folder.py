@@ -37,7 +37,7 @@ class Folder:
         """Makes the folder, open to its owner only, if it is not there. Raises OSError."""
         os.makedirs(root, mode=0o700, exist_ok=True)
         self._root = root
-        self._rooted = Rooted(root, stepwise=stepwise)
+        self._rooted = Rooted(root, stepwise=stepwise, replaced=self._begin_anew)
         self._local = on_local_disk(root)
         self._ledger = Ledger(limit)
         self._names = threading.Lock()
@@ -84,6 +84,12 @@ class Folder:
     def set_limit(self, limit: int) -> None:
         """From here on."""
         self._ledger.limit = limit
+
+    def _begin_anew(self, empty: bool) -> None:
+        """Another folder is there than before. A count that is on its way begins again."""
+        self._moves += 1
+        self._ledger.begin_anew(empty=empty)
+        self._oldest.forget()
 
     # Files.
 
@@ -345,7 +351,7 @@ class Folder:
         finally:
             self._still = False
             self._ledger.stop_count()
-        raise AssertionError("folders moved while they were to stay")
+        raise OSError(errno.EAGAIN, "the home was replaced while it was counted")
 
     def _count_once(self) -> None:
         self._ledger.start_count()

@@ -332,6 +332,17 @@ class Ledger:
 
     # Counting anew.
 
+    def begin_anew(self, *, empty: bool) -> None:
+        """All names are gone: another folder is there. empty: nothing is in it."""
+        with self._lock:
+            self.changes += 1
+            for node in self.nodes.values():
+                node.gone = True
+            self._counted = self._counted and empty
+            if empty:
+                self._files = self._folders = 0
+                self._used = sum(node.size for node in self.nodes.values())
+
     def start_count(self) -> None:
         """From here on the walk may `find`; one at a time."""
         with self._lock:

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable
 
 PATH_MAX = 4096
@@ -25,8 +26,13 @@ _BENEATH = 0x01 | 0x02 | 0x04 | 0x08
 """RESOLVE_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH."""
 _TRIES = 100
 """The kernel asks for another try when a folder was moved while it looked."""
+_AWAY = "the folder of the home is on another disk than before"
 _OUTSIDE = (errno.ELOOP, errno.EXDEV, errno.ENXIO)
 """A link, a mount, a pipe or socket."""
+
+
+def _ignore(_: bool) -> None:
+    pass
 
 
 class Descriptor:
@@ -125,15 +131,49 @@ def parts_of(path: bytes) -> list[bytes]:
 class Rooted:
     """The folder `root`. Calls raise OSError; EACCES for what is a link, a mount, or no file."""
 
-    def __init__(self, root: str, *, stepwise: bool = False) -> None:
-        """stepwise: without openat2 even where it is there."""
+    def __init__(
+        self, root: str, *, stepwise: bool = False, replaced: Callable[[bool], None] = _ignore
+    ) -> None:
+        """stepwise: without openat2 even where it is there. replaced: told that another folder is
+        there than before; True if it is new and empty.
+        """
         self._open = _stepwise if stepwise or not has_openat2() else _beneath
         self._root = root
-        self._top()
+        self._replaced = replaced
+        self._changing = threading.Lock()
+        found = os.stat(root)
+        self._disk, self._inode = found.st_dev, found.st_ino
 
     def _top(self) -> Descriptor:
         """Opened for each call: ten thousand homes would hold as many descriptors."""
-        return Descriptor(os.open(self._root, _STEP))
+        try:
+            top = Descriptor(os.open(self._root, _STEP))
+        except FileNotFoundError:
+            return self._make_again()
+        found = os.fstat(top.fd)
+        if (found.st_dev, found.st_ino) != (self._disk, self._inode):
+            self._notice(found, made=False)
+        return top
+
+    def _make_again(self) -> Descriptor:
+        """Somebody took the folder away. On the same disk only: it is not what is mounted there."""
+        if os.stat(os.path.dirname(self._root)).st_dev != self._disk:
+            raise OSError(errno.ENOENT, _AWAY)
+        try:
+            os.mkdir(self._root, 0o700)
+        except FileExistsError:
+            return self._top()
+        top = Descriptor(os.open(self._root, _STEP))
+        self._notice(os.fstat(top.fd), made=True)
+        return top
+
+    def _notice(self, found: os.stat_result, *, made: bool) -> None:
+        with self._changing:
+            if found.st_dev != self._disk:
+                raise OSError(errno.ENOENT, _AWAY)
+            if found.st_ino != self._inode:
+                self._inode = found.st_ino
+                self._replaced(made)
 
     def open_in(self, folder: Descriptor, path: bytes, flags: int, mode: int = 0) -> Descriptor:
         """As openat; `path` has been through `parts_of`."""
