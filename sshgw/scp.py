@@ -18,8 +18,9 @@ from sshgw import wildcards
 from sshgw.scp_line import Broken, Line, asked, shown
 from sshgw.streams import Streams
 from sshgw.threads import Threads
-from sshgw.visit import Visit, within
+from sshgw.visit import Visit
 from zerostor.core.errors import BadRequest
+from zerostor.core.homes import within
 from zerostor.home_ports import HomeFile
 
 PIECE = 256 * 1024

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sshgw.streams import Streams
 from sshgw.threads import Threads
-from sshgw.visit import within
+from zerostor.core.homes import within
 
 LINE_MAX = 4096
 _OPTIONS = frozenset("tfrpdvq")

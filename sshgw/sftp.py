@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from sshgw import sftp_wire as wire
 from sshgw.sftp_wire import Kind, Request, Status
-from sshgw.visit import Visit, within
+from sshgw.visit import Visit
 from zerostor.core.errors import BadRequest
+from zerostor.core.homes import within
 from zerostor.core.limits import HOME_ENTRIES_MAX
 from zerostor.home_ports import HomeFile
 

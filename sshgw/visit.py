@@ -117,14 +117,3 @@ class Visit:
         if error.errno is None or said != os.strerror(error.errno):
             return said
         return _SENTENCES.get(error.errno, said)
-
-
-def within(path: bytes) -> bytes:
-    """`path` as the home has it: / in front, no . and .., which never lead above the home."""
-    kept: list[bytes] = []
-    for part in path.split(b"/"):
-        if part == b"..":
-            del kept[-1:]
-        elif part not in (b"", b"."):
-            kept.append(part)
-    return b"/" + b"/".join(kept)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sshgw.sftp_wire import PACKET_MAX, Request, Splitter
-from sshgw.visit import within
 from zerostor.core.errors import BadRequest
+from zerostor.core.homes import within
 
 BODIES = st.lists(st.binary(min_size=1, max_size=300), max_size=20)
 

@@ -14,6 +14,8 @@ _USER = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,31}", re.ASCII)
 UNFINISHED = (".part", ".filepart", ".partial", ".tmp", ".crdownload")
 """Endings that clients give to files that are still on their way; nothing is stored by itself under
 such a name."""
+PATH_MAX = 4096
+"""Longest path that is taken; the kernel takes one byte less."""
 LINK_SUFFIX = ".link"
 """Behind the name of a file: where its link is written."""
 
@@ -124,6 +126,22 @@ class HomeEvents(enum.StrEnum):
     STORED = "stored"
     FAILED = "failed"
     KEPT = "kept"
+
+
+def names_along(path: bytes) -> list[bytes]:
+    """The names in `path`; . and .. are resolved, and above the home is the home."""
+    found: list[bytes] = []
+    for name in path.split(b"/"):
+        if name == b"..":
+            del found[-1:]
+        elif name not in (b"", b"."):
+            found.append(name)
+    return found
+
+
+def within(path: bytes) -> bytes:
+    """`path` as walks spell it: / in front, none at its end, no . and .. left."""
+    return b"/" + b"/".join(names_along(path))
 
 
 def shown(path: bytes) -> str:

@@ -30,7 +30,7 @@ from zerostor.core.errors import (
     SetupError,
     ZerostorError,
 )
-from zerostor.core.homes import HomeJob, shown
+from zerostor.core.homes import PATH_MAX, HomeJob, shown, within
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.limits import JOB_ID_SIZE, JOB_TRIES
 from zerostor.engine.home_endings import HomeEndings
@@ -51,7 +51,6 @@ WAIT_DELAY = 5.0
 """Seconds until a job that waits for room or the like is tried again."""
 LOOK_EVERY = 10.0
 """Seconds between looks at sealed jobs, for ends that nobody told us."""
-PATH_MAX = 4096
 
 
 class HomeJobs:
@@ -339,10 +338,9 @@ class HomeJobs:
 
 def normal_path(text: bytes) -> bytes:
     """A path as people write it, / in front, without . and //. Raises BadRequest."""
-    parts = [part for part in text.split(b"/") if part not in (b"", b".")]
-    if b".." in parts or b"\0" in text or len(text) > PATH_MAX:
+    if b".." in text.split(b"/") or b"\0" in text or len(text) > PATH_MAX:
         raise BadRequest("a path within the home, as /photos/cat.jpg; .. is not followed")
-    return b"/" + b"/".join(parts)
+    return within(text)
 
 
 def explained(error: OSError, user: str, path: bytes) -> ZerostorError:

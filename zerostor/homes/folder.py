@@ -9,7 +9,7 @@ import stat
 import threading
 from collections.abc import Collection, Iterator, Sequence
 
-from zerostor.core.homes import HomeUsage
+from zerostor.core.homes import HomeUsage, within
 from zerostor.home_ports import Seen
 from zerostor.homes.ledger import Ledger, Node
 from zerostor.homes.oldest import Oldest
@@ -100,7 +100,7 @@ class Folder:
         with self._names:
             folder, name = self._rooted.place(path)
             file, created = self._open_or_create(folder, name, flags, file_mode(mode))
-            node = self._ledger.opened(file, _clean(path), writing=writing, created=created)
+            node = self._ledger.opened(file, within(path), writing=writing, created=created)
         truncating = bool(flags & os.O_TRUNC) and writing
         opened = OpenedFile(self._ledger, self, file, node, flags, owned=created or truncating)
         if truncating and not created:
@@ -249,9 +249,9 @@ class Folder:
                 self._gone(replaced)
             if moves_folder:
                 self._moves += 1
-                self._ledger.folder_moved(_clean(path), _clean(new))
+                self._ledger.folder_moved(within(path), within(new))
             else:
-                self._ledger.file_moved(found, _clean(new))
+                self._ledger.file_moved(found, within(new))
         if moves_folder:
             self._oldest.forget()
 
@@ -314,7 +314,7 @@ class Folder:
 
     def walk(self, path: bytes) -> Iterator[Seen]:
         """All plain files below, or the one at `path`, sorted by path."""
-        path = _clean(path)
+        path = within(path)
         found = self._rooted.stat(path)
         if stat.S_ISDIR(found.st_mode):
             return sorted_files(self._rooted, path)
@@ -357,11 +357,6 @@ class Folder:
         self._ledger.start_count()
         for batch in batches(self._rooted):
             self._ledger.find([found for _, found in batch.files], batch.folders)
-
-
-def _clean(path: bytes) -> bytes:
-    """`path` as walks spell it."""
-    return b"/" + b"/".join(parts_of(path))
 
 
 def _stat_or_none(folder: Descriptor, name: bytes) -> os.stat_result | None:

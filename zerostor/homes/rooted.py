@@ -15,8 +15,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-PATH_MAX = 4096
-"""Longest path that is taken; the kernel takes one byte less."""
+from zerostor.core.homes import PATH_MAX, names_along
+
 _NAME_MAX = 255
 _O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
 _O_LARGEFILE: int = getattr(os, "O_LARGEFILE", 0)
@@ -111,18 +111,10 @@ def has_openat2() -> bool:
 
 
 def parts_of(path: bytes) -> list[bytes]:
-    """The names along `path`; . and .. are resolved, and above the top is the top.
-
-    Raises OSError: EINVAL for a NUL, ENAMETOOLONG.
-    """
+    """As names_along, checked. Raises OSError: EINVAL for a NUL, ENAMETOOLONG."""
     if b"\0" in path:
         raise OSError(errno.EINVAL, "a name cannot hold a zero byte")
-    found: list[bytes] = []
-    for name in path.split(b"/"):
-        if name == b"..":
-            del found[-1:]
-        elif name not in (b"", b"."):
-            found.append(name)
+    found = names_along(path)
     if len(path) > PATH_MAX or any(len(name) > _NAME_MAX for name in found):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     return found
