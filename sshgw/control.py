@@ -56,7 +56,7 @@ class ServerFacts:
 
 
 class Control:
-    """Answers questions about homes. directory: what is said of where the files stay."""
+    """Answers questions about homes. facts: what is said of the server beside them."""
 
     def __init__(self, homes: Homes, book: HomeBook, jobs: HomeJobs, clock: Clock,
                  facts: ServerFacts) -> None:
@@ -198,8 +198,6 @@ def _answered(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
             _log.warning("%s: %s", request.path, error)
             reason = f"the disk of the SSH homes: {error.strerror or error}"
             return web.json_response({"code": "backend", "detail": reason}, status=400)
-        except asyncio.CancelledError:
-            raise
         except web.HTTPException:
             raise
         except Exception:  # noqa: BLE001 - the last line of defence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncssh
 
+from sshgw.sftp_wire import Request
 from zerostor.core.errors import BadRequest
 from zerostor.core.homes import HomeKey
 
@@ -54,9 +55,6 @@ def _imported(line: str) -> asyncssh.SSHKey:
 
 def _modulus_bits(key: asyncssh.SSHKey) -> int:
     """From the key's own bytes: string type, mpint exponent, mpint modulus."""
-    blob, at, fields = key.public_data, 0, []
-    for _ in range(3):
-        length = int.from_bytes(blob[at:at + 4], "big")
-        fields.append(blob[at + 4:at + 4 + length])
-        at += 4 + length
-    return int.from_bytes(fields[2], "big").bit_length()
+    fields = Request(key.public_data)
+    _, _, modulus = fields.string(), fields.string(), fields.string()
+    return int.from_bytes(modulus, "big").bit_length()

@@ -43,7 +43,7 @@ class Sink:
 
     async def run(self, target: bytes) -> None:
         """Until the client has sent all."""
-        await self._line.blocking(self._visit.prepare)
+        await self._line.blocking(self._visit.folder.count)
         is_folder = await self._line.blocking(self._is_folder, target)
         if "d" in self._flags and not is_folder:
             await self._line.refuse(f"{shown(target)}: there is no such folder")

@@ -59,7 +59,7 @@ _Handler = Callable[["SftpRequests", int, Request], bytes]
 
 def is_short(body: memoryview) -> bool:
     """Whether a request takes a disk that is well some microseconds: it goes through no folder, and
-    gives no blocks back that may be many."""
+    gives no blocks back, unless it cuts a file off; after one that takes long see `Pace`."""
     return body[0] in _SHORT
 
 

@@ -117,7 +117,7 @@ class SftpChannel:
         failure: Exception | None = None
         self._more = True
         try:
-            self._visit.prepare()
+            self._visit.folder.count()
             while size < ANSWERS_MAX and not self._requests.ended:
                 body, self._next = self._next or self._splitter.next(), None
                 if body is not None:

@@ -54,10 +54,6 @@ class Visit:
         return (home is not None and home.quota is Quota.REFUSE and self.folder.counted
                 and self.folder.at_hand)
 
-    def prepare(self) -> None:
-        """Have the home counted, if nobody did since the start. Walks it: for a thread."""
-        self.folder.count()
-
     def write(self, file: HomeFile, offset: int, chunk: bytes) -> None:
         """As HomeFile.write; a home that drops its oldest files makes room first."""
         try:

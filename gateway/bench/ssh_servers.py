@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.bench.machine import free_address, running, usage
+from gateway.bench.machine import free_address, running, up_command, usage
 from zerostor.core.errors import SetupError
 
 USER = "bench"
@@ -74,8 +73,7 @@ def _ours(folder: Path, key: Path) -> Iterator[SshServer]:
     place.mkdir()
     settings = place / "zerostor.toml"
     settings.write_text(f'[ssh]\nenabled = true\nlisten = "{ssh}"\nuser_connections = 300\n')
-    command = [sys.executable, "-m", "gateway", "up", "--data", str(place), "--listen", str(http)]
-    with running(command, f"http://{http}/readyz") as up:
+    with running(up_command(place, http), f"http://{http}/readyz") as up:
         asked = {"username": USER, "sshpubkey": key.with_suffix(".pub").read_text(),
                  "max_size_mb": HOME_LIMIT_MB}
         request = urllib.request.Request(
