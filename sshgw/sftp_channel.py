@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 INBOX_MAX = 1024 * 1024
 """Bytes of requests that may wait; beyond it the window of the channel is let run out."""
+PIECES_MAX = 1024
+"""In so many pieces: while a thread takes them they are not joined, and one of few bytes takes 50
+times as much."""
 ANSWERS_MAX = 512 * 1024
 """Bytes of answers after which they are sent before the next request is worked on."""
 SHORT_MAX = 16 * 1024
@@ -61,7 +64,8 @@ class SftpChannel:
         else:
             pieces.add(self._inbox, chunk)
         self._waiting += len(chunk)
-        if self._waiting > INBOX_MAX and not self._unread:
+        if not self._unread and (
+                self._waiting > INBOX_MAX or len(self._inbox) > PIECES_MAX):
             self._unread = True
             self._channel.pause_reading()
         self._go_on(at_once=self._waiting <= SHORT_MAX)
