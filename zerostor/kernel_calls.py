@@ -19,7 +19,7 @@ _STATFS_ROOM = 512
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM)
 
 
-def _find(name: str, *arguments: type) -> Callable[..., int] | None:
+def c_function(name: str, *arguments: type) -> Callable[..., int] | None:
     """The C library's function `name`, called without the GIL; None where it has none."""
     try:
         function = getattr(ctypes.CDLL(None, use_errno=True), name)
@@ -31,14 +31,14 @@ def _find(name: str, *arguments: type) -> Callable[..., int] | None:
     return call
 
 
-_sync_file_range = _find(
+_sync_file_range = c_function(
     "sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint
 )
 # The plain name takes a 32-bit offset on 32-bit machines; the 64 one is in glibc and musl alike.
-_fallocate = _find("fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fallocate = c_function("fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
-_statfs = _find("statfs", ctypes.c_char_p, ctypes.c_void_p)
+_statfs = c_function("statfs", ctypes.c_char_p, ctypes.c_void_p)
 
 
 def on_local_disk(path: str) -> bool:

@@ -18,7 +18,7 @@ from zerostor.home_ports import HomeBook, HomeFolder
 from zerostor.ports import Clock
 
 HOMES_MAX = 4096
-"""Each keeps a descriptor open once it was used."""
+"""All are in memory, and those that store by themselves are looked at twice a second."""
 KEYS_MAX = 64
 """Keys of one home."""
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 
 from zerostor.core.homes import PATH_MAX, names_along
+from zerostor.kernel_calls import c_function
 
 _NAME_MAX = 255
 _O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
@@ -56,22 +57,8 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("how", ctypes.c_uint64))
 
 
-def _find_syscall() -> Callable[..., int] | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        function = ctypes.CDLL(None, use_errno=True).syscall
-    except (AttributeError, OSError):
-        return None
-    function.argtypes = (
-        ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t,
-    )  # fmt: skip
-    function.restype = ctypes.c_long
-    found: Callable[..., int] = function
-    return found
-
-
-_syscall = _find_syscall()
+_syscall = None if sys.platform != "linux" else c_function(
+    "syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def _beneath(folder: int, path: bytes, flags: int, mode: int) -> int:
