@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from zerostor.zdb.segments import LogStore
 
 Files = dict[int, bytearray]
 RNG = random.Random(7)
+STRACE = shutil.which("strace")
 
 
 class Copy:
@@ -327,6 +331,48 @@ async def test_a_full_disk_leaves_all_as_it_is(log: Log) -> None:
     assert log.now == before and not list(log.folder.glob("mending-*"))
     assert (await log.mend(log.copy())).complete
     assert log.now == log.good
+
+
+MENDS = """
+import asyncio, pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tests.integration.test_mending import Copy
+from zerostor.core.errors import SetupError
+from zerostor.zdb.mending import mend
+
+async def main():
+    # One thread, since strace counts the calls of each.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    state, files = pickle.load(sys.stdin.buffer)
+    copies = [("copy", Copy(state.log_id, files))]
+    try:
+        mending = await mend(Path(sys.argv[1]), state, copies, dry_run=False)
+        print([(file.number, file.left) for file in mending.damaged])
+    except SetupError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(STRACE is None, reason="needs strace")
+@pytest.mark.parametrize(("when", "said"), [("", "[(1, [])]"), (":when=3", "not read twice")])
+async def test_a_bad_sector_is_damage(log: Log, when: str, said: str) -> None:
+    """Of which reads fail: all, or one after it was looked at, which must replace nothing."""
+    path = file_path(log.folder, 1)
+    path.write_bytes(log.good[1][:-50] + bytes(50))
+    before = log.now
+    trace = log.folder / "trace"
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [str(STRACE), "-D", "-f", "--seccomp-bpf", "-o", str(trace), "-P", str(path),
+         "-e", "trace=read,pread64", "-e", f"inject=read,pread64:error=EIO{when}",
+         sys.executable, "-c", MENDS, str(log.folder)],
+        input=pickle.dumps((log.state, log.good)), capture_output=True, timeout=60, check=False)
+    assert "INJECTED" in trace.read_text()
+    assert said in ended.stdout.decode(), ended.stderr
+    assert log.now == (before if when else log.good)
 
 
 class Cutting(Copy):

@@ -11,6 +11,7 @@ from zerostor.core.errors import LogCorrupt
 from zerostor.core.limits import KIB
 from zerostor.core.log_format import FILE_HEADER_SIZE
 from zerostor.core.log_walk import Damage, LogWalker
+from zerostor.zdb.disk import read_or_zeros
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def _step(path: Path, walker: LogWalker, offset: int) -> tuple[list[Damage], int
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            chunk = _read(file.fileno(), min(STEP, max(0, size - offset)), offset)
+            chunk = read_or_zeros(file.fileno(), min(STEP, max(0, size - offset)), offset)
     except FileNotFoundError:
         return [], 0
     found, torn = (walker.feed(chunk), None) if chunk else walker.finish()
@@ -50,11 +51,3 @@ def _step(path: Path, walker: LogWalker, offset: int) -> tuple[list[Damage], int
     if torn is not None:
         damages.append(Damage(torn, offset, None, certain=False))
     return damages, len(chunk)
-
-
-def _read(descriptor: int, size: int, offset: int) -> bytes:
-    """Bytes of the file; zeros, which are no entry, where the disk cannot read them."""
-    try:
-        return os.pread(descriptor, size, offset)
-    except OSError:
-        return bytes(size)

@@ -32,6 +32,14 @@ def write_all(descriptor: int, content: bytes | bytearray, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def read_or_zeros(descriptor: int, size: int, offset: int) -> bytes:
+    """Bytes of a log file; zeros, which are no entry, where the disk cannot read them."""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError:
+        return bytes(size)
+
+
 def flush_file(descriptor: int) -> None:
     """Return when the bytes survive a power cut. Raises SyncFailed."""
     try:

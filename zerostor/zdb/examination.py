@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zerostor.core.errors import SetupError
-from zerostor.core.limits import MIB
+from zerostor.core.limits import KIB
 from zerostor.core.log_format import (
     FILE_HEADER_SIZE,
     Entry,
@@ -18,10 +18,12 @@ from zerostor.core.log_format import (
     encode_file_header,
 )
 from zerostor.core.log_walk import Found, LogWalker
+from zerostor.zdb.disk import read_or_zeros
 from zerostor.zdb.positions import Tip
 from zerostor.zdb.shipping import LogFeed
 
-_CHUNK = MIB
+CHUNK = 256 * KIB
+"""Bytes that count as damaged together where the disk cannot read all of them."""
 
 
 class Span(NamedTuple):
@@ -52,14 +54,14 @@ def examine(path: Path, number: int, space: FileHeader, limit: int | None = None
     spans: list[Span] = []
     with path.open("rb", buffering=0) as file:
         size = min(os.fstat(file.fileno()).st_size, limit if limit is not None else 1 << 62)
-        raw = _pread(file.fileno(), min(FILE_HEADER_SIZE, size), 0)
+        raw = read_or_zeros(file.fileno(), min(FILE_HEADER_SIZE, size), 0)
         header = _header(raw)
         if header is None or encode_file_header(header) != raw or (
                 header.number, header.salt) != (number, space.salt):
             spans.append(Span(0, min(FILE_HEADER_SIZE, size), "the head of the file"))
         width = None if space.mode is Mode.USER else space.id_bytes
         walker, ids = LogWalker(space.salt, width), _Neighbours(space.mode)
-        for chunk in _chunks(file.fileno(), FILE_HEADER_SIZE, size):
+        for chunk in chunks(file.fileno(), FILE_HEADER_SIZE, size):
             ids.see(walker.feed(chunk))
         found, torn = walker.finish()
         ids.see(found)
@@ -120,13 +122,13 @@ def fits(path: Path, number: int, salt: int, slots_max: int) -> bool:
     """Whether a slave would take the whole file, and it gives out no slot from `slots_max` on."""
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        header = _header(_pread(file.fileno(), FILE_HEADER_SIZE, 0))
+        header = _header(read_or_zeros(file.fileno(), FILE_HEADER_SIZE, 0))
         if header is None:
             return False
         feed = LogFeed(header.mode, header.id_bytes, Tip(number - 1, 0, 0), salt,
                        header.first_slot)
         at = 0
-        for chunk in _chunks(file.fileno(), 0, size):
+        for chunk in chunks(file.fileno(), 0, size):
             if feed.feed(number, at, chunk)[1] is not None:
                 return False
             at += len(chunk)
@@ -140,18 +142,11 @@ def _header(raw: bytes) -> FileHeader | None:
         return None
 
 
-def _chunks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+def chunks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Bytes start..end of a log file, in order; zeros for those that the disk cannot read."""
     while start < end:
-        chunk = _pread(descriptor, min(_CHUNK, end - start), start)
+        chunk = read_or_zeros(descriptor, min(CHUNK - start % CHUNK, end - start), start)
         if not chunk:
             return
         yield chunk
         start += len(chunk)
-
-
-def _pread(descriptor: int, size: int, offset: int) -> bytes:
-    """Bytes of the file; zeros, which are no entry, where the disk cannot read them."""
-    try:
-        return os.pread(descriptor, size, offset)
-    except OSError:
-        return bytes(size)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from zerostor.core.limits import MIB
 from zerostor.core.log_format import NAMESPACE_NUMBER, FileHeader, decode_file_header
 from zerostor.kernel_calls import flush, flush_folder
 from zerostor.log_ports import LogState, MetadataLog
-from zerostor.zdb.examination import Examined, Span, examine, fits
+from zerostor.zdb.examination import Examined, Span, chunks, examine, fits
 from zerostor.zdb.positions import file_path, index_path, log_id_of, namespace_path
 from zerostor.zdb.recovery import numbers_of, start_of
 
@@ -177,6 +176,8 @@ class _File:
 
     async def _mend(self, spans: list[Span], *, dry_run: bool) -> MendedFile | None:
         await asyncio.to_thread(self._begin)
+        if self._seen is not None and await self._examine(self._aside) != self._found:
+            raise SetupError(f"{self._path} is not read twice the same: see to the disk it is on")
         mended: list[tuple[Span, str]] = []
         # Twice: what lies behind our end can be judged only once the rest is good.
         for source in 2 * sorted(self._sources, key=self._end_at, reverse=True):
@@ -241,9 +242,9 @@ class _File:
         descriptor = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
                              0o600)
         with open(descriptor, "wb") as target:
-            if self._path.exists():
-                with self._path.open("rb") as source:
-                    shutil.copyfileobj(source, target, _READ)
+            if self._seen is not None:
+                with self._path.open("rb", buffering=0) as source:
+                    target.writelines(chunks(source.fileno(), 0, self._found.size))
 
     async def _take(self, source: Source, span: Span) -> bool:
         """Put bytes of a source where `span` is; False if it does not have them."""
@@ -267,12 +268,11 @@ class _File:
         if span.start >= self._found.size:
             os.truncate(self._aside, min(span.start, self._aside.stat().st_size))
             return
-        with self._path.open("rb") as file:
-            file.seek(span.start)
-            left = span.end - span.start
-            while left and (chunk := file.read(min(_READ, left))):
-                _write(self._aside, chunk, span.end - left)
-                left -= len(chunk)
+        with self._path.open("rb", buffering=0) as file:
+            at = span.start
+            for chunk in chunks(file.fileno(), at, span.end):
+                _write(self._aside, chunk, at)
+                at += len(chunk)
 
     def _put_in_place(self) -> None:
         descriptor = os.open(self._aside, os.O_RDONLY | os.O_CLOEXEC)
