@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import Any, Protocol, cast
 
 import asyncssh
@@ -25,6 +26,11 @@ _OPTIONS = (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", ASK_EVERY), ("TCP_KEEPCNT"
             ("TCP_USER_TIMEOUT", GONE))
 PIECE = 64 * 1024
 """The library copies all that it has not parsed yet for each packet: less is handed to it."""
+SMALL_PIECE = 4096
+"""As PIECE, after a turn that took too long: 256 packets of a few bytes take 4 ms."""
+TURN = 0.004
+"""Seconds for which the bytes of one client are worked on before others have their turn. uvloop
+reads 8 MB in one go: half a million packets, which anybody may send before a login."""
 
 
 class Attached(Protocol):
@@ -61,23 +67,46 @@ class Connection(asyncssh.SSHServerConnection):
         self._pipe = cast("asyncio.Transport", transport)
         self._attached: set[Attached] = set()
         self._exchanging = self._full = False
+        self._quick = True
+        self._waiting = memoryview(b"")
+        self._next_turn: asyncio.Handle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._deferred = 0
         self._pipe.set_write_buffer_limits(high=UNSENT_MAX)
         super().connection_made(transport)
         _notice_absence(transport.get_extra_info("socket"))
 
-    def data_received(self, chunk: bytes, datatype: int | None = None) -> None:
+    def data_received(self, chunk: bytes, datatype: int | None = None) -> None:  # noqa: ARG002
         """Bytes from the client."""
-        if len(chunk) <= PIECE:
-            super().data_received(chunk, datatype)
-        else:
-            for start in range(0, len(chunk), PIECE):
-                super().data_received(chunk[start : start + PIECE], datatype)
-        for session in self._attached:
-            if session.excessive():
-                self.abort()
-                return
+        self._waiting = memoryview(chunk)
+        self._take()
+
+    def _take(self) -> None:
+        """Work on what waits, for one turn. What is left waits, and no more is read meanwhile."""
+        end, size = time.monotonic() + TURN, PIECE if self._quick else SMALL_PIECE
+        late, before = False, len(self._waiting)
+        while self._waiting and not late:
+            piece, self._waiting = bytes(self._waiting[:size]), self._waiting[size:]
+            super().data_received(piece)
+            late = time.monotonic() > end
+        taken = before - len(self._waiting)
+        self._quick = not late and (self._quick or taken >= PIECE)
+        if any(session.excessive() for session in self._attached):
+            self.abort()
+        elif late:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._go_on)
+            self._read_on()
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._take()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read what the client sends, unless it takes nothing or there is enough to work on."""
+        if not self._pipe.is_closing():
+            wait = self._full or self._next_turn is not None
+            (self._pipe.pause_reading if wait else self._pipe.resume_reading)()
 
     def create_server_channel(self, encoding: str | None = "", errors: str = "", window: int = 0,
                               max_pktsize: int = 0) -> BoundedChannel:
@@ -115,18 +144,21 @@ class Connection(asyncssh.SSHServerConnection):
 
     def pause_writing(self) -> None:
         """The client takes nothing: what it asks for meanwhile is not read, and not answered."""
-        self._pipe.pause_reading()
         self._full = True
+        self._read_on()
         self._tell()
 
     def resume_writing(self) -> None:
         """It does again."""
-        self._pipe.resume_reading()
         self._full = False
+        self._read_on()
         self._tell()
 
     def connection_lost(self, exc: Exception | None = None) -> None:
         """It is gone."""
+        self._waiting = memoryview(b"")
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         if self._patience is not None:
             self._patience.cancel()
         super().connection_lost(exc)

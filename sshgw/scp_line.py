@@ -58,6 +58,9 @@ class Line:
 
     async def line(self) -> bytes:
         """The next line without its end, b"" at the end of all."""
+        # Lines that nothing is done for but to answer them would else keep the event loop, a
+        # million in one go.
+        await asyncio.sleep(0)
         while b"\n" not in self._unread:
             if len(self._unread) > LINE_MAX:
                 raise Broken("scp: a line without an end")

@@ -139,6 +139,47 @@ async def test_files_of_one_user_are_bounded_and_those_of_others_are_not_his(
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("flood", ["strangers", "scp"])
+async def test_many_small_packets_keep_nobody_waiting(server: SshServer, flood: str) -> None:
+    """Of 16 bytes each before a login, or lines of an scp that are only to be answered.
+
+    Others have their turns while the bytes are worked on, and not only when all are.
+    """
+    async with server.connect("berta") as other:
+        channel = await raw(other)
+        task = asyncio.create_task(ignored(server) if flood == "strangers" else lines(server))
+        asked = 0
+        while not task.done():
+            await channel.ask(16, asked, string(b"."))
+            asked += 1
+        assert await task
+        assert asked > 30, asked
+
+
+async def ignored(server: SshServer) -> bool:
+    """400,000 packets that say "ignore me"; whether all were taken."""
+    packets = (struct.pack(">IBBI", 12, 6, 2, 0) + bytes(6)) * 400_000
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(b"SSH-2.0-flood\r\n" + packets + struct.pack(">IBB", 12, 10, 100) + bytes(10))
+        taken = b""
+        while chunk := await asyncio.wait_for(reader.read(65536), PATIENCE):
+            taken += chunk
+    finally:
+        writer.close()
+    # Which is what the last one is answered with.
+    return b"Invalid request" in taken
+
+
+async def lines(server: SshServer) -> bool:
+    """100,000 lines; whether all were answered."""
+    async with server.connect() as connection:
+        writer, reader, _ = await connection.open_session("scp -t .", encoding=None)
+        writer.write(b"T0 0 0 0\n" * 100_000)
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), PATIENCE) == b"\0" * 100_001
+
+
 async def test_channels_are_bounded(connection: asyncssh.SSHClientConnection) -> None:
     for _ in range(4):
         await raw(connection)
