@@ -94,10 +94,7 @@ class RsyncRuns:
         await asyncio.to_thread(folder.stat, b"/")  # it is made again if it was taken away
         root = self._confinement.root(folder.root)
         command = rsync_arguments.parse(line, root)
-        paths: list[str] = []
-        for path in command.paths:
-            paths += (await asyncio.to_thread(wildcards.expand, folder, path.text, path.wild)
-                      if path.wild else [path.text])
+        paths = await asyncio.to_thread(wildcards.expand, folder, command.paths)
         access = "change" if not command.sender else "remove" if command.removes else "read"
         ours, its = socket.socketpair()
         with its:

@@ -21,6 +21,7 @@ from sshgw.threads import Threads
 from sshgw.visit import Visit
 from zerostor.core.errors import BadRequest
 from zerostor.core.homes import within
+from zerostor.core.rsync_arguments import RsyncPath
 from zerostor.home_ports import HomeFile
 
 PIECE = 256 * 1024
@@ -161,7 +162,7 @@ class Source:
             return [path]
         wild = os.fsdecode(path[1:])
         try:
-            found = wildcards.expand(self._visit.folder, wild, wild)
+            found = wildcards.expand(self._visit.folder, [RsyncPath(wild, wild)])
         except BadRequest as error:
             raise Broken(f"scp: {error}") from error
         return [within(os.fsencode(one)) for one in found]

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from sshgw import wildcards
 from tests.fakes.rsync_server import RsyncServer, size_of
 from tests.fakes.ssh_server import SshServer, run
+from zerostor.core.errors import BadRequest
+from zerostor.core.rsync_arguments import RsyncPath
+from zerostor.homes.folder import Folder
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("rsync") and shutil.which("ssh")), reason="needs rsync and ssh"
@@ -110,6 +114,20 @@ def test_wildcards_are_resolved_here(server: RsyncServer, home: Path, tmp_path: 
     missing = server.rsync("home:none*", str(got))
     assert missing.returncode == 23
     assert "none*" in missing.stderr
+
+
+def test_wildcards_are_bounded_in_all(server: RsyncServer, home: Path, monkeypatch):
+    """A word of a command may match 10,000 names, and a command has 4,096 words: gigabytes."""
+    for name in ("a", "b", "c"):
+        (home / name).touch()
+    refused = server.run("rsync --server --sender -re.LsfxCIvu . " + "* " * 4000)
+    assert refused.returncode == 1
+    assert "match more than 10,000 names" in refused.stderr
+    folder, nothing = Folder(str(home), 10**9), RsyncPath("none*", "none*")
+    monkeypatch.setattr(wildcards, "LOOKS_MAX", 9)
+    assert wildcards.expand(folder, [nothing] * 2) == ["none*"] * 2
+    with pytest.raises(BadRequest, match="too many names"):
+        wildcards.expand(folder, [nothing] * 3)
 
 
 def test_backups_and_bases_lie_in_the_home(server: RsyncServer, home: Path, source: Path):
