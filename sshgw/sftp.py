@@ -181,7 +181,7 @@ class SftpRequests:
         return wire.content(number, chunk)
 
     def _write(self, number: int, request: Request) -> bytes:
-        file, offset, chunk = self._file(request), request.u64(), request.string()
+        file, offset, chunk = self._file(request), request.u64(), request.view()
         self._visit.write(file, offset, chunk)
         return wire.status(number, Status.OK)
 

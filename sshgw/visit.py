@@ -54,7 +54,7 @@ class Visit:
         return (home is not None and home.quota is Quota.REFUSE and self.folder.counted
                 and self.folder.at_hand)
 
-    def write(self, file: HomeFile, offset: int, chunk: bytes) -> None:
+    def write(self, file: HomeFile, offset: int, chunk: bytes | memoryview) -> None:
         """As HomeFile.write; a home that drops its oldest files makes room first."""
         try:
             file.write(offset, chunk)

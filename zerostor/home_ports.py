@@ -24,7 +24,7 @@ class HomeFile(Protocol):
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes, b"" at the end."""
 
-    def write(self, offset: int, chunk: bytes) -> None:
+    def write(self, offset: int, chunk: bytes | memoryview) -> None:
         """Write all of it at `offset`; at the end where the file was opened to append.
 
         OSError EDQUOT before anything is written if the home would be beyond its limit.

@@ -100,7 +100,7 @@ class OpenedFile:
             raise OSError(errno.EINVAL, "no such place in a file")
         return os.pread(file.fd, min(size, _READ_MAX), offset)
 
-    def write(self, offset: int, chunk: bytes) -> None:
+    def write(self, offset: int, chunk: bytes | memoryview) -> None:
         """Write all of it at `offset`; at the end where the file was opened to append."""
         if not chunk:
             return
@@ -191,7 +191,7 @@ class OpenedFile:
             self._ledger.closed(self._node, writing=self._writing)
 
 
-def _write_all(fd: int, chunk: bytes, offset: int) -> None:
+def _write_all(fd: int, chunk: bytes | memoryview, offset: int) -> None:
     left = memoryview(chunk)
     while left:
         written = os.pwrite(fd, left, offset)
@@ -199,7 +199,7 @@ def _write_all(fd: int, chunk: bytes, offset: int) -> None:
         left = left[written:]
 
 
-def _append_all(fd: int, chunk: bytes) -> None:
+def _append_all(fd: int, chunk: bytes | memoryview) -> None:
     left = memoryview(chunk)
     while left:
         left = left[os.write(fd, left) :]
