@@ -253,15 +253,15 @@ async def test_a_book_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 async def test_a_second_process_does_not_get_it(
         book: SqliteHomeBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await book.put(Home("ann", 1, 1.0))
-    monkeypatch.setattr(book_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("zerostor.sqlite_book.LOCK_SECONDS", 0.1)
     with pytest.raises(SetupError, match="another SSH process"):
         SqliteHomeBook(tmp_path / "ssh" / "homes.db", lambda: 0.0)
 
 
 async def test_a_full_disk_is_said_and_nothing_is_half_done(book: SqliteHomeBook) -> None:
     await book.begin_job(job(1))
-    (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
-    book._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    (pages,) = book._book._connection.execute("PRAGMA page_count").fetchone()
+    book._book._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(BackendError, match="full"):
         for number in range(2, 2000):
             await book.begin_job(job(number))
@@ -269,7 +269,7 @@ async def test_a_full_disk_is_said_and_nothing_is_half_done(book: SqliteHomeBook
     with pytest.raises(BackendError, match="full"):
         await book.keep_read(job(1).job, 0, [seen(b"/" + b"n" * 200)] * 500)
     assert await book.read_part(job(1).job, 0) == []
-    book._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    book._book._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     await book.begin_job(job(9999))
     assert len(await book.jobs()) == begun + 1
 

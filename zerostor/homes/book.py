@@ -6,21 +6,13 @@
     links       what was stored
     processed   per path: the version of the file that was stored by itself, or failed to be
     events      what happened, the last EVENTS_KEPT per home
-
-One thread does it all. Calls that wait while a commit is being flushed share the next one: a commit
-costs a flush of the disk, whatever is in it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,8 +22,7 @@ from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.limits import RESULT_KEEP
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.home_ports import Seen
-from zerostor.kernel_calls import flush_folder
-from zerostor.lane import Lane
+from zerostor.sqlite_book import BookKind, SqliteBook, keep_last, plain
 
 FORMAT = 1
 """user_version of the file."""
@@ -40,9 +31,6 @@ LINKS_KEPT = 1_000_000
 """Per home; older ones are forgotten. A link takes about 150 bytes."""
 LINKS_AT_ONCE = 1024
 """New links after which those of all homes are counted."""
-LOCK_SECONDS = 2.0
-"""How long another process may take to let go of the file."""
-_APPLICATION = 0x5A53_4842  # "ZSHB"
 _INODES = 2**63 - 1
 """SQLite has signed numbers."""
 _UNFINISHED = -1
@@ -66,8 +54,11 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NUL
   size INTEGER NOT NULL);
 CREATE INDEX events_by_user ON events (user, number);
 """
-_T = TypeVar("_T")
-_Work = Callable[[sqlite3.Connection], Any]
+_KIND = BookKind(
+    title="the book of SSH homes", file="DATA/ssh/homes.db", format=FORMAT, tables=_TABLES,
+    application=0x5A53_4842,  # "ZSHB"
+    in_use="another SSH process has the homes",
+    remedy="enable each home again: their files are untouched")
 _home = msgspec.msgpack.Decoder(Home)
 _seen = msgspec.msgpack.Decoder(list[Seen])
 
@@ -77,14 +68,11 @@ class SqliteHomeBook:
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._now = now
-        self._thread = ThreadPoolExecutor(1, "home-book")
-        self._connection = _open(path)
-        self._lane: Lane[_Work] = Lane(self._thread, partial(_commit, self._connection))
-        self._closed = False
+        self._book = SqliteBook(path, _KIND)
 
     async def homes(self) -> Sequence[Home]:
         """See home_ports.HomeBook, as for all methods."""
-        rows = await self._run(
+        rows = await self._book.run(
             lambda book: book.execute("SELECT home FROM homes ORDER BY user").fetchall())
         try:
             return [_home.decode(home) for (home,) in rows]
@@ -94,11 +82,11 @@ class SqliteHomeBook:
     async def put(self, home: Home) -> None:
         """Add or replace."""
         row = (home.user, msgspec.msgpack.encode(home))
-        await self._run(lambda book: book.execute("REPLACE INTO homes VALUES (?, ?)", row))
+        await self._book.run(lambda book: book.execute("REPLACE INTO homes VALUES (?, ?)", row))
 
     async def jobs(self) -> Sequence[HomeJob]:
         """Those under way."""
-        rows = await self._run(lambda book: book.execute(
+        rows = await self._book.run(lambda book: book.execute(
             "SELECT job, user, path, remove, added, auto FROM jobs WHERE ended IS NULL"
             " ORDER BY added, job").fetchall())
         return [HomeJob(job, user, path, bool(remove), added, bool(auto))
@@ -107,7 +95,7 @@ class SqliteHomeBook:
     async def begin_job(self, job: HomeJob) -> None:
         """Remember it."""
         row = (job.job, job.user, job.path, job.remove, job.auto, job.added, JobState.ACTIVE.value)
-        await self._run(lambda book: book.execute(
+        await self._book.run(lambda book: book.execute(
             "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, '', NULL)", row))
 
     async def keep_read(self, job: str, part: int, seen: Sequence[Seen]) -> None:
@@ -119,11 +107,11 @@ class SqliteHomeBook:
                 book.execute("DELETE FROM reads WHERE job = ?", (job,))
             book.execute("INSERT INTO reads VALUES (?, ?, ?)", row)
 
-        await self._run(keep)
+        await self._book.run(keep)
 
     async def read_part(self, job: str, part: int) -> Sequence[Seen]:
         """What was remembered."""
-        row = await self._run(lambda book: book.execute(
+        row = await self._book.run(lambda book: book.execute(
             "SELECT seen FROM reads WHERE job = ? AND part = ?", (job, part)).fetchone())
         try:
             return _seen.decode(row[0]) if row else []
@@ -134,7 +122,7 @@ class SqliteHomeBook:
                       processed: Seen | None = None) -> bool:
         """All of it in one transaction."""
         state = JobState.DONE if link is not None else JobState.ERROR
-        detail = link.link if link is not None else _plain(event.detail)
+        detail = link.link if link is not None else plain(event.detail)
         now = self._now()
 
         def end(book: sqlite3.Connection) -> bool:
@@ -152,11 +140,11 @@ class SqliteHomeBook:
             _add_event(book, event)
             return True
 
-        return await self._run(end)
+        return await self._book.run(end)
 
     async def ended(self, job: str) -> JobUpdate | None:
         """Its outcome."""
-        row = await self._run(lambda book: book.execute(
+        row = await self._book.run(lambda book: book.execute(
             "SELECT state, detail FROM jobs WHERE job = ? AND ended IS NOT NULL",
             (job,)).fetchone())
         if row is None:
@@ -167,7 +155,7 @@ class SqliteHomeBook:
     async def links(self, user: str, limit: int, before: int | None = None) -> Sequence[HomeLink]:
         """Newest first."""
         asked = (user, 2**62 if before is None else before, limit)
-        rows = await self._run(lambda book: book.execute(
+        rows = await self._book.run(lambda book: book.execute(
             "SELECT path, link, size, at, number FROM links WHERE user = ? AND number < ?"
             " ORDER BY number DESC LIMIT ?", asked).fetchall())
         return [HomeLink(*row) for row in rows]
@@ -177,11 +165,11 @@ class SqliteHomeBook:
         def look(book: sqlite3.Connection) -> list[Seen]:
             return [one for one in seen if not _is_processed(book, user, one)]
 
-        return await self._run(look)
+        return await self._book.run(look)
 
     async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:
         """Sorted."""
-        rows = await self._run(lambda book: book.execute(
+        rows = await self._book.run(lambda book: book.execute(
             "SELECT path FROM processed WHERE user = ? AND path > ? ORDER BY path LIMIT ?",
             (user, after, limit)).fetchall())
         return [path for (path,) in rows]
@@ -189,7 +177,7 @@ class SqliteHomeBook:
     async def forget_processed(self, user: str, paths: Sequence[bytes]) -> None:
         """Drop them."""
         rows = [(user, path) for path in paths]
-        await self._run(lambda book: book.executemany(
+        await self._book.run(lambda book: book.executemany(
             "DELETE FROM processed WHERE user = ? AND path = ?", rows))
 
     async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
@@ -200,131 +188,35 @@ class SqliteHomeBook:
             book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", row)
             _add_event(book, event)
 
-        await self._run(put)
+        await self._book.run(put)
 
     async def mark_unfinished(self, user: str, seen: Sequence[Seen]) -> None:
         """As a version that no file has."""
         rows = [(user, one.path, one.inode & _INODES, _UNFINISHED, 0) for one in seen]
-        await self._run(lambda book: book.executemany(
+        await self._book.run(lambda book: book.executemany(
             "REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", rows))
 
     async def unfinished(self, user: str) -> Mapping[bytes, int]:
         """By path."""
-        rows = await self._run(lambda book: book.execute(
+        rows = await self._book.run(lambda book: book.execute(
             "SELECT path, inode FROM processed WHERE user = ? AND size = ?",
             (user, _UNFINISHED)).fetchall())
         return dict(rows)
 
     async def tell(self, event: HomeEvent) -> None:
         """Keep it."""
-        await self._run(lambda book: _add_event(book, event))
+        await self._book.run(lambda book: _add_event(book, event))
 
     async def events(self, user: str, limit: int) -> Sequence[HomeEvent]:
         """Newest first."""
-        rows = await self._run(lambda book: book.execute(
+        rows = await self._book.run(lambda book: book.execute(
             "SELECT at, user, kind, path, detail, size FROM events WHERE user = ?"
             " ORDER BY number DESC LIMIT ?", (user, limit)).fetchall())
         return [HomeEvent(*row) for row in rows]
 
     async def close(self) -> None:
         """Finish what was asked, then close; once more does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        await self._lane.settle()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown(wait=False)
-
-    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        if self._closed:
-            raise BackendError("the book of SSH homes is closed")
-        found: _T = await self._lane.run(work)
-        return found
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        # The journal beside it takes its permissions: who may log in is nobody else's business.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False,
-                                     timeout=LOCK_SECONDS)
-    except (OSError, sqlite3.Error) as error:
-        raise SetupError(f"the book of SSH homes {path} cannot be opened: {error}") from error
-    try:
-        _prepare(connection, path)
-        for folder in (path.parent, path.parent.parent):
-            flush_folder(folder)
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if "locked" in str(error):
-            raise SetupError(f"another SSH process has the homes: {path} is in use") from error
-        raise SetupError(f"the book of SSH homes {path} cannot be used: {error}") from error
-    except sqlite3.Error as error:
-        connection.close()
-        raise SetupError(_damaged(path, str(error))) from error
-    except SetupError:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    # Before anything is read: two SSH processes would each believe their own counts and limits.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN EXCLUSIVE")
-    connection.execute("COMMIT")
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found == 0:
-        connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION};"
-            f" PRAGMA user_version = {FORMAT}; COMMIT;")
-        return
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if application != _APPLICATION:
-        raise SetupError(f"{path} is a database of another program, not the book of SSH homes")
-    if found != FORMAT:
-        raise SetupError(f"{path} has format {found}, this version knows {FORMAT}: use the version"
-                         " of zerostor that wrote it, or a later one")
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise SetupError(_damaged(path, verdict))
-
-
-def _damaged(path: Path, why: str) -> str:
-    return (f"the book of SSH homes {path} is damaged ({why}). Put back a copy of it, or move it"
-            " away with its -wal and -shm and enable each home again: their files are untouched")
-
-
-def _commit(book: sqlite3.Connection, batch: Sequence[_Work]
-            ) -> Sequence[tuple[Any, Exception | None]]:
-    """Run all in one transaction; one that fails undoes itself alone."""
-    ended: list[tuple[Any, Exception | None]] = []
-    try:
-        book.execute("BEGIN IMMEDIATE")
-        for work in batch:
-            book.execute("SAVEPOINT one")
-            try:
-                ended.append((work(book), None))
-            except Exception as error:
-                if not book.in_transaction:
-                    # A full disk undoes all of it at once.
-                    raise
-                book.execute("ROLLBACK TO one")
-                ended.append((None, _failed(error)))
-            book.execute("RELEASE one")
-        book.execute("COMMIT")
-    except Exception as error:  # noqa: BLE001 - handed on to whoever asked
-        if book.in_transaction:
-            book.execute("ROLLBACK")
-        return [(None, _failed(error))] * len(batch)
-    return ended
-
-
-def _failed(error: Exception) -> BackendError:
-    return BackendError(f"the book of SSH homes (DATA/ssh/homes.db): {error}")
+        await self._book.close()
 
 
 def _is_processed(book: sqlite3.Connection, user: str, seen: Seen) -> bool:
@@ -350,22 +242,11 @@ def _add_link(book: sqlite3.Connection, user: str, link: HomeLink) -> None:
     # To count them takes time, so the bound holds but for these.
     if (added.lastrowid or 0) % LINKS_AT_ONCE == 0:
         for (one,) in book.execute("SELECT user FROM homes").fetchall():
-            _keep_last(book, "links", one, LINKS_KEPT)
+            keep_last(book, "links", "user", one, LINKS_KEPT)
 
 
 def _add_event(book: sqlite3.Connection, event: HomeEvent) -> None:
     book.execute(
         "INSERT INTO events (user, at, kind, path, detail, size) VALUES (?, ?, ?, ?, ?, ?)",
-        (event.user, event.at, str(event.kind), event.path, _plain(event.detail), event.size))
-    _keep_last(book, "events", event.user, EVENTS_KEPT)
-
-
-def _keep_last(book: sqlite3.Connection, table: str, user: str, count: int) -> None:
-    numbers = f"SELECT number FROM {table} WHERE user = ? ORDER BY number"  # noqa: S608
-    book.execute(f"DELETE FROM {table} WHERE user = ? AND number <="  # noqa: S608
-                 f" ({numbers} DESC LIMIT 1 OFFSET ?)", (user, user, count))
-
-
-def _plain(text: str) -> str:
-    """SQLite takes no lone surrogates, as names that are no UTF-8 have them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        (event.user, event.at, str(event.kind), event.path, plain(event.detail), event.size))
+    keep_last(book, "events", "user", event.user, EVENTS_KEPT)
