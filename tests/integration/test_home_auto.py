@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from tests.fakes.home_works import HomeWorks
 from tests.fakes.works import PATIENCE
 from zerostor.core.homes import AutoProcess, HomeEvents, Quota
 from zerostor.engine import home_auto
+from zerostor.home_ports import Seen
 from zerostor.homes.folder import Folder
 
 QUICK = AutoProcess(quiet=0.3)
@@ -338,6 +339,34 @@ async def test_what_waits_for_room_is_not_stored_while_a_program_outside_writes(
             await settled(home)
         sizes = {link.path: link.size for link in await home.book.links("ann", 9)}
         assert sizes == {b"/a": 3, b"/b": 9, b"/c": 3, b"/d": 3, b"/e": 3}
+
+
+async def test_what_a_program_outside_left_half_done_beside_a_walk_is_not_whole(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began when the walk had begun, so the walk found its half."""
+    seen = []
+
+    def next_files(files: Iterator[Seen]) -> list[Seen]:
+        seen.extend(found := genuine(files))
+        return found
+
+    genuine = home_auto._next_files
+    async with home.running(auto=PLAIN), home.works.worker():
+        await settled(home)
+        with home.homes.outside("ann"):
+            with monkeypatch.context() as patched:
+                patched.setattr(home.homes, "written_outside", lambda _: bool(seen))
+                patched.setattr(home_auto, "_next_files", next_files)
+                home.put("half", b"half")
+                async with asyncio.timeout(PATIENCE):
+                    while not seen:
+                        await asyncio.sleep(0.02)
+            await asyncio.sleep(home_auto.LOOK_EVERY)
+            home.ann.left_since(0)
+        async with asyncio.timeout(PATIENCE):
+            while not await home.events():
+                await asyncio.sleep(0.02)
+        assert [(one.kind, one.path) for one in await home.events()] == [("failed", b"/half")]
 
 
 async def test_a_version_that_came_while_the_last_was_being_stored_is_stored(

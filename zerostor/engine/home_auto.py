@@ -197,9 +197,12 @@ def _wanted(home: Home | None) -> AutoProcess | None:
 
 
 def _as_it_was(folder: HomeFolder, seen: Seen) -> bool:
-    """Whether nobody writes to it, or did: it may have waited for long."""
+    """Whether nobody writes to it, or did, or left it in the middle: it may have waited for long.
+    """
+    if folder.written_now(seen) or folder.unfinished(seen):
+        return False
     try:
-        return not folder.written_now(seen) and Seen.of(seen.path, folder.stat(seen.path)) == seen
+        return Seen.of(seen.path, folder.stat(seen.path)) == seen
     except OSError:
         return False
 
