@@ -1,0 +1,1 @@
+"""Nodes: ESP32s that dial in and keep chunks."""
