@@ -52,7 +52,7 @@ class Enable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return None
         if not 0 < self.max_size_mb <= LIMIT_MAX / MB:
             raise BadRequest("max_size_mb is a number of megabytes (1,000,000 bytes), above 0")
-        return max(1, int(self.max_size_mb * MB))
+        return max(1, round(self.max_size_mb * MB))
 
     @property
     def how_full(self) -> Quota | None:
