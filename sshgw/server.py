@@ -152,11 +152,17 @@ class Server:
 
     async def _remember(self, user: str, files: Sequence[Seen]) -> None:
         now = self._services.clock.now()
+        home, stored = self._services.homes.find(user), set[Seen]()
+        if home is not None and home.auto is not None:
+            with contextlib.suppress(BackendError):
+                stored = set(await self._services.book.stored(user, files))
         for file in files:
+            why = "" if home is None or home.auto is None else (
+                "it is stored" if file in stored else "it was not stored")
             _log.info("%s: %r of %d bytes went to make room", user, shown(file.path), file.size)
             with contextlib.suppress(BackendError):
                 await self._services.book.tell(
-                    HomeEvent(now, user, HomeEvents.REMOVED, file.path, size=file.size))
+                    HomeEvent(now, user, HomeEvents.REMOVED, file.path, why, file.size))
 
     def _end_removed(self, user: str) -> None:
         home = self._services.homes.find(user)

@@ -7,7 +7,8 @@ client sent them, absolute within the home, / in front; what is above the home c
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from zerostor.core.homes import Home, HomeEvent, HomeJob, HomeLink, HomeUsage
@@ -65,6 +66,10 @@ class Seen(NamedTuple):
     def of(cls, path: bytes, found: os.stat_result) -> Seen:
         """found: as lstat or fstat says."""
         return cls(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+Prefer = Callable[[Sequence[Seen]], Sequence[Seen]]
+"""Those of some files that are to go first when room is needed."""
 
 
 class HomeFolder(Protocol):
@@ -151,11 +156,20 @@ class HomeFolder(Protocol):
         """Remove the oldest files until `wanted` bytes fit; what was removed.
 
         Oldest is what came, or was changed, longest ago, whatever time its client gave it. What is
-        open stays, and so do the inodes `spared`: what programs have open that we do not watch.
+        open stays, and so do the inodes `spared`: what programs have open that we do not watch. See
+        also `prefer` and `reading`.
 
         OSError EDQUOT, and nothing is removed, where that cannot be. Others may take the room
         before the caller does: ask again.
         """
+
+    def prefer(self, preferred: Prefer) -> None:
+        """Ask `preferred`, on the thread of `make_room`, which files go first, and the others only
+        where these are not enough.
+        """
+
+    def reading(self, path: bytes) -> AbstractContextManager[None]:
+        """While the file `path`, or all below it, is read: `make_room` takes none of it."""
 
     def count(self) -> HomeUsage:
         """As `recount`, unless it was counted before."""
@@ -203,8 +217,8 @@ class HomeBook(Protocol):
                       processed: Seen | None = None) -> bool:
         """Forget it; keep its link, None if it failed, and say what happened. All or nothing.
 
-        processed: the version of the file that is not to be stored by itself again. False where the
-        job had ended before, and nothing was changed.
+        processed: the version of the file that was stored, or given up, and is not to be stored by
+        itself again. False where the job had ended before, and nothing was changed.
         """
 
     async def ended(self, job: str) -> JobUpdate | None:
@@ -216,6 +230,11 @@ class HomeBook(Protocol):
     async def unprocessed(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
         """Those of `seen` that were not stored by themselves in this version, here or before they
         were moved here.
+        """
+
+    async def stored(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
+        """Those of `seen` of which this version is stored for certain. One that was moved is not,
+        until `unprocessed` was asked of it.
         """
 
     async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:

@@ -146,6 +146,22 @@ async def test_a_version_is_processed_once(book: SqliteHomeBook) -> None:
     assert await book.processed_paths("ann", b"", 9) == [b"/a"]
 
 
+async def test_what_was_given_up_is_not_stored(book: SqliteHomeBook) -> None:
+    good, bad, aside = seen(b"/good"), seen(b"/bad", inode=4), seen(b"/aside", inode=5, size=0)
+    for number, (one, link) in enumerate(((good, done(1)), (bad, None))):
+        await book.begin_job(job(number))
+        await book.end_job(job(number).job, link, event(), one)
+    await book.put_aside(event(), aside)
+    await book.mark_unfinished("ann", [seen(b"/now", inode=6)])
+    assert await book.unprocessed("ann", [good, bad, aside]) == []
+    versions = [good, bad, aside, seen(b"/good", size=8), seen(b"/other", inode=9)]
+    assert await book.stored("ann", versions) == [good]
+    assert await book.stored("bob", versions) == []
+    moved = bad._replace(path=b"/moved"), good._replace(path=b"/there")
+    assert await book.unprocessed("ann", moved) == []
+    assert await book.stored("ann", moved) == [moved[1]]
+
+
 async def test_a_file_that_was_moved_is_no_new_version(book: SqliteHomeBook) -> None:
     await book.begin_job(job(1))
     await book.end_job(job(1).job, done(1), event(), seen(b"/a"))

@@ -74,6 +74,26 @@ async def test_each_version_is_stored_once_also_across_restarts(home: HomeWorks)
         assert len(await home.book.links("ann", 9)) == 2
 
 
+async def test_what_is_not_stored_goes_last_for_room(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN):
+        await home.homes.enable("ann", limit=1000, quota=Quota.DROP_OLDEST)
+        async with home.works.worker():
+            home.put("stored", b"s" * 300)
+            await home.until_links(1)
+            await settled(home)
+        home.put("waits", b"w" * 300)
+        async with asyncio.timeout(60):
+            while not home.jobs._sealed:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
+        home.ann.set_mode(b"/stored", 0o600)  # no new version, but the last that was changed
+        for wanted, path in ((500, b"/stored"), (800, b"/waits")):
+            gone = await asyncio.to_thread(home.ann.make_room, wanted)
+            assert [one.path for one in gone] == [path]
+        async with home.works.worker():
+            assert await home.until_links(2) == ["/stored", "/waits"], "it was in the spool"
+
+
 async def test_what_is_on_its_way_waits(home: HomeWorks) -> None:
     async with home.running(auto=PLAIN), home.works.worker():
         for name in ("a.part", "b.filepart", ".c.txt.x1Y2z3"):

@@ -73,6 +73,36 @@ def test_what_another_program_has_open_stays(home):
     assert [seen.path for seen in home.make_room(700)] == [b"/old"]
 
 
+def test_what_is_preferred_goes_first(home, monkeypatch):
+    for path in (b"/a", b"/b", b"/c", b"/d"):
+        aged(home, path, 250)
+    stored = {b"/b"}
+    home.prefer(lambda seen: [one for one in seen if one.path in stored])
+    assert [seen.path for seen in home.make_room(250)] == [b"/b"]
+    aged(home, b"/e", 250)
+    stored.add(b"/d")
+    monkeypatch.setattr(oldest, "_ASKED_FOR", 0.0)
+    assert [seen.path for seen in home.make_room(500)] == [b"/d", b"/a"], "what is left, by age"
+    stored.add(b"/e")
+    monkeypatch.setattr(oldest, "_KEPT", 1)
+    aged(home, b"/f", 500)
+    assert [seen.path for seen in home.make_room(100)] == [b"/e"], "it is asked again"
+
+
+def test_what_is_read_as_a_whole_stays(home):
+    home.make_folder(b"/d", 0o755)
+    for path in (b"/d/a", b"/d/b", b"/dd"):
+        aged(home, path, 300)
+    with home.reading(b"/d"), home.reading(b"/d"):
+        assert [seen.path for seen in home.make_room(200)] == [b"/dd"]
+        for _ in range(2):
+            with failing(errno.EDQUOT):
+                home.make_room(800)
+    with home.reading(b"/"), failing(errno.EDQUOT):
+        home.make_room(800)
+    assert [seen.path for seen in home.make_room(800)] == [b"/d/a", b"/d/b"]
+
+
 def test_nothing_goes_where_it_would_not_be_enough(home):
     aged(home, b"/a", 400)
     aged(home, b"/b", 400)

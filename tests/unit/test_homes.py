@@ -31,6 +31,9 @@ class Folder:
         time.sleep(0.1)
         self.counted = True
 
+    def prefer(self, preferred: object) -> None:
+        pass
+
     def set_limit(self, limit: int) -> None:
         self.limit = limit
 

@@ -56,7 +56,8 @@ class HomePacking:
         await self._spool.discard(job.job)
         writer = await self._spool.create(job.job, expected, durable=True)
         try:
-            await self._fill(writer, job, pieces, told)
+            with folder.reading(job.path):
+                await self._fill(writer, job, pieces, told)
             accepted_ms = int(self._clock.now() * 1000)
             await writer.seal([], Upload(job.job, ext, DEFAULT_POLICY, accepted_ms))
         finally:

@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from functools import partial
 
 import msgspec
 
-from zerostor.core.errors import BadRequest, Busy, UnknownHome
-from zerostor.core.homes import AutoProcess, Home, HomeKey, HomeUsage, Quota, user_name
-from zerostor.home_ports import HomeBook, HomeFolder
+from zerostor.core.errors import BackendError, BadRequest, Busy, UnknownHome
+from zerostor.core.homes import (
+    LINK_SUFFIX,
+    AutoProcess,
+    Home,
+    HomeKey,
+    HomeUsage,
+    Quota,
+    user_name,
+)
+from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
+STORED_SECONDS = 5.0
+"""Until the book has said which of some files are stored."""
 HOMES_MAX = 4096
 """All are in memory, and those that store by themselves are looked at twice a second."""
 KEYS_MAX = 64
 """Keys of one home."""
 
+_log = logging.getLogger(__name__)
 OpenFolder = Callable[[str, int], HomeFolder]
 """(user, limit) -> the folder, made where there is none. Blocking, shortly; raises OSError."""
 Changed = Callable[[str], None]
@@ -70,7 +84,23 @@ class Homes:
         found = self._folders.get(user)
         if found is None:
             found = self._folders[user] = self._open_folder(user, home.limit)
+            found.prefer(partial(self._stored, user, asyncio.get_running_loop()))
         return found
+
+    def _stored(self, user: str, loop: asyncio.AbstractEventLoop,
+                seen: Sequence[Seen]) -> Sequence[Seen]:
+        """On another thread: what goes first for room; where files store themselves, the stored."""
+        home = self._homes.get(user)
+        if home is None or home.auto is None or not seen:
+            return seen
+        asked = asyncio.run_coroutine_threadsafe(self._book.stored(user, seen), loop)
+        try:
+            stored = asked.result(STORED_SECONDS)
+        except (BackendError, TimeoutError, CancelledError) as error:
+            _log.warning("%s: which files are stored is not known: %s", user, error)
+            return ()
+        links = [one for one in seen if one.path.endswith(LINK_SUFFIX.encode())]
+        return [*stored, *links]
 
     async def counted(self, user: str) -> HomeFolder:
         """The same once its files were counted, the first time: for who writes, or asks how full it

@@ -135,8 +135,9 @@ class SqliteHomeBook:
             if link is not None:
                 _add_link(book, event.user, link)
             if processed is not None:
+                version = _version(processed) if link is not None else _given_up(processed)
                 book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)",
-                             (event.user, processed.path, *_version(processed)))
+                             (event.user, processed.path, *version))
             _add_event(book, event)
             return True
 
@@ -167,6 +168,13 @@ class SqliteHomeBook:
 
         return await self._book.run(look)
 
+    async def stored(self, user: str, seen: Sequence[Seen]) -> Sequence[Seen]:
+        """Those whose version was stored, under this path."""
+        def look(book: sqlite3.Connection) -> list[Seen]:
+            return [one for one in seen if _known(book, user, one) == _version(one)]
+
+        return await self._book.run(look)
+
     async def processed_paths(self, user: str, after: bytes, limit: int) -> Sequence[bytes]:
         """Sorted."""
         rows = await self._book.run(lambda book: book.execute(
@@ -182,7 +190,7 @@ class SqliteHomeBook:
 
     async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
         """As if it had been processed."""
-        row = (event.user, seen.path, *_version(seen))
+        row = (event.user, seen.path, *_given_up(seen))
 
         def put(book: sqlite3.Connection) -> None:
             book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", row)
@@ -220,20 +228,32 @@ class SqliteHomeBook:
 
 
 def _is_processed(book: sqlite3.Connection, user: str, seen: Seen) -> bool:
-    version = _version(seen)
-    known = book.execute("SELECT inode, size, modified_ns FROM processed WHERE user = ?"
-                         " AND path = ?", (user, seen.path)).fetchone()
-    if known == version:
+    versions = _version(seen), _given_up(seen)
+    if _known(book, user, seen) in versions:
         return True
-    moved = book.execute("SELECT 1 FROM processed WHERE user = ? AND inode = ? AND size = ?"
-                         " AND modified_ns = ?", (user, *version)).fetchone()
-    if moved is not None:
-        book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)", (user, seen.path, *version))
-    return moved is not None
+    for version in versions:
+        moved = book.execute("SELECT 1 FROM processed WHERE user = ? AND inode = ? AND size = ?"
+                             " AND modified_ns = ?", (user, *version)).fetchone()
+        if moved is not None:
+            book.execute("REPLACE INTO processed VALUES (?, ?, ?, ?, ?)",
+                         (user, seen.path, *version))
+            return True
+    return False
+
+
+def _known(book: sqlite3.Connection, user: str, seen: Seen) -> object:
+    return book.execute("SELECT inode, size, modified_ns FROM processed WHERE user = ?"
+                        " AND path = ?", (user, seen.path)).fetchone()
 
 
 def _version(seen: Seen) -> tuple[int, int, int]:
     return seen.inode & _INODES, seen.size, seen.modified_ns
+
+
+def _given_up(seen: Seen) -> tuple[int, int, int]:
+    """A version that was not stored and is not tried again: sizes below that of _UNFINISHED."""
+    inode, size, modified_ns = _version(seen)
+    return inode, _UNFINISHED - 1 - size, modified_ns
 
 
 def _add_link(book: sqlite3.Connection, user: str, link: HomeLink) -> None:

@@ -7,10 +7,11 @@ import errno
 import os
 import stat
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from zerostor.core.homes import HomeUsage, within
-from zerostor.home_ports import Seen
+from zerostor.home_ports import Prefer, Seen
 from zerostor.homes.ledger import Ledger, Node
 from zerostor.homes.oldest import Oldest
 from zerostor.homes.opened import OpenedFile, file_mode, folder_mode, set_times_of
@@ -45,7 +46,8 @@ class Folder:
         self._moves = 0
         self._still = False
         self._unfinished: dict[int, tuple[int, int]] = {}
-        self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same)
+        self._read: Counter[bytes] = Counter()
+        self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same, self._is_read)
 
     @property
     def usage(self) -> HomeUsage:
@@ -309,6 +311,26 @@ class Folder:
     def unfinished(self, seen: Seen) -> bool:
         """Whether it is as somebody left it in the middle."""
         return self._unfinished.get(seen.inode) == (seen.size, seen.modified_ns)
+
+    def prefer(self, preferred: Prefer) -> None:
+        """As HomeFolder.prefer."""
+        self._oldest.prefer = preferred
+
+    @contextlib.contextmanager
+    def reading(self, path: bytes) -> Iterator[None]:
+        """As HomeFolder.reading."""
+        path = within(path)
+        with self._names:
+            self._read[path] += 1
+        try:
+            yield
+        finally:
+            with self._names:
+                self._read -= Counter((path,))
+            self._oldest.try_again()
+
+    def _is_read(self, path: bytes) -> bool:
+        return any((path + b"/").startswith(read.rstrip(b"/") + b"/") for read in tuple(self._read))
 
     # All of it: for a thread.
 

@@ -1,6 +1,7 @@
 """Room in a full home: the oldest files go, by when they came or were last changed (ctime).
 
-Not by the time that their client gave them: a photo of 1999 that is uploaded today is new here.
+Not by the time that their client gave them: a photo of 1999 that is uploaded today is new here. In
+a home that stores by itself, what is stored goes before what is not.
 
 A walk keeps the oldest it saw, as many as are needed and some thousands more, so that the next call
 needs none. Whatever is taken from that list is looked at again first.
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import errno
 import heapq
-import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
-from zerostor.home_ports import Seen
+from zerostor.home_ports import Prefer, Seen
 from zerostor.homes.ledger import Ledger
 from zerostor.homes.rooted import Rooted, is_plain
 from zerostor.homes.walk import batches
@@ -24,23 +26,43 @@ _MOST = 100_000
 """Files that are remembered at a time, though more may have to go: then it is walked again."""
 _ROUNDS = 50
 """Others write while room is made for one."""
+_ASKED_FOR = 5.0
+"""Seconds that a walk is believed in what it says is not to go first."""
 
 
-def _newest_first(file: Seen) -> int:
-    return -file.changed_ns
+class _File(NamedTuple):
+    """rank: 0 goes before 1."""
+
+    rank: int
+    seen: Seen
+
+
+def _last_first(file: _File) -> tuple[int, int]:
+    return -file.rank, -file.seen.changed_ns
 
 
 class Oldest:
     """make_room of one home, from any thread; and the list that it goes by."""
 
-    def __init__(self, rooted: Rooted, ledger: Ledger, remove: Callable[[Seen], bool]) -> None:
-        """remove: takes a file away if it is still that one and not open."""
+    def __init__(
+        self,
+        rooted: Rooted,
+        ledger: Ledger,
+        remove: Callable[[Seen], bool],
+        is_read: Callable[[bytes], bool],
+    ) -> None:
+        """remove: takes a file away if it is still that one and not open. is_read: whether a path
+        is, or lies in, what somebody reads as a whole.
+        """
+        self.prefer: Prefer = lambda seen: seen
         self._rooted = rooted
         self._ledger = ledger
         self._remove = remove
+        self._is_read = is_read
         self._turn = threading.Lock()
         self._lock = threading.Lock()
-        self._files: list[Seen] = []
+        self._files: list[_File] = []
+        self._walked = float("-inf")
         self._forgotten = 0
         self._failed: tuple[int, int] | None = None
 
@@ -49,6 +71,10 @@ class Oldest:
         with self._lock:
             self._files = []
             self._forgotten += 1
+
+    def try_again(self) -> None:
+        """More files may go than before."""
+        self._failed = None
 
     def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
         """As HomeFolder.make_room. What was removed is told, even if others took its room again."""
@@ -89,41 +115,45 @@ class Oldest:
         )
         if fails_again or self._ledger.held + wanted > self._ledger.limit:
             raise self._refusal(wanted)
-        chosen = self._take(missing, spared, or_less=False)
+        others = time.monotonic() < self._walked + _ASKED_FOR
+        chosen = self._take(missing, spared, others=others)
         if not chosen:
             if self._walk(missing, spared) < missing:
                 if not spared:
                     self._failed = (version, missing)
                 raise self._refusal(wanted)
-            chosen = self._take(missing, spared, or_less=True)
+            chosen = self._take(missing, spared, others=True, or_less=True)
         return chosen
 
-    def _stays(self, inode: int, spared: Collection[int]) -> bool:
-        return inode in self._ledger.nodes or inode in spared
+    def _stays(self, path: bytes, inode: int, spared: Collection[int]) -> bool:
+        return inode in self._ledger.nodes or inode in spared or self._is_read(path)
 
-    def _take(self, missing: int, spared: Collection[int], *, or_less: bool) -> list[Seen]:
-        """From the list, what is still as it says. or_less: also if it is not enough."""
+    def _take(
+        self, missing: int, spared: Collection[int], *, others: bool, or_less: bool = False
+    ) -> list[Seen]:
+        """From the list, what is still as it says. others: also what is not to go first. or_less:
+        also if it is not enough.
+        """
         with self._lock:
             files, self._files = self._files, []
             forgotten = self._forgotten
-        chosen: list[Seen] = []
-        passed: list[Seen] = []
-        while missing > 0 and files:
-            now = self._look(files.pop())
+        chosen: list[_File] = []
+        passed: list[_File] = []
+        while missing > 0 and files and (others or not files[-1].rank):
+            known = files.pop()
+            now = self._look(known.seen)
             if now is None:
                 continue
-            if self._stays(now.inode, spared):
-                passed.append(now)
-                continue
-            chosen.append(now)
-            missing -= now.size
+            stays = self._stays(now.path, now.inode, spared)
+            (passed if stays else chosen).append(_File(known.rank, now))
+            missing -= 0 if stays else now.size
         if missing > 0 and not or_less:
             passed += chosen
             chosen = []
         with self._lock:
             if forgotten == self._forgotten:
-                self._files = sorted([*files, *self._files, *passed], key=_newest_first)
-        return chosen
+                self._files = sorted([*files, *self._files, *passed], key=_last_first)
+        return [file.seen for file in chosen]
 
     def _look(self, known: Seen) -> Seen | None:
         try:
@@ -137,29 +167,33 @@ class Oldest:
     def _walk(self, missing: int, spared: Collection[int]) -> int:
         """Find the oldest anew; bytes of all files that could go."""
         forgotten = self._forgotten
-        heap: list[tuple[int, bytes, int, Seen]] = []
+        heap: list[tuple[tuple[int, int], bytes, int, _File]] = []
         size = 0
         possible = 0
-        until = float("inf")
-        for path, found in self._plain_files():
+        first = (-2, 0)
+        for file in self._plain_files():
+            seen = file.seen
             # Those that are open now may be closed before they are needed.
-            gain = 0 if self._stays(found.st_ino, spared) else found.st_size
+            gain = 0 if self._stays(seen.path, seen.inode, spared) else seen.size
             possible += gain
-            if len(heap) >= _KEPT and found.st_ctime_ns > until:
+            if len(heap) >= _KEPT and _last_first(file) < first:
                 continue
             size += gain
-            heapq.heappush(heap, (-found.st_ctime_ns, path, gain, Seen.of(path, found)))
+            heapq.heappush(heap, (_last_first(file), seen.path, gain, file))
             while len(heap) > _KEPT and (size - heap[0][2] >= missing or len(heap) > _MOST):
                 size -= heap[0][2]
-                until = heapq.heappop(heap)[3].changed_ns
+                first = heapq.heappop(heap)[0]
         with self._lock:
             if forgotten == self._forgotten:
                 self._files = [file for *_, file in sorted(heap)]
+                self._walked = time.monotonic()
         return possible
 
-    def _plain_files(self) -> Iterator[tuple[bytes, os.stat_result]]:
+    def _plain_files(self) -> Iterator[_File]:
         """Those that hold something: nothing is won by an empty one."""
         for batch in batches(self._rooted):
-            for path, found in batch.files:
-                if is_plain(found) and found.st_size:
-                    yield path, found
+            found = [Seen.of(path, one) for path, one in batch.files
+                     if is_plain(one) and one.st_size]
+            preferred = set(self.prefer(found))
+            for seen in found:
+                yield _File(seen not in preferred, seen)
