@@ -80,6 +80,19 @@ def level(master: Server, *slaves: Server) -> None:
         assert slave.files() == master.files()
 
 
+def leads(server: Server) -> bool:
+    """Whether it takes writes, by its own word."""
+    state = server.state
+    return state["role"] == "master" and not state["refuses"]
+
+
+def promote(server: Server) -> dict[str, Any]:
+    """Its state as the master."""
+    reply = server.ask(b"LOG", b"PROMOTE")
+    assert isinstance(reply, bytes), reply
+    return dict(json.loads(reply))
+
+
 def work(client: Client, rng: random.Random, count: int, ids: list[bytes]) -> None:
     """Inserts, updates and deletions."""
     for _ in range(count):

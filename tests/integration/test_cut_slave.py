@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.replicas import Server, level
+from tests.fakes.replicas import Server, level, promote
 from tests.fakes.rough_link import RoughLink
 from zerostor.clock import SystemClock
 from zerostor.core.errors import UnknownObject
@@ -75,7 +75,7 @@ async def test_ids_that_became_somebody_elses(
     old.process.kill()
     os.kill(slave.process.pid, signal.SIGSTOP)
     new.start()
-    assert isinstance(await asyncio.to_thread(new.ask, b"LOG", b"PROMOTE"), bytes)
+    await asyncio.to_thread(promote, new)
     os.kill(slave.process.pid, signal.SIGCONT)
     here = Writer(new)
     assert await here.pack(2) == pack, "the id is given again"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.replicas import Server, level, until, work
+from tests.fakes.replicas import Server, level, promote, until, work
 from tests.fakes.zdb_server import Client
 from zerostor.zdb.mark_file import AHEAD
 from zerostor.zdb.segments import LogSettings, LogStore
@@ -94,7 +94,7 @@ def test_a_slave_that_lost_its_end_and_is_promoted(servers: Callable[..., Server
     slave.process.kill()
     log_files(slave)[-1].unlink()
     slave.start()
-    slave.ask(b"LOG", b"PROMOTE")
+    promote(slave)
     assert min(given(slave.connect(), 10)) > max(before)
 
 
@@ -108,7 +108,7 @@ def test_what_is_put_aside_is_no_lost_end(servers: Callable[..., Server]) -> Non
     given(master.connect(), 3000)
     master.process.kill()
     slave.start()
-    slave.ask(b"LOG", b"PROMOTE")
+    promote(slave)
     last = given(slave.connect(), 10)[-1]
     master.follow(slave)
     master.start()
@@ -122,7 +122,7 @@ def test_what_is_put_aside_is_no_lost_end(servers: Callable[..., Server]) -> Non
     until(followed, "the old master follows")
     level(slave, master)
     slave.process.kill()
-    master.ask(b"LOG", b"PROMOTE")
+    promote(master)
     assert given(master.connect(), 1) == [last + 1]
     numbers = [int(path.name[1:]) for path in log_files(master)]
     assert numbers == list(range(numbers[0], numbers[-1] + 1)), "no gap"

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.fakes.replicas import Server, level, until, work
+from tests.fakes.replicas import Server, leads, level, promote, until, work
 from tests.fakes.rough_link import RoughLink
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.core.resp import ReplyError
@@ -29,21 +28,10 @@ from zerostor.zdb.server_settings import ServerSettings
 Servers = Callable[..., Server]
 
 
-def promote(server: Server) -> dict[str, Any]:
-    reply = server.ask(b"LOG", b"PROMOTE")
-    assert isinstance(reply, bytes), reply
-    return dict(json.loads(reply))
-
-
 def refuses_promotion(server: Server) -> str:
     client = server.connect()
     client.socket.settimeout(60)
     return client.fails(b"LOG", b"PROMOTE")
-
-
-def leads(server: Server) -> bool:
-    state = server.state
-    return state["role"] == "master" and not state["refuses"]
 
 
 def three(servers: Servers) -> tuple[Server, Server, Server]:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fakes.replicas import Server, level, same_answers, until, work
+from tests.fakes.replicas import Server, level, promote, same_answers, until, work
 from tests.fakes.rough_link import RoughLink, Spoil, drop, flip, repeat, swap
 from tests.fakes.zdb_server import raw_id
 from zerostor.core.errors import MetadataUnavailable
@@ -159,7 +159,7 @@ def test_promotion_while_the_master_lives_loses_nothing(servers: Callable[..., S
     for writer in writers:
         writer.start()
     time.sleep(0.5)
-    promoted = json.loads(slave.ask(b"LOG", b"PROMOTE"))
+    promoted = promote(slave)
     for writer in writers:
         writer.join()
     assert promoted["role"] == "master" and promoted["epoch"] == 1
@@ -182,7 +182,7 @@ def test_the_old_master_comes_back(servers: Callable[..., Server]) -> None:
     only_there = master.ask(b"SET", b"", b"never copied")
     master.process.kill()
     slave.start()
-    assert json.loads(slave.ask(b"LOG", b"PROMOTE"))["epoch"] == 1
+    assert promote(slave)["epoch"] == 1
     work(slave.connect(), rng, 50, ids)
     # It asks the slaves it knew before it takes a write.
     master.start()
@@ -210,7 +210,7 @@ def test_the_old_master_is_told_when_it_comes_back(servers: Callable[..., Server
     master.ask(b"SET", b"", b"one")
     level(master, slave)
     master.process.kill()
-    json.loads(slave.ask(b"LOG", b"PROMOTE"))
+    promote(slave)
     (master.process.folder / "log" / "replication").unlink()
     master.start()
     until(lambda: master.state["refuses"], "it is told")
@@ -231,7 +231,7 @@ def test_promoted_back_and_forth(servers: Callable[..., Server]) -> None:
         work(leader.connect(), rng, 50, ids)
         level(leader, follower)
         leader.process.kill()
-        assert json.loads(follower.ask(b"LOG", b"PROMOTE"))["epoch"] == turn + 1
+        assert promote(follower)["epoch"] == turn + 1
         leader.follow(follower)
         leader.start()
         until(lambda leader=leader: leader.state["role"] == "slave", "it follows its successor")
@@ -253,7 +253,7 @@ async def test_an_id_of_the_former_master_is_never_written_at_the_next(
     (second,) = await metadata.reserve([b"second, never copied"])
     master.process.kill()
     slave.start()
-    await asyncio.to_thread(slave.ask, b"LOG", b"PROMOTE")
+    await asyncio.to_thread(promote, slave)
     other = ZdbMetadata(Address(unix=slave.process.unix))
     (theirs,) = await other.reserve([b"of somebody else"])
     assert theirs == second, "the id is given out again"
@@ -277,7 +277,7 @@ def test_who_is_connected_to_a_slave_learns_of_its_promotion(
     until(lambda: slave.state["connected"], "it follows")
     client = slave.connect()
     epoch = client.facts(b"INFO")["epoch"]
-    slave.ask(b"LOG", b"PROMOTE")
+    promote(slave)
     with pytest.raises((EOFError, OSError)):
         client.ask(b"PING")
     assert (epoch, slave.connect().facts(b"INFO")["epoch"]) == ("0", "1")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.replicas import Server, until
+from tests.fakes import replicas
+from tests.fakes.replicas import Server
 from zerostor.clock import SystemClock
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
@@ -89,15 +90,11 @@ async def ask(server: Server, *words: bytes) -> object:
 
 
 async def promote(server: Server) -> None:
-    reply = await ask(server, b"LOG", b"PROMOTE")
-    assert isinstance(reply, bytes), reply
+    await asyncio.to_thread(replicas.promote, server)
 
 
 async def level(master: Server, *slaves: Server) -> None:
-    def same() -> bool:
-        return all(slave.end == master.end for slave in slaves)
-
-    await asyncio.to_thread(until, same, "all have everything")
+    await asyncio.to_thread(replicas.level, master, *slaves)
 
 
 async def test_a_promotion_is_found_and_reads_go_on(

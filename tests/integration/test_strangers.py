@@ -14,20 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.replicas import Server, level, until, work
+from tests.fakes.replicas import Server, leads, level, promote, until, work
 from zerostor.core.resp import NIL, OK, ReplyError, RequestParser, bulk
 
 Servers = Callable[..., Server]
-
-
-def leads(server: Server) -> bool:
-    state = server.state
-    return state["role"] == "master" and not state["refuses"]
-
-
-def promote(server: Server) -> None:
-    reply = server.ask(b"LOG", b"PROMOTE")
-    assert isinstance(reply, bytes), reply
 
 
 def pair(servers: Servers) -> tuple[Server, Server]:
