@@ -117,7 +117,8 @@ def test_a_piece_that_found_no_room_fails_the_upload_at_its_end(server: SshServe
     assert (server.home("room") / "upload").read_bytes() == b"a" * 100
 
 
-NAMES = [b"new\nline", b"\x1b[31mred", b"\xff\xfe", b"\x7f", b"-rf", b"$(id)", b"*", b"x" * 255]
+NAMES = [b"new\nline", b"\x01\x1b[31mred", b"\xff\xfe", b"\x7f", b"-rf", b"$(id)", b"*", b"...",
+         b"x" * 255]
 
 
 def test_names_are_bytes(server: SshServer) -> None:
@@ -127,6 +128,7 @@ def test_names_are_bytes(server: SshServer) -> None:
                 await file.write(name)
         listed = [one.filename for one in await client.readdir(b"/")]
         assert set(listed) - {b".", b".."} == set(NAMES)
+        assert sorted(await client.listdir(b"/../../..")) == sorted(listed)
         for name in NAMES:
             async with client.open(name, "rb") as file:
                 assert await file.read() == name
