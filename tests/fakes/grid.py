@@ -29,17 +29,20 @@ from zerostor.stores.memory import MemoryStore
 
 
 class Grid:
-    """data + parity over `count` stores. wrap: makes a store faulty, given its memory store."""
+    """data + parity over `count` stores. wrap: makes a store faulty, given its memory store.
+
+    read_timeout: seconds that a store has for a read.
+    """
 
     def __init__(self, folder: Path, *, data: int = 16, parity: int = 4, durable: int = 18,
                  count: int = 20, cell: int = 4096, seed: int = 1,
                  wrap: Callable[[MemoryStore], ShardStore] = lambda store: store,
-                 metadata: MetadataStore | None = None) -> None:
+                 metadata: MetadataStore | None = None, read_timeout: float = 10.0) -> None:
         self._taken: list[SpoolEntry] = []
         self.rng = random.Random(seed)
         self.memory = {f"{n:02d}": MemoryStore(f"{n:02d}") for n in range(count)}
         self.wrapped = {name: wrap(store) for name, store in self.memory.items()}
-        self.guarded = {name: GuardedStore(store, SystemClock())
+        self.guarded = {name: GuardedStore(store, SystemClock(), read_timeout=read_timeout)
                         for name, store in self.wrapped.items()}
         codec_for = lru_cache(lambda k, m: Codec(k, m))
         self.policy = Policy(DEFAULT_POLICY, codec_for(data, parity), durable, cell,

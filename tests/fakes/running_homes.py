@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.running_up import ROOT, Answer, Up, free_port, tied
+from tests.fakes.ports import free_port
+from tests.fakes.running_up import ROOT, Answer, Up, tied
 from tests.fakes.ssh_server import make_key, run
 
 JSON = {"Content-Type": "application/json"}
@@ -48,7 +49,7 @@ class RunningHomes:
         """End it in order."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
 
     def folder(self, user: str) -> Path:

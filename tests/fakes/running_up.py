@@ -24,13 +24,14 @@ from urllib.parse import urlencode
 import psutil
 import redis
 
+from tests.fakes.ports import free_port
 from zerostor.core.record import ObjectRecord, PackRecord, StripeSet, decode_record
 from zerostor.engine.log_parts import ARCHIVE_JOB
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.resp_client import Address
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting; far above what anything takes."""
 AWAY = (OSError, http.client.HTTPException, redis.RedisError)
 """What a client sees while a process is not there."""
@@ -342,13 +343,6 @@ class Up:
         """Wait until the gateway sees all its stores."""
         self.until(lambda: all(store["state"] == "up" for store in self.stores().values()),
                    "all stores are up")
-
-
-def free_port() -> int:
-    """One that nothing listened on a moment ago."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def content_of(size: int, seed: int = 0) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
+from tests.fakes.ports import free_port
 from zerostor.config import load
 from zerostor.core.homes import HomeKey, Quota
 from zerostor.home_wiring import build_homes
@@ -107,12 +107,6 @@ def make_key(path: Path, *options: str) -> Path:
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", str(path), *(options or ("-t", "ed25519"))],
                    check=True)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 async def _enable(root: Path, user: str, key: Path, limit: int, quota: Quota) -> None:

@@ -16,7 +16,7 @@ from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.routed import RoutedSpools
 
 CONCURRENCY = 2
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Works:

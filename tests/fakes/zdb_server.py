@@ -46,7 +46,7 @@ class Client:
 
     def __init__(self, where: Path | tuple[str, int]) -> None:
         self.socket = socket.socket(socket.AF_INET if isinstance(where, tuple) else socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(where if isinstance(where, tuple) else str(where))
         self._parser = ReplyParser()
         self._ready: list[Reply] = []
@@ -111,7 +111,7 @@ class Process:
     def refuses(self) -> str:
         """What it says when it does not start."""
         ended = subprocess.run(
-            self.command(), cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+            self.command(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
         assert ended.returncode == 1, ended.stdout
         return ended.stderr
@@ -127,7 +127,7 @@ class Process:
                 self._process.send_signal(sig)
             assert self._process.stdout is not None
             self._process.stdout.close()
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def restart(self) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.running_up import PATIENCE, ROOT, free_port, tied
+from tests.fakes.ports import free_port
+from tests.fakes.running_up import PATIENCE, ROOT, tied
 from zerostor.resp_client import Address
 
 REAL = "ZEROSTOR_REAL_ZDB"

@@ -246,6 +246,9 @@ async def test_of_two_gateways_one_does_it(archive: Archive, tmp_path: Path) -> 
         queue=archive.queue.peer(), place=IndexFile(tmp_path / "other"))
     await archive.fill(3)
     tasks = [asyncio.create_task(gateway.run()) for gateway in (one, two)]
+    async with asyncio.timeout(60):
+        while not (archive.folder / "containers" / "index").exists():
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
     for task in tasks:
         task.cancel()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.tiny_gateway import tiny_gateway
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from zerostor.resp_client import Address
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 8080
-PATIENCE = 45.0
+PATIENCE = 60.0
 GATEWAYS, WORKERS = ("gwa", "gwb"), ("w1", "w2", "w3")
 STORES = tuple(f"store-{number}" for number in range(1, 6))
 AWAY = (OSError, http.client.HTTPException)
@@ -201,7 +201,7 @@ def test_jobs_of_a_gateway_that_is_cut_off_wait_and_keep_nobody_waiting(cluster:
                           "the reason names the gateway")
         for number in range(3):
             body = content_of(50_000, number)
-            assert cluster.ask("gwb", "POST", "/api/upload?wait=10", body).status == 200
+            assert cluster.ask("gwb", "POST", "/api/upload?wait=30", body).status == 200
         assert cluster.get("gwb", f"/api/status/{'ab' * 16}").status == 404, "all were asked"
         cluster.hosts.kill("gwa")
     redis_cli(cluster, "FLUSHALL")
@@ -257,7 +257,7 @@ class Load:
         while not self._over.is_set():
             body = rng.randbytes(rng.choice((10, 10_000, 90_000, 400_000, 3_000_000)))
             try:
-                answer = self.cluster.ask(gateway, "POST", "/api/upload?ext=bin", body, 10.0)
+                answer = self.cluster.ask(gateway, "POST", "/api/upload?ext=bin", body, 20.0)
             except AWAY:
                 self.refused += 1
                 time.sleep(0.2)

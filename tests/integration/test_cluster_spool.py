@@ -38,7 +38,7 @@ from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_entry import RemoteEntry
 from zerostor.spool.routed import RoutedSpools
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 SIZES = (0, 1, INLINE_MAX, INLINE_MAX + 1, 2 * MIB, 5 * MIB + 3)
 
 

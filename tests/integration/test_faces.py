@@ -188,7 +188,7 @@ async def test_a_form_that_does_not_go_on_is_given_up(tmp_path, monkeypatch, sta
     app = web.Application(middlewares=[problems])
     app[SERVICES] = Services(**services)
     app.router.add_post("/", uploads.upload)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, lingering_time=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -209,7 +209,7 @@ async def test_a_process_that_ends_at_any_step_is_followed_by_one_that_goes_on(
                     while job not in jobs._sealed:
                         await asyncio.sleep(0.01)
                     stop.set()
-                await asyncio.wait_for(stop.wait(), 20)
+                await asyncio.wait_for(stop.wait(), 60)
     async with home.running(), home.works.worker():
         known = await home.jobs.status(job)
         assert known is not None, "the job is known from the first moment on"

@@ -23,7 +23,7 @@ from zerostor.spool.entry import DirectorySpoolEntry
 from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_entry import RemoteEntry
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Body = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_URL, SHOWN_FOLDER = "http://127.0.0.1:8080", "/home/me/zerostor"
-PATIENCE = 20.0
+PATIENCE = 60.0
 ASKS = re.compile(r"zerostor (stores|status|check)\b")
 """Commands that change nothing, so they can be asked again until what is under way has happened."""
 VARYING = re.compile(

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fakes.running_up import ROOT, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.running_up import ROOT
 
 TITLE = "## What if the metadata machine dies?"
 WAIT = 'until curl -sf "http://{address}/readyz" > /dev/null; do sleep 0.1; done'

@@ -45,7 +45,8 @@ def test_a_slave_has_what_its_master_has(servers: Callable[..., Server]) -> None
     until(lambda: not any(slave["behind_bytes"] for slave in master.state["slaves"]), "level")
     state = first.state
     assert state["role"] == "slave" and state["connected"] and state["master"] == master.url
-    assert (state["behind_bytes"], state["behind_entries"], state["behind_seconds"]) == (0, 0, 0.0)
+    behind = ("behind_bytes", "behind_entries", "behind_seconds")
+    until(lambda: not any(first.state[name] for name in behind), "it knows that it is level")
     assert first.connect().fails(b"SET", b"", b"no").startswith("Cannot write data right now: this")
     compared = json.loads(first.ask(b"LOG", b"COMPARE"))
     assert compared["differs"] == "" and compared["files"] == len(master.files())
@@ -112,15 +113,15 @@ def test_kills_on_both_ends_under_load(servers: Callable[..., Server]) -> None:
 
     writer = threading.Thread(target=load)
     writer.start()
-    for turn in range(8):
-        time.sleep(0.25)
-        (master if turn % 2 else slave).process.restart()
-    time.sleep(0.3)
+    for turn in range(9):
+        had = len(acknowledged)
+        until(lambda had=had: len(acknowledged) > had + 50, "the load goes on")
+        if turn < 8:
+            (master if turn % 2 else slave).process.restart()
     over.set()
     writer.join()
     level(master, slave)
     client = slave.connect()
-    assert len(acknowledged) > 100
     assert all(client.ask(b"GET", key) == value for key, value in acknowledged.items())
 
 
@@ -158,13 +159,12 @@ def test_promotion_while_the_master_lives_loses_nothing(servers: Callable[..., S
     writers = [threading.Thread(target=load, args=(number,)) for number in range(4)]
     for writer in writers:
         writer.start()
-    time.sleep(0.5)
+    until(lambda: len(acknowledged) > 200, "the load goes on")
     promoted = promote(slave)
     for writer in writers:
         writer.join()
     assert promoted["role"] == "master" and promoted["epoch"] == 1
     client = slave.connect()
-    assert len(acknowledged) > 100
     assert all(client.ask(b"GET", key) == value for key, value in acknowledged.items())
     fresh = client.ask(b"SET", b"", b"new")
     assert fresh not in acknowledged
@@ -274,7 +274,7 @@ def test_who_is_connected_to_a_slave_learns_of_its_promotion(
         servers: Callable[..., Server]) -> None:
     master = servers("master").start()
     slave = servers("slave", master).start()
-    until(lambda: slave.state["connected"], "it follows")
+    level(master, slave)
     client = slave.connect()
     epoch = client.facts(b"INFO")["epoch"]
     promote(slave)
@@ -401,15 +401,19 @@ def test_a_slave_that_keeps_up_is_not_said_to_fall_behind(servers: Callable[...,
     writers = [threading.Thread(target=load) for _ in range(8)]
     for writer in writers:
         writer.start()
+    begin = time.monotonic()
     for _ in range(60):
         time.sleep(0.05)
         told += [slave["behind_seconds"] for slave in master.state["slaves"]]
         told.append(slave.state["behind_seconds"])
+    loaded = time.monotonic() - begin
     over.set()
     for writer in writers:
         writer.join()
     assert len(told) == 120
-    assert sorted(told)[60] < 0.1 and sum(seconds > 0.3 for seconds in told) < 6, sorted(told)
+    # One that counts since it last had everything says half of that time on average.
+    assert sorted(told)[60] < loaded / 10, (loaded, sorted(told))
+    assert sum(seconds > loaded / 4 for seconds in told) < 12, (loaded, sorted(told))
     level(master, slave)
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fakes.running_up import ROOT, Up, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.running_up import ROOT, Up
 from tests.fakes.zdb_server import Client
 from zerostor.core.container_index import decode_copy
 
@@ -87,7 +88,8 @@ def test_a_slave_serves_all_reads_with_its_master_dead(pair: Pair) -> None:
     job = master.upload(b"to be asked for", ext="txt").job
     link = master.stored(job)
     level(master, slave)
-    assert slave.get("/readyz").json["metadata"]["gateway"] == f"http://127.0.0.1:{master.port}"
+    slave.until(lambda: metadata(slave)["gateway"] == f"http://127.0.0.1:{master.port}",
+                "it knows who takes uploads")
     master.kill_all()
     for path, body in bodies.items():
         answer = slave.get(path)
@@ -149,9 +151,11 @@ def test_promotion_while_uploads_go_on_and_the_old_master_returns(pair: Pair) ->
     link = slave.store(b"to the new master")
     assert all(slave.get(path).body == body for path, body in stored.items()), "nothing is missing"
     # The old master lives, and takes nothing.
-    master.until(lambda: master.upload(b"no", ext="txt").status == 503, "it was told")
-    refused = master.upload(b"no", ext="txt")
-    assert refused.json["master"] == f"http://127.0.0.1:{slave.port}"
+    def refused_by(up: Up) -> str:
+        answer = up.upload(b"no", ext="txt")
+        return str(answer.json.get("master")) if answer.status == 503 else ""
+
+    master.until(lambda: refused_by(master) == f"http://127.0.0.1:{slave.port}", "it was told")
     assert master.get(next(iter(stored))).status == 200
     master.kill_all()
     master.start(wait=False)

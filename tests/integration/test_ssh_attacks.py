@@ -17,7 +17,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tests.fakes.ssh_server import PATIENCE, SshServer, free_port, make_key, run
+from tests.fakes.ports import free_port
+from tests.fakes.ssh_server import PATIENCE, SshServer, make_key, run
 
 pytestmark = pytest.mark.skipif(shutil.which("sftp") is None, reason="no OpenSSH client here")
 

@@ -238,7 +238,7 @@ def test_what_a_client_left_half_done_is_stored_once_it_has_the_rest(
     homes.enable(user, auto_process={"quiet": 0.2, "link_files": False, "remove": True},
                  max_size_mb=50)
     source = homes.up.folder.with_suffix(".half")
-    source.write_bytes(content_of(6_000_000))
+    source.write_bytes(content_of(20_000_000))
     there = homes.folder(user)
 
     def begin() -> subprocess.Popen[bytes]:
@@ -253,7 +253,7 @@ def test_what_a_client_left_half_done_is_stored_once_it_has_the_rest(
     until(lambda: [event["kind"] for event in homes.get(f"events/{user}")["events"]] == ["failed"],
           "it is told")
     assert [one.name for one in there.iterdir()] == [source.name]
-    assert 500_000 < (there / source.name).stat().st_size < 6_000_000
+    assert 500_000 < (there / source.name).stat().st_size < 20_000_000
     whole = homes.rsync("-a", "--inplace", str(source), f"{user}@127.0.0.1:")
     assert whole.wait(60) == 0, whole.stderr and whole.stderr.read()
     (link,) = until(lambda: homes.get(f"links/{user}")["links"], "a link")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.fakes.ssh_server import PATIENCE, ROOT, SshServer, free_port, run
+from tests.fakes.ports import free_port
+from tests.fakes.ssh_server import PATIENCE, ROOT, SshServer, run
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from zerostor.config import load
 from zerostor.core.errors import SetupError
 from zerostor.core.units import Address
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 STAY = "import signal,time\nprint('hello', flush=True)\ntime.sleep(600)"
 """A child that runs until it is told to end."""
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.fakes.ports import free_port
 from tests.fakes.zdb_server import Client, Process, raw_id
 
 ROOT = Path(__file__).parents[2]
@@ -242,11 +242,3 @@ def test_the_metadata_server_lets_other_hosts_in_by_password_only(tmp_path: Path
     finally:
         said = server.stop()
     assert "boss" not in said
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        port = trial.getsockname()[1]
-    assert isinstance(port, int)
-    return port

@@ -507,13 +507,16 @@ async def test_a_writer_is_held_back_while_the_disk_stalls(
     server = ZdbServer(ServerSettings(tmp_path / "log", unix=unix))
     await server.start()
     gate = threading.Event()
-    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(60))
     reader, writer = await asyncio.open_unix_connection(str(unix))
     count = HELD_MAX * 4
     writer.write(request([b"SET", b"", b"v"]) * count)
     large = ZdbMetadata(Address(unix=unix))
     reserving = asyncio.create_task(large.reserve([bytes(2**21)] * 20))
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        while server.store.newest is None or len(server.store.index) < HELD_MAX:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
     held, batch = len(server.store.index), server.store.newest
     assert held <= HELD_MAX + 20
     assert batch is not None
@@ -537,7 +540,7 @@ async def test_no_reply_says_more_than_the_disk_has(
     (old,) = await writer.reserve([b"old"])
     await other.ping()
     gate = threading.Event()
-    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(10))
+    monkeypatch.setattr(batches, "flush_file", lambda _: gate.wait(60))
     waiting = [
         asyncio.create_task(coroutine) for coroutine in (
             writer.reserve([b"new"]), other.get(old + 1), other.get(old + 99),
