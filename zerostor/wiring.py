@@ -150,10 +150,9 @@ def identity(config: Config) -> Identity:
     return cluster_identity(secret) if secret else load_identity(config.paths.identity)
 
 
-@contextlib.asynccontextmanager
-async def archivist(config: Config, parts: Parts) -> AsyncIterator[Archivist]:
+def archivist(config: Config, parts: Parts) -> Archivist:
     """What keeps the metadata log in the pool. The first time a key is made to sign with."""
-    yield Archivist(
+    return Archivist(
         parts.log, parts.metadata, parts.stores, parts.writer, parts.policies[DEFAULT_POLICY],
         IndexCopies(parts.stores, IndexFile(config.paths.containers)),
         identity(config), parts.queue, parts.clock, parts.random_bytes,

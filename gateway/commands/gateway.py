@@ -62,8 +62,7 @@ async def serve(config: Config) -> None:
 
     homes = HomeLink(config.paths.ssh_socket, enabled=config.ssh.enabled)
     async with (contextlib.AsyncExitStack() as stack, links(config) as link,
-                wiring.build(config, unique_name("gateway"), link) as parts,
-                wiring.archivist(config, parts) as archivist):
+                wiring.build(config, unique_name("gateway"), link) as parts):
         stack.push_async_callback(homes.close)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
@@ -76,5 +75,5 @@ async def serve(config: Config) -> None:
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
-            archivist=archivist, homes=homes, ssh_admin=config.ssh.admin)
+            archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin)
         await app.run(services, config.gateway.listen)
