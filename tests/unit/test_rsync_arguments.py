@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zerostor.core.errors import BadRequest, NotAllowed, ZerostorError
-from zerostor.core.rsync_arguments import is_rsync, parse
+from zerostor.core.rsync_arguments import parse
 
 ROOT = "/srv/homes/ann"
 RECEIVER = ["--server", "--no-super", "--chmod=u+r,Du+wx,go-w,ug-s,o-t"]
@@ -122,12 +122,6 @@ def test_other_options_are_refused(option: str, side: str):
 def test_other_commands_are_refused_with_a_sentence(command: str):
     with pytest.raises((NotAllowed, BadRequest), match=r"^[\x20-\x7e]{10,200}$"):
         run(command)
-
-
-def test_what_means_rsync():
-    assert is_rsync("rsync --server . x")
-    assert not is_rsync("rsyncd --server")
-    assert not is_rsync("/bin/rsync --server")
 
 
 def test_a_pull_says_what_it_does_to_the_home():

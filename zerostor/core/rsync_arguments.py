@@ -110,11 +110,6 @@ class RsyncCommand(NamedTuple):
         return ["--server", *side, *self.options, ".", *paths]
 
 
-def is_rsync(command: str) -> bool:
-    """Whether `command` means rsync at all."""
-    return command == "rsync" or command.startswith("rsync ")
-
-
 def parse(command: str, root: str) -> RsyncCommand:
     """Check what a client sent. root: the home, as a program that is confined to it sees it.
 
