@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.fakes.ports import free_port
 from tests.fakes.running_up import ROOT, Answer, Up, tied
-from tests.fakes.ssh_server import make_key, run
+from tests.fakes.ssh_server import client_options, make_key, run
 
 JSON = {"Content-Type": "application/json"}
 
@@ -78,9 +78,7 @@ class RunningHomes:
 
     def sftp(self, user: str, *lines: str) -> subprocess.CompletedProcess[str]:
         """Lines of commands, by OpenSSH's sftp."""
-        return run("sftp", "-q", "-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-                   "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                   "-o", "LogLevel=ERROR", "-i", str(self.key), "-P", str(self.port), "-b", "-",
+        return run("sftp", "-q", *client_options(self.key), "-P", str(self.port), "-b", "-",
                    f"{user}@127.0.0.1", text="\n".join(lines) + "\n")
 
     def put(self, user: str, name: str, body: bytes) -> None:
@@ -92,16 +90,12 @@ class RunningHomes:
 
     def rsync(self, *arguments: str) -> subprocess.Popen[bytes]:
         """rsync with these arguments, over ssh."""
-        shell = shlex.join(["ssh", "-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-                            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                            "-o", "LogLevel=ERROR", "-i", str(self.key), "-p", str(self.port)])
+        shell = shlex.join(["ssh", *client_options(self.key), "-p", str(self.port)])
         return subprocess.Popen(["rsync", "-e", shell, *arguments], stderr=subprocess.PIPE)
 
     def slowly(self, way: str, source: str, user: str) -> subprocess.Popen[bytes]:
         """An upload at 1.5 MB/s. way: sftp or scp (the old protocol)."""
-        options = ["-q", "-l", "12000", "-F", "none", "-o", "IdentitiesOnly=yes", "-o",
-                   "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
-                   "UserKnownHostsFile=/dev/null", "-i", str(self.key), "-P", str(self.port)]
+        options = ["-q", "-l", "12000", *client_options(self.key), "-P", str(self.port)]
         if way == "scp":
             return subprocess.Popen(["scp", "-O", *options, source, f"{user}@127.0.0.1:"],
                                     stderr=subprocess.PIPE)

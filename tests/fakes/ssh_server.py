@@ -69,9 +69,7 @@ class SshServer:
 
     def options(self, key: Path | None = None) -> list[str]:
         """For ssh, sftp, scp; the port is left out, since its letter differs."""
-        return ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                "-o", "LogLevel=INFO", "-o", "ConnectTimeout=30", "-i", str(key or self.key)]
+        return client_options(key or self.key, "INFO")
 
     def connect(self, user: str = "anna") -> asyncssh.SSHClientConnection:
         """A client that a test drives by itself; for `async with`."""
@@ -94,6 +92,13 @@ class SshServer:
         there = f"scp://anna@127.0.0.1:{self.port}/"
         full = [there + one[2:] if one.startswith("R:") else one for one in arguments]
         return run("scp", *self.options(key), *full, cwd=self.folder)
+
+
+def client_options(key: Path, level: str = "ERROR") -> list[str]:
+    """For OpenSSH's clients, whatever this user has in ~/.ssh. level: of what they print."""
+    return ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+            "-o", f"LogLevel={level}", "-o", "ConnectTimeout=30", "-i", str(key)]
 
 
 def run(*command: str, text: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
