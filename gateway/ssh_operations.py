@@ -32,7 +32,8 @@ SSH_OPERATIONS = (
         " \"max_size_mb\": 5000}' '{base}/api/ssh/enable'", _body("EnableHome")),
     Operation(
         "post", "/api/ssh/disable", "sshDisable", "ssh", "Revoke a key, or close a home",
-        "Its sessions end at once. The files stay.",
+        "Its sessions end at once. The files stay, unless `delete_files` is said: then the home is"
+        " taken away for good; what was stored from it stays.",
         {200: json_answer("The home as it is now.", "HomeDisabled"), 400: _BAD, 403: _REFUSED,
          404: _UNKNOWN, 413: "`too-large`: more than 64 KiB.", 503: _AWAY},
         (), _JSON + "'{\"username\": \"anna\"}' '{base}/api/ssh/disable'", _body("DisableHome")),

@@ -35,8 +35,10 @@ SSH_SCHEMAS: dict[str, Json] = {
             "type": ["object", "null"], "description": "null: only what is asked for is stored."},
     "Home": struct(*_BYTES, **_HOME),
     "HomeEnabled": struct(*_BYTES, **_HOME, server=ref("SshServer")),
-    "HomeDisabled": struct(*_BYTES, **_HOME, files_stay_in=string(
-        description="The folder on the gateway's host.")),
+    "HomeDisabled": struct(
+        *_BYTES, **_HOME,
+        files_stay_in=nullable("string", "The folder on the gateway's host; null: they are gone."),
+        deleted={"type": ["object", "null"], "description": "What was deleted: `used`, `files`."}),
     "Homes": struct(server=ref("SshServer"), homes=array(ref("Home"))),
     "HomeSize": struct(user=_USER, limit=_LIMIT, **_BYTES),
     "HomeLink": struct(
@@ -56,7 +58,14 @@ SSH_SCHEMAS: dict[str, Json] = {
         quota=_HOME["quota"],
         auto_process={"type": ["object", "boolean", "null"], "description":
                       "true, false, or any of `quiet`, `link_files`, `remove`."}),
-    "DisableHome": struct("fingerprint", username=_USER, fingerprint=nullable(
+    "DisableHome": struct(
+        "fingerprint", "delete_files", "unstored", delete_files={
+            "type": "boolean", "default": False,
+            "description": "Take the home away for good, with its files."},
+        unstored={
+            "type": "boolean", "default": False, "description":
+            "With it: also files that are not stored; else these are named, and it is refused."},
+        username=_USER, fingerprint=nullable(
         "string", "Of the one key that is meant; without it the whole home is closed.")),
     "ProcessPath": struct("remove", user=_USER, path=_PATH, remove={
         "type": "boolean", "default": False,

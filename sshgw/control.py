@@ -31,6 +31,7 @@ from zerostor.core.home_protocol import (
 from zerostor.core.homes import Home, HomeUsage
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.engine.home_jobs import HomeJobs
+from zerostor.engine.home_removal import HomeRemoval
 from zerostor.engine.homes import Homes
 from zerostor.home_ports import HomeBook
 from zerostor.ports import Clock
@@ -63,6 +64,7 @@ class Control:
         self._homes = homes
         self._book = book
         self._jobs = jobs
+        self._removal = HomeRemoval(homes, book, jobs)
         self._clock = clock
         self._facts = facts
 
@@ -101,12 +103,19 @@ class Control:
 
     async def _disable(self, request: web.Request) -> Answer:
         asked = decode(Disable, await request.read())
+        if asked.delete_files:
+            if asked.fingerprint is not None:
+                raise BadRequest("delete_files takes the whole home away, not one key of it")
+            home, held = await self._removal.remove(asked.username, unstored=asked.unstored)
+            return home_answer(home, HomeUsage(0, home.limit, 0)) | {
+                "files_stay_in": None, "deleted": usage_answer(held)}
         if asked.fingerprint is None:
             home = await self._homes.disable(asked.username)
         else:
             home = await self._homes.revoke(asked.username, asked.fingerprint)
         folder = self._homes.folder(home.user)
-        return home_answer(home, await self._usage(home)) | {"files_stay_in": folder.root}
+        return home_answer(home, await self._usage(home)) | {
+            "files_stay_in": folder.root, "deleted": None}
 
     async def _process(self, request: web.Request) -> Answer:
         asked = decode(Process, await request.read())

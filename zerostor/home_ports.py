@@ -183,6 +183,11 @@ class HomeFolder(Protocol):
         Nobody else finds them free, until the next call says otherwise. `usage` has them not.
         """
 
+    def remove_all(self) -> None:
+        """Take the home away, folder and all: this object has nothing any more. Blocking: for a
+        thread. Done again, by another object, where it broke off.
+        """
+
     def set_limit(self, limit: int) -> None:
         """From here on. Below what is used, nothing more may be written."""
 
@@ -198,6 +203,9 @@ class HomeBook(Protocol):
 
     async def put(self, home: Home) -> None:
         """Add a home, or replace what is known of it."""
+
+    async def forget(self, user: str) -> None:
+        """Drop a home, and all that is known of it."""
 
     async def jobs(self) -> Sequence[HomeJob]:
         """Those that have not ended, oldest first."""

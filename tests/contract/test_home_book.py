@@ -146,6 +146,18 @@ async def test_a_version_is_processed_once(book: SqliteHomeBook) -> None:
     assert await book.processed_paths("ann", b"", 9) == [b"/a"]
 
 
+async def test_what_is_forgotten_is_another_home_s_no_more(book: SqliteHomeBook) -> None:
+    for user in ("ann", "bob"):
+        await book.put(Home(user, 5, 1.0))
+        await book.begin_job(HomeJob(f"{user:0>32}", user, b"/a", False, 1.0))
+        await book.end_job(f"{user:0>32}", done(1), event(user=user), seen())
+    await book.forget("ann")
+    assert [home.user for home in await book.homes()] == ["bob"]
+    for user, left in (("ann", 0), ("bob", 1)):
+        assert len(await book.links(user, 9)) == len(await book.events(user, 9)) == left
+        assert len(await book.stored(user, [seen()])) == left
+
+
 async def test_what_was_given_up_is_not_stored(book: SqliteHomeBook) -> None:
     good, bad, aside = seen(b"/good"), seen(b"/bad", inode=4), seen(b"/aside", inode=5, size=0)
     for number, (one, link) in enumerate(((good, done(1)), (bad, None))):

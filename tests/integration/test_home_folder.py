@@ -519,3 +519,26 @@ def test_a_home_is_taken_away_while_it_is_counted(home, monkeypatch):
     monkeypatch.setattr(home._ledger, "find", taken)
     home.recount()
     assert home.usage == counted(home) == (1000, 1_000_000, 1)
+
+
+def test_a_home_is_taken_away_whatever_is_in_it(home, tmp_path):
+    """Deeper than any path is long, and without rights; and nothing that a link leads to."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").write_text("x")
+    os.symlink(tmp_path / "outside", home.root + "/link")
+    home.make_folder(b"/d", 0o755)
+    for _ in range(1500):
+        home.make_folder(b"/above", 0o755)
+        fill(home, b"/above/f", b"x")
+        home.make_folder(b"/above/gone-1", 0o755)
+        home.rename(b"/d", b"/above/d", replace=False)
+        home.rename(b"/above", b"/d", replace=False)
+    os.chmod(home.root + "/d", 0)
+    fill(home, b"/gone-0", b"a file of the user")
+    held = home.open(b"/gone-0", os.O_WRONLY, 0)
+    home.remove_all()
+    assert not os.path.exists(home.root) and (tmp_path / "outside/kept").exists()
+    with failing(errno.ENOENT, "taken away"):
+        fill(home, b"/late", b"x")
+    held.close()
+    assert not os.path.exists(home.root), "who is late makes nothing again"

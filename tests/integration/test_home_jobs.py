@@ -352,3 +352,13 @@ async def test_a_book_that_cannot_write_gives_no_job(
         with pytest.raises(BackendError):
             await jobs.ask("ann", b"/a", remove=False)
         assert jobs._jobs == {}
+
+
+async def test_a_file_that_was_stored_is_known_to_be_so(home: HomeWorks) -> None:
+    async with home.running() as jobs, home.works.worker():
+        for path in ("a", "d/b"):
+            home.put(path, b"one")
+        for asked in (b"/a", b"/d"):
+            await home.ends(await jobs.ask("ann", asked, remove=False))
+        stored = await home.book.stored("ann", list(home.ann.walk(b"/")))
+        assert [one.path for one in stored] == [b"/a"], "of a folder only the whole was stored"

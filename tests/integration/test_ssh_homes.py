@@ -282,6 +282,31 @@ def test_the_command_line(homes: RunningHomes) -> None:
     assert homes.command("ssh-size", "eve").returncode == 1
 
 
+def test_a_home_is_taken_away_for_good(homes: RunningHomes) -> None:
+    homes.enable("leaves", max_size_mb=1, auto_process={"quiet": 0})
+    homes.put("leaves", "stored", b"one")
+    until(lambda: len(homes.get("links/leaves")["links"]) == 1, "it is stored")
+    link = homes.get("links/leaves")["links"][0]["link"]
+    homes.enable("leaves", auto_process=False)
+    homes.put("leaves", "new", b"two, longer")
+    for bad in ({"fingerprint": "SHA256:x", "delete_files": True}, {"delete_files": "yes"}):
+        assert homes.post("disable", username="leaves", **bad).status == 400
+    refused = homes.command("ssh-disable", "leaves", "--delete-files")
+    assert refused.returncode != 0
+    assert "of 1 (11 bytes)" in refused.stderr and "/new" in refused.stderr
+    assert sorted(os.listdir(homes.folder("leaves"))) == ["new", "stored", "stored.link"]
+    assert homes.sftp("leaves", "ls").returncode != 0, "nobody comes in any more"
+    gone = homes.post("disable", username="leaves", delete_files=True, unstored=True)
+    fits(gone.json, "HomeDisabled")
+    assert gone.json["deleted"]["files"] == 3 and not homes.folder("leaves").exists()
+    assert "leaves" not in [home["user"] for home in homes.get("homes")["homes"]]
+    assert homes.post("disable", username="leaves", delete_files=True).status == 404
+    assert homes.up.get(link).body == b"one"
+    assert homes.enable("leaves")["files"] == 0
+    assert homes.get("links/leaves")["links"] == []
+    homes.put("leaves", "again", b"three")
+
+
 def test_a_job_survives_the_end_of_everything_right_after_its_202(homes: RunningHomes) -> None:
     homes.enable("kill", max_size_mb=200)
     folder = homes.folder("kill") / "box"

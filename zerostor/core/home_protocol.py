@@ -76,10 +76,15 @@ class Enable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Disable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /api/ssh/disable. fingerprint: of the one key that is meant; None: of the whole user."""
+    """POST /api/ssh/disable. fingerprint: of the one key that is meant; None: of the whole user.
+
+    delete_files: take the home away for good; unstored: also files that are not stored.
+    """
 
     username: str
     fingerprint: str | None = None
+    delete_files: bool = False
+    unstored: bool = False
 
 
 class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

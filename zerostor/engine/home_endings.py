@@ -60,7 +60,8 @@ class HomeEndings:
         kept = await self._remove(job, parts) if job.remove else []
         if kept:
             await self._tell(job, HomeEvents.KEPT, _named(kept))
-        processed = first[0] if job.auto and first and (kept or not job.remove) else None
+        is_file = len(first) == 1 and first[0].size != FOLDER_SIZE and first[0].path == job.path
+        processed = first[0] if is_file and (kept or not job.remove) else None
         await self._book.end_job(
             job.job, HomeLink(job.path, link, size, self._clock.now()),
             self._event(job, HomeEvents.STORED, link, size), processed)

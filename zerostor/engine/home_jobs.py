@@ -101,6 +101,10 @@ class HomeJobs:
         return await self._begin(
             HomeJob(job, user, seen.path, remove, self._clock.now(), auto=True))
 
+    def count(self, user: str) -> int:
+        """Jobs of the user that have not ended."""
+        return sum(job.user == user for job in self._jobs.values())
+
     def under_way(self, user: str) -> set[bytes]:
         """Paths of files of the user that are being stored by themselves."""
         return {job.path for job in self._jobs.values() if job.user == user and job.auto}

@@ -166,6 +166,17 @@ class Homes:
             await self._change(home)
         return home
 
+    async def forget(self, user: str) -> None:
+        """Drop a home whose files were taken away. Raises BackendError."""
+        async with self._changing:
+            await self._book.forget(user)
+            self._homes.pop(user, None)
+            self._folders.pop(user, None)
+
+    def drop_folder(self, user: str) -> None:
+        """Have the folder opened anew when it is needed next."""
+        self._folders.pop(user, None)
+
     async def revoke(self, user: str, fingerprint: str) -> Home:
         """Drop one key. Raises UnknownHome, BadRequest if the home has no such key."""
         async with self._changing:

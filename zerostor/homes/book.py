@@ -84,6 +84,14 @@ class SqliteHomeBook:
         row = (home.user, msgspec.msgpack.encode(home))
         await self._book.run(lambda book: book.execute("REPLACE INTO homes VALUES (?, ?)", row))
 
+    async def forget(self, user: str) -> None:
+        """In one transaction."""
+        def drop(book: sqlite3.Connection) -> None:
+            for table in ("homes", "processed", "links", "events"):
+                book.execute(f"DELETE FROM {table} WHERE user = ?", (user,))  # noqa: S608
+
+        await self._book.run(drop)
+
     async def jobs(self) -> Sequence[HomeJob]:
         """Those under way."""
         rows = await self._book.run(lambda book: book.execute(

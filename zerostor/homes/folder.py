@@ -15,6 +15,7 @@ from zerostor.home_ports import Prefer, Seen
 from zerostor.homes.ledger import Ledger, Node
 from zerostor.homes.oldest import Oldest
 from zerostor.homes.opened import OpenedFile, file_mode, folder_mode, set_times_of
+from zerostor.homes.removal import remove_tree
 from zerostor.homes.rooted import Descriptor, Rooted, is_plain, parts_of, refuse_special, stat_in
 from zerostor.homes.walk import batches, names_in, sorted_files
 from zerostor.kernel_calls import on_local_disk
@@ -346,6 +347,12 @@ class Folder:
     def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
         """As HomeFolder.make_room."""
         return self._oldest.make_room(wanted, spared)
+
+    def remove_all(self) -> None:
+        """As HomeFolder.remove_all."""
+        self._rooted.retire()
+        self._ledger.begin_anew(empty=False)
+        remove_tree(self._root)
 
     def count(self) -> HomeUsage:
         """As `recount`, unless it was counted before."""

@@ -120,11 +120,18 @@ class Rooted:
         self._root = root
         self._replaced = replaced
         self._changing = threading.Lock()
+        self._retired = False
         found = os.stat(root)
         self._disk, self._inode = found.st_dev, found.st_ino
 
+    def retire(self) -> None:
+        """From here on there is nothing: OSError ENOENT for any path."""
+        self._retired = True
+
     def _top(self) -> Descriptor:
         """Opened for each call: ten thousand homes would hold as many descriptors."""
+        if self._retired:
+            raise OSError(errno.ENOENT, "the home was taken away")
         try:
             top = Descriptor(os.open(self._root, _STEP))
         except FileNotFoundError:
