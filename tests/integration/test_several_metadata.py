@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes import replicas
 from tests.fakes.replicas import Server
+from tests.fakes.rough_link import RoughLink
 from zerostor.clock import SystemClock
 from zerostor.core.errors import MetadataUnavailable, SetupError
 from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
@@ -219,6 +220,24 @@ async def test_the_other_log_is_no_substitute_once_ours_is_known(
     assert choice.reader == choice.writer == ""
     with pytest.raises(MetadataUnavailable, match="another log"):
         await client.read.get(0)
+
+
+async def test_an_answer_that_is_no_text_ends_no_questions(
+    servers: Servers, clients: Callable[..., Client], tmp_path: Path
+) -> None:
+    master = servers("master").start()
+    slave = servers("slave", master).start()
+    await level(master, slave)
+    link = RoughLink(slave.process.unix, seed=30)
+    link.spoil = lambda _, chunk: chunk.replace(b"zdb.sock", b"zdb.\xf4ock")
+    link.chance = 1.0
+    await link.start(tmp_path / "link.sock")
+    client = clients(f"unix://{tmp_path}/link.sock")
+    choice = await client.servers.choice()
+    assert not choice.reader and "strangely" in choice.problem
+    link.chance = 0.0
+    await client.until(lambda choice: choice.reader.endswith("link.sock"), "it is asked again")
+    await link.close()
 
 
 async def test_nobody_answers(tmp_path: Path, clients: Callable[..., Client]) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from zerostor.core.errors import MetadataUnavailable, SetupError
+from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.resp import Reply, ReplyError
 from zerostor.resp_client import TIMEOUT, Address, Connection, RespClient
 from zerostor.zdb_login import Login, log_in
@@ -33,7 +34,7 @@ def decoded(reply: Reply, kind: type[_T]) -> _T:
         raise strange(reply)
     try:
         return msgspec.json.decode(reply, type=kind)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         raise strange(reply) from None
 
 
