@@ -153,6 +153,30 @@ async def test_what_was_being_written_when_the_process_died_is_not_whole(home: H
         assert await home.until_links(2) == ["/half", "/whole"]
 
 
+async def test_what_clients_left_in_the_middle_is_known_to_the_next_process(
+        home: HomeWorks) -> None:
+    """Also if it was not yet time to say so; who goes on at once is not told."""
+    async with home.running(auto=AutoProcess(quiet=3600)):
+        files = [home.ann.open(path, os.O_WRONLY | os.O_CREAT, 0o644) for path in (b"/a", b"/b")]
+        for file in files:
+            file.write(0, b"half")
+        async with asyncio.timeout(PATIENCE):
+            while len(await home.book.unfinished("ann")) < 2:
+                await asyncio.sleep(0.02)
+        for file in files:
+            file.close(whole=False)
+    async with home.running(auto=PLAIN), home.works.worker():
+        file = home.ann.open(b"/b", os.O_WRONLY, 0)
+        async with asyncio.timeout(PATIENCE):
+            while not await home.events():
+                await asyncio.sleep(0.02)
+        file.write(4, b" and half")
+        file.close()
+        assert await home.until_links(1) == ["/b"]
+        failed = [one.path for one in await home.events() if one.kind == HomeEvents.FAILED]
+        assert failed == [b"/a"]
+
+
 async def test_a_known_file_that_is_opened_and_not_written_is_not_stored_again(
     home: HomeWorks
 ) -> None:

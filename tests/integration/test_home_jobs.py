@@ -126,6 +126,37 @@ async def test_users_take_turns(home: HomeWorks, monkeypatch: pytest.MonkeyPatch
     assert order.index("bob") < 15
 
 
+async def test_one_user_does_not_take_all_packers(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home_jobs, "PACKERS", 2)
+    monkeypatch.setattr(home_jobs, "PACKERS_EACH", 1)
+    pack = home_packing.HomePacking.pack
+
+    async def hangs(self: home_packing.HomePacking, job: home_jobs.HomeJob, told: object) -> None:
+        if job.user == "ann":
+            await asyncio.Event().wait()
+        await pack(self, job, told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(home_packing.HomePacking, "pack", hangs)
+    async with home.running() as jobs, home.works.worker():
+        home.put("a", b"one")
+        (home.place / "homes/bob/a").write_bytes(b"x")
+        for _ in range(3):
+            await jobs.ask("ann", b"/a", remove=False)
+        assert await home.stored(await jobs.ask("bob", b"/a", remove=False)) == b"x"
+
+
+async def test_a_folder_of_many_files_goes_with_all_of_them(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The book has them in parts, a folder before what is in it: it goes after."""
+    monkeypatch.setattr(home_packing, "READ_PART", 2)
+    async with home.running() as jobs, home.works.worker():
+        for number in range(5):
+            home.put(f"box/{number}/file", b"one")
+        await home.stored(await jobs.ask("ann", b"/box", remove=True))
+        assert list(home.root.iterdir()) == []
+
+
 async def test_what_changed_since_it_was_read_is_kept_and_told(home: HomeWorks) -> None:
     async with home.running() as jobs:
         home.put("box/same", b"one")
