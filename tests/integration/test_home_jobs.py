@@ -67,6 +67,7 @@ async def test_a_whole_home_has_the_name_of_its_user_and_stays(home: HomeWorks) 
         job = await jobs.ask("ann", b"/", remove=True)
         assert names(await home.stored(job)) == ["ann", "ann/a"]
         assert list(home.root.iterdir()) == []
+        assert [event.kind for event in await home.events()] == ["stored"]
 
 
 @pytest.mark.parametrize("path", [b"/none", b"/a/b", b"../bob/x", b"/../../etc/passwd", b"/a\0",
@@ -98,6 +99,8 @@ async def test_jobs_that_wait_are_bounded_for_each_user(
     async with home.running(work=False) as jobs:
         home.put("a", b"one")
         (home.place / "homes/bob/a").write_bytes(b"x")
+        (seen,) = home.ann.walk(b"/a")
+        await jobs.begin_auto("ann", seen, remove=False)
         for _ in range(2):
             await jobs.ask("ann", b"/a", remove=False)
         with pytest.raises(Busy):
@@ -241,6 +244,9 @@ async def test_a_process_that_ends_at_any_step_is_followed_by_one_that_goes_on(
                         await asyncio.sleep(0.01)
                     stop.set()
                 await asyncio.wait_for(stop.wait(), 60)
+    if step in ("packing", "noted"):
+        # A process that is killed leaves it.
+        (home.place / "spool" / f"{job}.part").write_bytes(body)
     async with home.running(), home.works.worker():
         known = await home.jobs.status(job)
         assert known is not None, "the job is known from the first moment on"

@@ -52,8 +52,6 @@ class HomePacking:
         else:
             pieces, expected = file_pieces(folder, job.path), found.st_size
             ext = extension_of(name.decode("utf-8", "replace"))
-        # Of an attempt that died.
-        await self._spool.discard(job.job)
         writer = await self._spool.create(job.job, expected, durable=True)
         try:
             with folder.reading(job.path):
