@@ -229,6 +229,9 @@ class HomeBook(Protocol):
         itself again. False where the job had ended before, and nothing was changed.
         """
 
+    async def drop_job(self, job: str) -> None:
+        """Forget it, as if it had never begun."""
+
     async def ended(self, job: str) -> JobUpdate | None:
         """How a job ended, for RESULT_KEEP seconds."""
 

@@ -158,6 +158,17 @@ async def test_what_is_forgotten_is_another_home_s_no_more(book: SqliteHomeBook)
         assert len(await book.stored(user, [seen()])) == left
 
 
+async def test_a_job_is_dropped_as_if_it_had_never_begun(book: SqliteHomeBook) -> None:
+    for number in range(2):
+        await book.begin_job(job(number))
+        await book.keep_read(job(number).job, 0, [seen()])
+    await book.drop_job(job(0).job)
+    assert [one.job for one in await book.jobs()] == [job(1).job]
+    assert await book.read_part(job(0).job, 0) == [] != await book.read_part(job(1).job, 0)
+    assert await book.ended(job(0).job) is None
+    assert await book.events("ann", 9) == []
+
+
 async def test_what_was_given_up_is_not_stored(book: SqliteHomeBook) -> None:
     good, bad, aside = seen(b"/good"), seen(b"/bad", inode=4), seen(b"/aside", inode=5, size=0)
     for number, (one, link) in enumerate(((good, done(1)), (bad, None))):

@@ -131,6 +131,49 @@ async def test_what_a_client_left_in_the_middle_waits_for_its_rest(home: HomeWor
         assert len([one for one in await home.events() if one.kind == HomeEvents.FAILED]) == 1
 
 
+async def test_a_job_stores_the_version_that_was_finished_or_none(
+    home: HomeWorks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits for its turn a client begins the file anew, and leaves in the middle."""
+    async with home.running(auto=AutoProcess(quiet=0.0, link_files=False, remove=True)):
+        genuine = home.jobs._packing.pack
+
+        async def late(*arguments: object) -> None:
+            monkeypatch.undo()
+            file = home.ann.open(b"/a", os.O_WRONLY | os.O_TRUNC, 0o644)
+            file.write(0, b"half")
+            file.close(whole=False)
+            await genuine(*arguments)
+
+        monkeypatch.setattr(home.jobs._packing, "pack", late)
+        async with home.works.worker():
+            home.put("a", b"one")
+            home.put("b", b"two")
+            assert await home.until_links(1) == ["/b"]
+            await settled(home)
+            assert len(await home.book.links("ann", 9)) == 1
+            assert (home.root / "a").read_bytes() == b"half"
+            failed = [one for one in await home.events() if one.kind == HomeEvents.FAILED]
+            assert [one.path for one in failed] == [b"/a"] and "broke off" in failed[0].detail
+
+
+async def test_a_job_that_a_crash_left_unpacked_is_looked_at_again(home: HomeWorks) -> None:
+    async with home.running(work=False) as jobs:
+        home.put("a", b"one")
+        home.put("b", b"two")
+        for seen in home.ann.walk(b"/"):
+            await jobs.begin_auto("ann", seen, remove=True)
+        half = home.ann.open(b"/a", os.O_WRONLY | os.O_TRUNC, 0o644)
+        half.write(0, b"half")
+        await home.book.mark_unfinished("ann", list(home.ann.walk(b"/a")))
+    async with home.running(auto=PLAIN), home.works.worker():
+        assert await home.until_links(1) == ["/b"]
+        await settled(home)
+        assert len(await home.book.links("ann", 9)) == 1
+        assert (home.root / "a").read_bytes() == b"half"
+        assert await home.book.jobs() == []
+
+
 async def test_what_was_being_written_when_the_process_died_is_not_whole(home: HomeWorks) -> None:
     async with home.running(auto=PLAIN), home.works.worker():
         half, whole = (home.ann.open(path, os.O_WRONLY | os.O_CREAT, 0o644)

@@ -113,9 +113,9 @@ async def test_users_take_turns(home: HomeWorks, monkeypatch: pytest.MonkeyPatch
     order = []
     pack = home_packing.HomePacking.pack
 
-    async def noted(self: home_packing.HomePacking, job: home_jobs.HomeJob, told: object) -> None:
+    async def noted(self: home_packing.HomePacking, job: home_jobs.HomeJob, *more: object) -> None:
         order.append(job.user)
-        await pack(self, job, told)  # type: ignore[arg-type]
+        await pack(self, job, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(home_packing.HomePacking, "pack", noted)
     async with home.running(work=False) as jobs:

@@ -199,9 +199,11 @@ class HomeJobs:
     async def _try(self, job: HomeJob) -> None:
         """Pack it, or decide what the failure means."""
         try:
+            if job.auto and job.job not in self._versions:
+                raise HomeChanged("a process before began it; which version it had is not known")
             await self._pack(job)
         except HomeChanged as error:
-            await self._again(job, error)
+            await (self._drop(job, error) if job.auto else self._again(job, error))
         except (BackendError, SetupError) as error:
             # Room, a disk, the book: nothing that the job could help.
             await self._later(job, WAIT_DELAY, str(error))
@@ -216,6 +218,16 @@ class HomeJobs:
         except Exception as error:  # noqa: BLE001 - every failure must end in a verdict
             _log.exception("job %s cannot be packed", job.job)
             await self._again(job, error)
+
+    async def _drop(self, job: HomeJob, error: HomeChanged) -> None:
+        """What began by itself is looked at again, and begins anew once it is finished."""
+        try:
+            await self._book.drop_job(job.job)
+        except ZerostorError as failure:
+            await self._later(job, WAIT_DELAY, str(failure))
+            return
+        self._forget(job)
+        await self._queue.note(JobUpdate(job.job, JobState.ERROR, str(error)))
 
     async def _again(self, job: HomeJob, error: Exception) -> None:
         tries = self._tries[job.job] = self._tries.get(job.job, 0) + 1
@@ -238,7 +250,7 @@ class HomeJobs:
         async def told(read: int) -> None:
             await self._tell(job, JobState.ACTIVE, f"packing, {read} bytes read")
 
-        await self._packing.pack(job, told)
+        await self._packing.pack(job, told, self._versions.get(job.job))
         self._sealed.add(job.job)
         await self._tell(job, JobState.ACTIVE, "")
         with contextlib.suppress(QueueUnavailable, SetupError):

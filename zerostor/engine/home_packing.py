@@ -6,8 +6,8 @@ import asyncio
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from zerostor.core.errors import TooLarge
-from zerostor.core.homes import HomeJob
+from zerostor.core.errors import HomeChanged, TooLarge
+from zerostor.core.homes import HomeJob, shown
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import MIB
 from zerostor.core.link import extension_of
@@ -39,10 +39,11 @@ class HomePacking:
         self._clock = clock
         self._object_max = object_max
 
-    async def pack(self, job: HomeJob, told: Told) -> None:
+    async def pack(self, job: HomeJob, told: Told, version: Seen | None = None) -> None:
         """Return when it is sealed in the spool, and the book knows which files are in it.
 
-        Raises HomeChanged, TooLarge, SpoolFull, BackendError, OSError.
+        version: of the one file that is meant, and no other. Raises HomeChanged, TooLarge,
+        SpoolFull, BackendError, OSError.
         """
         folder = self._homes.folder(job.user)
         found = await asyncio.to_thread(folder.stat, job.path)
@@ -55,14 +56,14 @@ class HomePacking:
         writer = await self._spool.create(job.job, expected, durable=True)
         try:
             with folder.reading(job.path):
-                await self._fill(writer, job, pieces, told)
+                await self._fill(writer, job, pieces, told, version)
             accepted_ms = int(self._clock.now() * 1000)
             await writer.seal([], Upload(job.job, ext, DEFAULT_POLICY, accepted_ms))
         finally:
             await writer.close()
 
     async def _fill(self, writer: SpoolWriter, job: HomeJob, pieces: Iterator[Piece],
-                    told: Told) -> None:
+                    told: Told, version: Seen | None) -> None:
         read, part, last, room = 0, 0, self._clock.monotonic(), ROOM_EVERY
         seen: list[Seen] = []
         while batch := await asyncio.to_thread(_next_pieces, pieces):
@@ -80,6 +81,8 @@ class HomePacking:
             if self._clock.monotonic() - last > TOLD_EVERY:
                 last = self._clock.monotonic()
                 await told(read)
+        if version is not None and seen != [version]:
+            raise HomeChanged(f"{shown(job.path)} is not the file any more that was finished")
         # Before the seal: from there on nobody packs it again.
         await self._book.keep_read(job.job, part, seen)
 

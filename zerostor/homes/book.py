@@ -151,6 +151,14 @@ class SqliteHomeBook:
 
         return await self._book.run(end)
 
+    async def drop_job(self, job: str) -> None:
+        """And the files that went into it."""
+        def drop(book: sqlite3.Connection) -> None:
+            for table in ("jobs", "reads"):
+                book.execute(f"DELETE FROM {table} WHERE job = ?", (job,))  # noqa: S608
+
+        await self._book.run(drop)
+
     async def ended(self, job: str) -> JobUpdate | None:
         """Its outcome."""
         row = await self._book.run(lambda book: book.execute(
