@@ -153,16 +153,14 @@ class Source:
         """All of them, one after the other."""
         if not await self._line.accepted():
             return
-        for path in paths:
-            for found in await self._line.blocking(self._matching, path):
-                await self._send(found, 0)
+        for path in await self._line.blocking(self._matching, paths):
+            await self._send(path, 0)
 
-    def _matching(self, path: bytes) -> list[bytes]:
-        if not re.search(rb"[*?[]", path):
-            return [path]
-        wild = os.fsdecode(path[1:])
+    def _matching(self, paths: list[bytes]) -> list[bytes]:
+        texts = [os.fsdecode(path[1:]) for path in paths]
+        asked = [RsyncPath(text, text if re.search(r"[*?[]", text) else "") for text in texts]
         try:
-            found = wildcards.expand(self._visit.folder, [RsyncPath(wild, wild)])
+            found = wildcards.expand(self._visit.folder, asked)
         except BadRequest as error:
             raise Broken(f"scp: {error}") from error
         return [within(os.fsencode(one)) for one in found]

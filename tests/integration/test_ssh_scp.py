@@ -185,3 +185,16 @@ def test_a_client_that_lies_gets_a_sentence(server: SshServer, command: str, sen
     assert b"scp: " in done.stdout
     assert b"Traceback" not in server.log.read_bytes()
     assert contents(server.root / "homes") == before
+
+
+def test_wildcards_of_one_command_match_a_bounded_number(server: SshServer) -> None:
+    (server.home() / "crowd").mkdir()
+    for number in range(40):
+        (server.home() / "crowd" / str(number)).touch()
+    done = subprocess.run(
+        ["ssh", *server.options(), "-p", str(server.port), "anna@127.0.0.1",
+         "scp -f" + " crow?/*" * 300],
+        input=b"\0", capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"match more than" in done.stdout
+    shutil.rmtree(server.home() / "crowd")
