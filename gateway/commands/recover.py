@@ -15,6 +15,7 @@ import click
 
 from gateway.commands.options import json_option, print_json, read_settings, settings_options
 from zerostor.core.errors import BadRequest, SetupError
+from zerostor.core.units import date_text
 
 if TYPE_CHECKING:
     from zerostor.config import Config
@@ -252,7 +253,7 @@ def _print_found(summary: Summary, seconds: float) -> None:
     if index is None:
         click.echo("no container index was found: all comes from the shards")
     else:
-        made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(index.created_ms / 1000))
+        made = date_text(index.created_ms / 1000)
         click.echo(f"container index {index.sequence} of {made}, signed by {summary.signer.hex()}")
     for place, reason in summary.refused:
         click.echo(f"  a copy on {place} was refused: {reason}")

@@ -1,4 +1,4 @@
-"""The settings that a recovery writes."""
+"""What a recovery says, and the settings that it writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from gateway.commands.recover import _print_found
 from gateway.commands.recovered_settings import (
     absent_stores,
     policies_seen,
@@ -13,7 +16,9 @@ from gateway.commands.recovered_settings import (
     without_stores,
 )
 from zerostor import config
+from zerostor.core.container_index import ContainerIndex
 from zerostor.core.settings import Policy, StoreSettings
+from zerostor.engine.recovered import Summary
 
 KEPT = """
 # ours
@@ -75,3 +80,14 @@ def test_without_records_nothing_is_said_of_policies() -> None:
     assert policies_seen({}) == {}
     assert tomllib.loads(settings_text("", [StoreSettings("a", "dir:///a")], [], {})).keys() == {
         "store"}
+
+
+@pytest.mark.parametrize("created_ms,said", [
+    (1_800_000_000_000, "2027-01-15 08:00:00 UTC"), (2**62, "s since 1970"),
+])
+def test_an_index_of_any_time_is_told(
+    capsys: pytest.CaptureFixture[str], created_ms: int, said: str
+) -> None:
+    """As a date where there is one: clocks may have been wrong by any amount."""
+    _print_found(Summary(index=ContainerIndex(7, bytes(16), 0, created_ms)), 1.0)
+    assert said in capsys.readouterr().out
