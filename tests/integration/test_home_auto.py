@@ -492,3 +492,20 @@ async def test_an_upload_that_ended_while_that_was_switched_off_is_whole(home: H
         file.close()
         await home.homes.enable("ann", auto=PLAIN)
         assert await home.until_links(1) == ["/a"]
+
+
+async def test_a_version_that_the_store_gave_up_is_not_tried_for_ever(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN):
+        home.put("a", b"one")
+        async with asyncio.timeout(PATIENCE):
+            while not home.jobs._sealed:
+                await asyncio.sleep(0.02)
+        (job,) = home.jobs._sealed
+        sealed = home.place / "spool" / job
+        sealed.write_bytes(b"x" + sealed.read_bytes()[1:])
+        async with home.works.worker():
+            await home.ends(job)
+            home.put("b", b"two")
+            assert await home.until_links(1) == ["/b"]
+            await settled(home)
+            assert len(await home.book.links("ann", 9)) == 1

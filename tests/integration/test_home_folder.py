@@ -390,6 +390,20 @@ def test_ten_writers_pass_the_limit_by_no_byte(home):
     assert home.usage == counted(home)
 
 
+def test_a_file_goes_only_as_it_was_seen_and_if_nobody_has_it_open(home):
+    fill(home, b"/a", b"one")
+    (seen,) = home.walk(b"/a")
+    reader = home.open(b"/a", os.O_RDONLY, 0)
+    assert not home.remove_if_same(seen)
+    reader.close()
+    for other in (seen._replace(size=4), seen._replace(inode=1), seen._replace(changed_ns=0)):
+        assert not home.remove_if_same(other)
+    assert not home.remove_if_same(seen._replace(path=b"/b"))
+    assert home.remove_if_same(seen)
+    assert not home.remove_if_same(seen)
+    assert list(home.names(b"/")) == [] and home.usage == counted(home)
+
+
 def test_use_after_close_touches_no_other_file(home):
     file = home.open(b"/a", CREATE, 0o644)
     file.close()
