@@ -19,7 +19,6 @@ ROOT = "/chunks"
 LITTLEFS = {"progsize": 256, "readsize": 256, "lookahead": 64}
 IPPROTO_TCP, TCP_NODELAY = 6, 1
 CONNECT_S = 10
-WIFI_MS = 15000
 
 
 class Files:
@@ -108,10 +107,10 @@ class Board:
         """Be in the Wi-Fi network: at once if so already, else tried with growing pauses."""
         station = network.WLAN(network.STA_IF)
         station.active(True)
-        delay = 1000
+        delay = self.settings.retry_ms
         while not station.isconnected():
             station.connect(self.settings.network, self.settings.password)
-            deadline = time.ticks_add(time.ticks_ms(), WIFI_MS)
+            deadline = time.ticks_add(time.ticks_ms(), self.settings.wifi_ms)
             while not station.isconnected() and time.ticks_diff(deadline, time.ticks_ms()) > 0:
                 self.rest(200)
             if not station.isconnected():

@@ -61,6 +61,7 @@ class Link:
 
     def __init__(self):
         self.pace = int
+        self.frame_ms = FRAME_MS
         self.incoming = memoryview(bytearray(wire.HEADER_SIZE + wire.PAYLOAD_MAX + wire.TAG_SIZE))
         self.outgoing = memoryview(bytearray(wire.HEADER_SIZE + wire.PAYLOAD_MAX + wire.TAG_SIZE))
         self.room = self.outgoing[wire.HEADER_SIZE :]
@@ -82,8 +83,8 @@ class Link:
                 pass
 
     def receive(self):
-        """(type, request) of the next frame, all of which has to come within FRAME_MS."""
-        deadline = time.ticks_add(time.ticks_ms(), FRAME_MS)
+        """(type, request) of the next frame, all of which has to come within frame_ms."""
+        deadline = time.ticks_add(time.ticks_ms(), self.frame_ms)
         header = self.incoming[: wire.HEADER_SIZE]
         self.fill(header, deadline)
         kind, flags, length, request = struct.unpack(wire.HEADER, header)
@@ -119,7 +120,7 @@ class Link:
             tag = self.sealed.to_hub.tag(self.outgoing[:end])
             self.outgoing[end : end + wire.TAG_SIZE] = tag
             end += wire.TAG_SIZE
-        deadline = time.ticks_add(time.ticks_ms(), FRAME_MS)
+        deadline = time.ticks_add(time.ticks_ms(), self.frame_ms)
         done = 0
         while done < end:
             count = self.connection.write(self.outgoing[done:end])

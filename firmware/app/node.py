@@ -28,6 +28,7 @@ class Node:
         self.board = board
         self.link = link
         self.link.pace = board.feed
+        self.link.frame_ms = board.settings.frame_ms
         self.writer = None
         self.failed = None
         self.rekeyed = False
@@ -64,7 +65,8 @@ class Node:
                 print("node: link:", error)
             self.link.close()
             self.suspend()
-            self.board.rest(delay)
+            # Nodes that lost their hub together do not come back together.
+            self.board.rest(delay + delay * os.urandom(1)[0] // 512)
             delay = min(2 * delay, self.board.settings.retry_max_ms)
 
     def suspend(self):

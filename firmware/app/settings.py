@@ -20,6 +20,8 @@ class Settings:
         self.retry_ms = self.number("retry_ms", 1000)
         self.retry_max_ms = self.number("retry_max_ms", 30000)
         self.refused_ms = self.number("refused_ms", 300000)
+        self.frame_ms = self.number("frame_ms", 10000)
+        self.wifi_ms = self.number("wifi_ms", 15000)
         self.watchdog_ms = self.number("watchdog_ms", 60000)
         self.boots = self.number("boots", 0) + 1
         self.keep("boots", self.boots)
