@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import socket
 import time
 from typing import Any, Protocol, cast
@@ -82,10 +83,14 @@ class Connection(asyncssh.SSHServerConnection):
         self._take()
 
     def _take(self) -> None:
-        """Work on what waits, for one turn. What is left waits, and no more is read meanwhile."""
+        """Work on what waits, for one turn. What is left waits, and no more is read meanwhile.
+
+        Nothing is handed on while the library is at an exchange of keys: it would keep it, and then
+        work on all of it at once.
+        """
         end, size = time.monotonic() + TURN, PIECE if self._quick else SMALL_PIECE
         late, before = False, len(self._waiting)
-        while self._waiting and not late:
+        while self._waiting and not late and not self._busy:
             piece, self._waiting = bytes(self._waiting[:size]), self._waiting[size:]
             super().data_received(piece)
             late = time.monotonic() > end
@@ -93,6 +98,8 @@ class Connection(asyncssh.SSHServerConnection):
         self._quick = not late and (self._quick or taken >= PIECE)
         if any(session.excessive() for session in self._attached):
             self.abort()
+        elif self._busy:
+            self._read_on()
         elif late:
             self._next_turn = asyncio.get_running_loop().call_soon(self._go_on)
             self._read_on()
@@ -102,10 +109,22 @@ class Connection(asyncssh.SSHServerConnection):
         self._take()
         self._read_on()
 
+    @property
+    def _busy(self) -> bool:
+        """Whether the library is at a packet that takes it more than one step."""
+        return not inspect.ismethod(self._recv_handler)
+
+    def _finish_recv_packet(self, pkttype: int, seq: int, _task: asyncio.Task[Any] | None = None,
+                            is_async: bool = False) -> None:
+        """It is done with a packet."""
+        super()._finish_recv_packet(pkttype, seq, _task, is_async)
+        if is_async and self._next_turn is None:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._go_on)
+
     def _read_on(self) -> None:
         """Read what the client sends, unless it takes nothing or there is enough to work on."""
         if not self._pipe.is_closing():
-            wait = self._full or self._next_turn is not None
+            wait = self._full or self._busy or self._next_turn is not None
             (self._pipe.pause_reading if wait else self._pipe.resume_reading)()
 
     def create_server_channel(self, encoding: str | None = "", errors: str = "", window: int = 0,
