@@ -45,19 +45,25 @@ ANSWER = 5.0
 GRACE = 10.0
 """Seconds in which the program between must end once its socket has."""
 _log = logging.getLogger(__name__)
-Outside = Callable[[str], contextlib.AbstractContextManager[object]]
+Outside = Callable[[str, bool], contextlib.AbstractAsyncContextManager[object]]
+
+
+@contextlib.asynccontextmanager
+async def _unnoticed(_user: str, _leaves_halves: bool) -> AsyncIterator[None]:
+    yield
 
 
 class RsyncRuns:
     """All of this process.
 
     find: a home as it is now. removed: told, on any thread, what of which user went to make room.
-    outside: entered with a user while a program writes to the home.
+    outside: entered with a user while a program writes to the home, and with whether that leaves
+    halves of files when it breaks off.
     """
 
     def __init__(self, confinement: Confinement, clock: Clock, find: Callable[[str], Home | None],
                  removed: Callable[[str, Sequence[Seen]], None],
-                 outside: Outside = contextlib.nullcontext) -> None:
+                 outside: Outside = _unnoticed) -> None:
         self._outside = outside
         self._confinement = confinement
         self._clock = clock
@@ -109,7 +115,7 @@ class RsyncRuns:
         if access == "read":
             return await run.carry()
         status, began_ns = REFUSED, int((self._clock.now() - TICK) * 1e9)
-        with self._outside(user):
+        async with self._outside(user, command.leaves_halves):
             try:
                 async with self._growing(user, folder, run):
                     status = await run.carry()

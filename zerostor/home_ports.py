@@ -264,6 +264,14 @@ class HomeBook(Protocol):
     async def unfinished(self, user: str) -> Mapping[bytes, int]:
         """Which files `mark_unfinished` was told of: path to inode."""
 
+    async def mark_outside(self, user: str, began_ns: int | None) -> None:
+        """Remember that a program that leaves halves of files writes to the home since then; None:
+        none does any more.
+        """
+
+    async def outside(self, user: str) -> int | None:
+        """Since when one does, or did when the process died."""
+
     async def tell(self, event: HomeEvent) -> None:
         """Keep an event; a bounded number per home."""
 

@@ -169,6 +169,18 @@ async def test_a_job_is_dropped_as_if_it_had_never_begun(book: SqliteHomeBook) -
     assert await book.events("ann", 9) == []
 
 
+async def test_a_program_that_writes_is_known_until_it_ends(book: SqliteHomeBook) -> None:
+    assert await book.outside("ann") is None
+    await book.mark_outside("ann", 1_700_000_000_000_000_000)
+    await book.mark_unfinished("ann", [seen(b"/a")])
+    assert await book.outside("ann") == 1_700_000_000_000_000_000
+    assert await book.outside("bob") is None
+    assert list(await book.unfinished("ann")) == [b"/a"]
+    assert await book.processed_paths("ann", b"", 9) == [b"/a"]
+    await book.mark_outside("ann", None)
+    assert await book.outside("ann") is None and list(await book.unfinished("ann")) == [b"/a"]
+
+
 async def test_what_was_given_up_is_not_stored(book: SqliteHomeBook) -> None:
     good, bad, aside = seen(b"/good"), seen(b"/bad", inode=4), seen(b"/aside", inode=5, size=0)
     for number, (one, link) in enumerate(((good, done(1)), (bad, None))):

@@ -260,6 +260,26 @@ def test_what_a_client_left_half_done_is_stored_once_it_has_the_rest(
     assert homes.up.get(link["link"]).body == source.read_bytes()
 
 
+def test_half_of_a_file_is_known_as_such_after_a_crash(homes: RunningHomes) -> None:
+    """rsync --inplace has no name of its own for what is on its way."""
+    homes.enable("half", auto_process={"quiet": 0.2, "link_files": False}, max_size_mb=50)
+    source = homes.up.folder.with_suffix(".half")
+    source.write_bytes(content_of(20_000_000))
+    there = homes.folder("half") / source.name
+    sending = homes.rsync("-a", "--inplace", "--bwlimit=1500", str(source), "half@127.0.0.1:")
+    until(lambda: there.exists() and there.stat().st_size > 500_000, "it has begun")
+    homes.kill()
+    assert sending.wait(60) != 0
+    homes.start()
+    until(lambda: [event["kind"] for event in homes.get("events/half")["events"]] == ["failed"],
+          "it is told")
+    homes.put("half", "whole", b"all of it")
+    until(lambda: len(homes.get("links/half")["links"]) == 1, "others are stored")
+    again = homes.rsync("-a", "--inplace", str(source), "half@127.0.0.1:")
+    assert again.wait(60) == 0, again.stderr and again.stderr.read()
+    until(lambda: len(homes.get("links/half")["links"]) == 2, "the whole is stored")
+
+
 def test_the_command_line(homes: RunningHomes) -> None:
     made = homes.command("ssh-enable", "cli", "--key", "-", "--limit", "5MB", text=homes.public)
     assert made.returncode == 0, made.stderr

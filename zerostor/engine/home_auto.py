@@ -120,7 +120,7 @@ class HomeAuto:
         before, state.unfinished = state.unfinished, set()
         took, new = 0.0, 0
         uploads = state.uploads = state.uploads or Unfinished(user, self._book, self._clock)
-        await uploads.begin()
+        await uploads.begin(folder)
         files = folder.walk(b"/")
         while _wanted(self._homes.find(user)) == auto:
             async with self._walks:

@@ -28,9 +28,13 @@ class Unfinished:
         self._marked: dict[bytes, int] | None = None
         self._left: dict[bytes, int] = {}
 
-    async def begin(self) -> None:
-        """Learn what a process before left. Raises BackendError."""
+    async def begin(self, folder: HomeFolder) -> None:
+        """Learn what a process before left. Raises BackendError, OSError."""
         if self._marked is None:
+            began_ns = await self._book.outside(self._user)
+            if began_ns is not None:
+                await asyncio.to_thread(folder.left_since, began_ns)
+                await self._book.mark_outside(self._user, None)
             self._left = dict(await self._book.unfinished(self._user))
             self._marked = dict(self._left)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 
@@ -28,6 +28,8 @@ from zerostor.core.homes import (
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
+TICK = 1.0
+"""Seconds by which the times of files may be behind the clock, and more."""
 STORED_SECONDS = 5.0
 """Until the book has said which of some files are stored."""
 HOMES_MAX = 4096
@@ -55,6 +57,8 @@ class Homes:
         self._folders: dict[str, HomeFolder] = {}
         self._counting: dict[str, asyncio.Future[HomeUsage]] = {}
         self._outside: dict[str, int] = {}
+        self._marked: set[str] = set()
+        self._unmarking: asyncio.Future[None] | None = None
         self._listeners: list[Changed] = []
         self._changing = asyncio.Lock()
 
@@ -120,16 +124,36 @@ class Homes:
         """Have `listener` called with the user whose home was changed, once that holds."""
         self._listeners.append(listener)
 
-    @contextlib.contextmanager
-    def outside(self, user: str) -> Iterator[None]:
-        """While a program that we do not watch call by call (rsync) may write to the home."""
+    @contextlib.asynccontextmanager
+    async def outside(self, user: str, leaves_halves: bool) -> AsyncIterator[None]:
+        """While a program that we do not watch call by call (rsync) may write to the home.
+
+        leaves_halves: the book knows of it meanwhile, so that a process after a crash does.
+        """
         self._outside[user] = self._outside.get(user, 0) + 1
         try:
+            home = self._homes.get(user)
+            if leaves_halves and home is not None and home.auto is not None:
+                await self._mark(user, int((self._clock.now() - TICK) * 1e9))
             yield
         finally:
             self._outside[user] -= 1
             if not self._outside[user]:
                 del self._outside[user]
+                # Not awaited: who is cancelled here leaves no mark either.
+                self._unmarking = asyncio.ensure_future(self._unmark(user))
+
+    async def _mark(self, user: str, began_ns: int) -> None:
+        if user not in self._marked:
+            self._marked.add(user)
+            with contextlib.suppress(BackendError):
+                await self._book.mark_outside(user, began_ns)
+
+    async def _unmark(self, user: str) -> None:
+        if user in self._marked and user not in self._outside:
+            self._marked.discard(user)
+            with contextlib.suppress(BackendError):
+                await self._book.mark_outside(user, None)
 
     def written_outside(self, user: str) -> bool:
         """Whether such a program runs now."""

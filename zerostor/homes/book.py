@@ -223,9 +223,27 @@ class SqliteHomeBook:
     async def unfinished(self, user: str) -> Mapping[bytes, int]:
         """By path."""
         rows = await self._book.run(lambda book: book.execute(
-            "SELECT path, inode FROM processed WHERE user = ? AND size = ?",
+            "SELECT path, inode FROM processed WHERE user = ? AND size = ? AND path > x''",
             (user, _UNFINISHED)).fetchall())
         return dict(rows)
+
+    async def mark_outside(self, user: str, began_ns: int | None) -> None:
+        """As an unfinished file that has no path."""
+        def mark(book: sqlite3.Connection) -> None:
+            if began_ns is None:
+                book.execute("DELETE FROM processed WHERE user = ? AND path = x''", (user,))
+            else:
+                book.execute("REPLACE INTO processed VALUES (?, ?, 0, ?, ?)",
+                             (user, b"", _UNFINISHED, began_ns))
+
+        await self._book.run(mark)
+
+    async def outside(self, user: str) -> int | None:
+        """Epoch, nanoseconds."""
+        row = await self._book.run(lambda book: book.execute(
+            "SELECT modified_ns FROM processed WHERE user = ? AND path = x''",
+            (user,)).fetchone())
+        return row[0] if row else None
 
     async def tell(self, event: HomeEvent) -> None:
         """Keep it."""
