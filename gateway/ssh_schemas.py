@@ -20,6 +20,9 @@ _HOME: dict[str, Json] = {
     "quota": string(enum=["refuse", "drop-oldest"],
                     description="What happens to what does not fit."),
     "auto_process": ref("AutoProcess"), "keys": array(ref("HomeKey")), **_BYTES}
+_WHOSE: dict[str, Json] = {
+    "username": string(description="Whose home.", examples=["anna"]),
+    "user": string(description="As `username`; one of the two is said.", examples=["anna"])}
 SSH_SCHEMAS: dict[str, Json] = {
     "SshServer": struct(
         address=string(description="Where it listens.", examples=["127.0.0.1:2222"]),
@@ -52,22 +55,22 @@ SSH_SCHEMAS: dict[str, Json] = {
         path=_PATH, detail=string(), size=number("Bytes.", "integer")),
     "HomeEvents": struct(user=_USER, events=array(ref("HomeEvent"))),
     "EnableHome": struct(
-        "sshpubkey", "max_size_mb", "quota", "auto_process", username=_USER,
+        "sshpubkey", "max_size_mb", "quota", "auto_process", *_WHOSE, **_WHOSE,
         sshpubkey=string(description="One line, as in ~/.ssh/id_ed25519.pub."),
         max_size_mb=number("Megabytes of 1,000,000 bytes."),
         quota=_HOME["quota"],
         auto_process={"type": ["object", "boolean", "null"], "description":
                       "true, false, or any of `quiet`, `link_files`, `remove`."}),
     "DisableHome": struct(
-        "fingerprint", "delete_files", "unstored", delete_files={
+        "fingerprint", "delete_files", "unstored", *_WHOSE, delete_files={
             "type": "boolean", "default": False,
             "description": "Take the home away for good, with its files."},
         unstored={
             "type": "boolean", "default": False, "description":
             "With it: also files that are not stored; else these are named, and it is refused."},
-        username=_USER, fingerprint=nullable(
+        **_WHOSE, fingerprint=nullable(
         "string", "Of the one key that is meant; without it the whole home is closed.")),
-    "ProcessPath": struct("remove", user=_USER, path=_PATH, remove={
+    "ProcessPath": struct("remove", *_WHOSE, **_WHOSE, path=_PATH, remove={
         "type": "boolean", "default": False,
         "description": "Take away what is still as it was read, once the hash is durable."}),
 }

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 COUNT_SECONDS = 2.0
 """How long a list of all homes waits for those that were never counted."""
+_DIGITS = 19
+"""Of a number in an address; some more are none that int() or SQLite takes."""
 Answer = dict[str, Any]
 Act = Callable[[web.Request], Awaitable[Answer]]
 
@@ -97,7 +99,7 @@ class Control:
         asked = decode(Enable, await request.read())
         key = None if asked.sshpubkey is None else (
             parse_public_key(asked.sshpubkey, self._clock.now()))
-        home = await self._homes.enable(asked.username, key=key, limit=asked.limit,
+        home = await self._homes.enable(asked.name, key=key, limit=asked.limit,
                                         quota=asked.how_full, auto=asked.auto)
         return home_answer(home, await self._usage(home)) | {"server": self._server()}
 
@@ -106,13 +108,13 @@ class Control:
         if asked.delete_files:
             if asked.fingerprint is not None:
                 raise BadRequest("delete_files takes the whole home away, not one key of it")
-            home, held = await self._removal.remove(asked.username, unstored=asked.unstored)
+            home, held = await self._removal.remove(asked.name, unstored=asked.unstored)
             return home_answer(home, HomeUsage(0, home.limit, 0)) | {
                 "files_stay_in": None, "deleted": usage_answer(held)}
         if asked.fingerprint is None:
-            home = await self._homes.disable(asked.username)
+            home = await self._homes.disable(asked.name)
         else:
-            home = await self._homes.revoke(asked.username, asked.fingerprint)
+            home = await self._homes.revoke(asked.name, asked.fingerprint)
         folder = self._homes.folder(home.user)
         return home_answer(home, await self._usage(home)) | {
             "files_stay_in": folder.root, "deleted": None}
@@ -123,7 +125,7 @@ class Control:
             path = asked.path.encode()
         except UnicodeEncodeError:
             raise BadRequest("a path is UTF-8") from None
-        job = await self._jobs.ask(asked.user, path, remove=asked.remove)
+        job = await self._jobs.ask(asked.name, path, remove=asked.remove)
         return {"job": job, "status": f"/api/status/{job}"}
 
     async def _size(self, request: web.Request) -> Answer:
@@ -226,6 +228,7 @@ def _number(request: web.Request, name: str, least: int, most: int) -> int | Non
     text = request.query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+            and least <= int(text) <= most):
         raise BadRequest(f"{name} is a number from {least} to {most}")
     return int(text)

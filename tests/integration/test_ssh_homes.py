@@ -99,7 +99,8 @@ def test_a_key_comes_and_goes_at_once(homes: RunningHomes) -> None:
     ({"username": "new", "quota": "all"}, "drop-oldest"),
     ({"username": "new", "auto_process": {"quiet": -1}}, "quiet"),
     ({"username": "new", "auto_process": {"qiet": 1}}, "qiet"),
-    ({"user": "new"}, "user"),
+    ({"user": "new", "username": "new"}, "user"),
+    ({"user": ""}, "user"),
     ({}, "username"),
 ])
 def test_what_cannot_be_understood_is_refused(
@@ -108,6 +109,22 @@ def test_what_cannot_be_understood_is_refused(
     assert answer.status == 400
     assert said in answer.json["detail"]
     assert not any(home["user"] == "new" for home in homes.get("homes")["homes"])
+
+
+def test_who_is_meant_is_said_by_either_word(homes: RunningHomes) -> None:
+    homes.enable("words")
+    (homes.folder("words") / "x").write_bytes(b"x")
+    for word in ("user", "username"):
+        assert homes.post("enable", sshpubkey=homes.public, **{word: "words"}).status == 200
+        assert homes.post("process", path="/x", **{word: "words"}).status == 202
+        assert homes.post("disable", **{word: "words"}).json["enabled"] is False
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "", "1" * 20, "0" * 20 + "9" * 30, "1" * 5000])
+def test_numbers_that_are_none(homes: RunningHomes, number: str) -> None:
+    homes.enable("numbers")
+    answer = homes.up.get(f"/api/ssh/links/numbers?before={number}")
+    assert answer.status == 400, answer.body
 
 
 def test_a_private_key_is_refused_and_repeated_nowhere(homes: RunningHomes) -> None:

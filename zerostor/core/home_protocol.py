@@ -33,13 +33,29 @@ class Auto(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove: bool = AutoProcess().remove
 
 
-class Enable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OfUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request that names a user, by either word. Raises ValueError for none, or both."""
+
+    username: str | None = None
+    user: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checked as it is read."""
+        if (self.user is None) == (self.username is None):
+            raise ValueError("whose home is meant is said by `username` or by `user`, once")
+
+    @property
+    def name(self) -> str:
+        """Whose home is meant."""
+        return self.username or self.user or ""
+
+
+class Enable(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """POST /api/ssh/enable. What is left out stays as it is, or is the default of a new home.
 
     auto_process: true means its defaults, false switches it off.
     """
 
-    username: str
     sshpubkey: str | None = None
     max_size_mb: float | None = None
     quota: str | None = None
@@ -75,22 +91,20 @@ class Enable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return AutoProcess(asked.quiet, asked.link_files, asked.remove)
 
 
-class Disable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Disable(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """POST /api/ssh/disable. fingerprint: of the one key that is meant; None: of the whole user.
 
     delete_files: take the home away for good; unstored: also files that are not stored.
     """
 
-    username: str
     fingerprint: str | None = None
     delete_files: bool = False
     unstored: bool = False
 
 
-class Process(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Process(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """POST /api/ssh/process. path: a file or folder within the home."""
 
-    user: str
     path: str
     remove: bool = False
 
