@@ -19,8 +19,8 @@ from zerostor.ports import JobQueue
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.queue.redis_streams import RedisJobQueue
 
-LEASE = 0.6
-SOON = 20.0
+LEASE = 1.0
+SOON = 60.0
 """A wait that is only used up when something is broken."""
 KINDS = ("memory", *BINARIES)
 
@@ -259,7 +259,7 @@ async def test_retry_comes_back_after_its_delay_with_deliveries_counted(bench: B
     queue = bench.peer()
     await queue.add(["a"])
     (claim,) = await queue.claim(1, 0)
-    await queue.retry(claim, 0.5, waits("a"))
+    await queue.retry(claim, 1.0, waits("a"))
     assert await queue.status("a") == waits("a")
     assert await queue.depth() == QueueDepth(0, 0, 1, 0.0)
     await queue.add(["a"])  # it is queued already, in its way

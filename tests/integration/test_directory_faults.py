@@ -58,7 +58,7 @@ async def test_a_hung_disk_costs_its_own_threads_and_no_more(folder: Path, tmp_p
     well = DirectoryStore("two", str(tmp_path / "two"))
     await hung.put("k", [SHARD])
     stuck = Stuck(hung._folder, "read")
-    guarded = GuardedStore(hung, SystemClock(), read_timeout=0.1)
+    guarded = GuardedStore(hung, SystemClock(), read_timeout=0.3)
     before = threading.active_count()
     for _ in range(5):
         reads = [guarded.read("k", 0, memoryview(bytearray(9))) for _ in range(8)]
@@ -84,7 +84,7 @@ async def test_a_hung_disk_costs_its_own_threads_and_no_more(folder: Path, tmp_p
 async def test_a_write_given_up_does_not_appear_later(folder: Path, how: str) -> None:
     store = DirectoryStore("one", str(folder), threads=1)
     await store.probe()
-    guarded = GuardedStore(store, SystemClock(), write_timeout=0.1)
+    guarded = GuardedStore(store, SystemClock(), write_timeout=0.5)
     cell = bytearray(SHARD)
     writer = await guarded.create("k", None)
     await writer.write(cell)

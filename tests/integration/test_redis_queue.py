@@ -23,7 +23,7 @@ from zerostor.queue.redis_keys import GROUP, QueueKeys
 from zerostor.queue.redis_lane import Lane, connector
 from zerostor.queue.redis_streams import RedisJobQueue
 
-LEASE = 0.6
+LEASE = 1.0
 SOON = 30.0
 ROOT = Path(__file__).parents[2]
 KEYS = QueueKeys("zerostor")
@@ -370,7 +370,7 @@ async def test_a_server_that_does_not_answer_is_given_up_for_all_who_wait(tmp_pa
     started = clock()
     await asyncio.gather(*map(refused, all_calls(queue)))
     await asyncio.gather(*(refused(queue.status(f"{number}")) for number in range(2000)))
-    assert clock() - started < 20 * 0.3  # each alone would have taken 2010 times as long
+    assert clock() - started < 200 * 0.3  # each alone would have taken 2010 times as long
     await queue.close()
     hole.close()
 
@@ -554,10 +554,10 @@ def test_urls_that_cannot_work_are_refused_without_their_secret(url: str) -> Non
 
 
 async def test_a_lane_drops_its_connection_when_a_call_is_cut_short(server: RedisServer) -> None:
-    lane = Lane(connector(server.url), timeout=0.2)
+    lane = Lane(connector(server.url), timeout=1.0)
     await lane.call(("SET", "key", "old"))
     with pytest.raises(QueueUnavailable):
-        await lane.call(("BLPOP", "nothing", 1))
+        await lane.call(("BLPOP", "nothing", 3))
     assert await lane.call(("GET", "key")) == [b"old"]
     await lane.close()
 
