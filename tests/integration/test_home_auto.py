@@ -250,7 +250,7 @@ async def test_a_file_renamed_from_a_part_need_not_be_quiet(home: HomeWorks) -> 
 
 async def test_nothing_is_stored_while_a_program_outside_writes(home: HomeWorks) -> None:
     async with home.running(auto=PLAIN), home.works.worker():
-        with home.homes.outside("ann"):
+        async with home.homes.outside("ann", False):
             home.put("a", b"one")
             await asyncio.sleep(3 * home_auto.LOOK_EVERY)
             assert not home.jobs._jobs
@@ -413,7 +413,7 @@ async def test_what_waits_for_room_is_not_stored_while_a_program_outside_writes(
         home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
     async with home.running(auto=PLAIN):
         await one_under_way(home, monkeypatch)
-        with home.homes.outside("ann"):
+        async with home.homes.outside("ann", False):
             (home.root / "b").write_bytes(b"half")
             async with home.works.worker():
                 await home.until_links(1)
@@ -440,7 +440,7 @@ async def test_what_a_program_outside_left_half_done_beside_a_walk_is_not_whole(
     genuine = home_auto._next_files
     async with home.running(auto=PLAIN), home.works.worker():
         await settled(home)
-        with home.homes.outside("ann"):
+        async with home.homes.outside("ann", False):
             with monkeypatch.context() as patched:
                 patched.setattr(home.homes, "written_outside", lambda _: bool(seen))
                 patched.setattr(home_auto, "_next_files", next_files)

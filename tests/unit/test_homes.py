@@ -138,9 +138,13 @@ async def test_keys_and_homes_are_bounded(made: Made, monkeypatch: pytest.Monkey
 
 
 async def test_programs_that_write_unseen_are_counted(made: Made) -> None:
-    with made.homes.outside("ann"), made.homes.outside("ann"):
+    await made.homes.enable("ann", key=KEY, auto=AutoProcess())
+    async with made.homes.outside("ann", False), made.homes.outside("ann", True):
         assert made.homes.written_outside("ann")
+        assert await made.book.outside("ann")
     assert not made.homes.written_outside("ann")
+    while await made.book.outside("ann"):
+        await asyncio.sleep(0.01)
 
 
 async def test_a_home_is_counted_once_for_all_who_wait(made: Made) -> None:
