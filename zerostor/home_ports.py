@@ -149,6 +149,11 @@ class HomeFolder(Protocol):
         """A program of a client broke off: what was written since, and has not got the time of its
         original, is `unfinished`. Blocking: for a thread."""
 
+    def went(self) -> Collection[int]:
+        """Inodes of files that were removed since this was asked last: the disk may give their
+        numbers to others. The last 10,000.
+        """
+
     def walk(self, path: bytes) -> Iterator[Seen]:
         """All regular files below, or the one at `path`, sorted by path. Blocking: for a thread."""
 
@@ -253,6 +258,9 @@ class HomeBook(Protocol):
 
     async def forget_processed(self, user: str, paths: Sequence[bytes]) -> None:
         """Files that are gone."""
+
+    async def forget_inodes(self, user: str, inodes: Collection[int]) -> None:
+        """The same: what has these numbers now was not moved."""
 
     async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
         """This version is not to be stored by itself, which the event says."""

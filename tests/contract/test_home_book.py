@@ -144,6 +144,9 @@ async def test_a_version_is_processed_once(book: SqliteHomeBook) -> None:
     assert await book.processed_paths("ann", b"/a", 9) == [b"/b"]
     await book.forget_processed("ann", [b"/b", b"/none"])
     assert await book.processed_paths("ann", b"", 9) == [b"/a"]
+    await book.mark_unfinished("ann", [seen(b"/now", inode=1)])
+    await book.forget_inodes("ann", [1, 2**64 - 1])
+    assert await book.processed_paths("ann", b"", 9) == [b"/now"]
 
 
 async def test_what_is_forgotten_is_another_home_s_no_more(book: SqliteHomeBook) -> None:

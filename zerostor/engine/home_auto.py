@@ -59,6 +59,7 @@ class _State:
     rest: float = 0.0
     unfinished: set[int] = field(default_factory=set)
     checked: bytes = b""
+    began: bool = False
     uploads: Unfinished | None = None
     walk: asyncio.Task[None] | None = None
 
@@ -121,6 +122,7 @@ class HomeAuto:
         took, new = 0.0, 0
         uploads = state.uploads = state.uploads or Unfinished(user, self._book, self._clock)
         await uploads.begin(folder)
+        await self._forget_went(user, folder, state)
         files = folder.walk(b"/")
         while _wanted(self._homes.find(user)) == auto:
             async with self._walks:
@@ -177,6 +179,16 @@ class HomeAuto:
                 self._jobs.begin_auto(user, seen, remove=auto.remove) for seen in now))
             if left:
                 await self._clock.sleep(ROOM_EVERY)
+
+    async def _forget_went(self, user: str, folder: HomeFolder, state: _State) -> None:
+        """Drop what the book knows of files that were removed, before others have their numbers."""
+        went = folder.went()
+        if went:
+            await self._book.forget_inodes(user, went)
+        # Of what a process before removed only the paths tell.
+        while not state.began:
+            await self._forget_gone(user, folder, state, FORGET_AT_ONCE)
+            state.began = not state.checked
 
     async def _forget_gone(self, user: str, folder: HomeFolder, state: _State, count: int) -> None:
         """Drop what the book knows of files that are gone, some at a time, round and round."""

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -203,6 +203,12 @@ class SqliteHomeBook:
         rows = [(user, path) for path in paths]
         await self._book.run(lambda book: book.executemany(
             "DELETE FROM processed WHERE user = ? AND path = ?", rows))
+
+    async def forget_inodes(self, user: str, inodes: Collection[int]) -> None:
+        """Those that are done with; what is being written is known by its path as well."""
+        rows = [(user, inode & _INODES, _UNFINISHED) for inode in inodes]
+        await self._book.run(lambda book: book.executemany(
+            "DELETE FROM processed WHERE user = ? AND inode = ? AND size != ?", rows))
 
     async def put_aside(self, event: HomeEvent, seen: Seen) -> None:
         """As if it had been processed."""

@@ -7,7 +7,6 @@ import errno
 import os
 import stat
 import threading
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from zerostor.core.homes import HomeUsage, within
@@ -24,7 +23,7 @@ _FLAGS = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 _OPEN = os.O_ACCMODE | os.O_APPEND
 _TRIES = 20
 _UNFINISHED_MAX = 10_000
-"""Files that are remembered as left in the middle; of more the oldest are forgotten."""
+"""Files that are remembered as left in the middle, or gone; of more the oldest are forgotten."""
 _COUNTS = 3
 """Walks that a moved folder may spoil, before folders have to stay where they are for one."""
 
@@ -47,8 +46,8 @@ class Folder:
         self._moves = 0
         self._still = False
         self._unfinished: dict[int, tuple[int, int]] = {}
-        self._read: Counter[bytes] = Counter()
-        self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same, self._is_read)
+        self._went: dict[int, None] = {}
+        self._oldest = Oldest(self._rooted, self._ledger, self.remove_if_same)
 
     @property
     def usage(self) -> HomeUsage:
@@ -167,6 +166,9 @@ class Folder:
         """A name of what was `found` is no more."""
         if is_plain(found):
             self._ledger.file_gone(found)
+            self._went[found.st_ino] = None
+            if len(self._went) > _UNFINISHED_MAX:
+                del self._went[next(iter(self._went))]
         elif stat.S_ISDIR(found.st_mode):
             self._ledger.folder_gone(found.st_ino)
         else:
@@ -313,25 +315,19 @@ class Folder:
         """Whether it is as somebody left it in the middle."""
         return self._unfinished.get(seen.inode) == (seen.size, seen.modified_ns)
 
+    def went(self) -> Collection[int]:
+        """As HomeFolder.went."""
+        with self._names:
+            went, self._went = self._went, {}
+        return list(went)
+
     def prefer(self, preferred: Prefer) -> None:
         """As HomeFolder.prefer."""
         self._oldest.prefer = preferred
 
-    @contextlib.contextmanager
-    def reading(self, path: bytes) -> Iterator[None]:
+    def reading(self, path: bytes) -> contextlib.AbstractContextManager[None]:
         """As HomeFolder.reading."""
-        path = within(path)
-        with self._names:
-            self._read[path] += 1
-        try:
-            yield
-        finally:
-            with self._names:
-                self._read -= Counter((path,))
-            self._oldest.try_again()
-
-    def _is_read(self, path: bytes) -> bool:
-        return any((path + b"/").startswith(read.rstrip(b"/") + b"/") for read in tuple(self._read))
+        return self._oldest.reading(within(path))
 
     # All of it: for a thread.
 

@@ -9,10 +9,12 @@ needs none. Whatever is taken from that list is looked at again first.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -44,21 +46,13 @@ def _last_first(file: _File) -> tuple[int, int]:
 class Oldest:
     """make_room of one home, from any thread; and the list that it goes by."""
 
-    def __init__(
-        self,
-        rooted: Rooted,
-        ledger: Ledger,
-        remove: Callable[[Seen], bool],
-        is_read: Callable[[bytes], bool],
-    ) -> None:
-        """remove: takes a file away if it is still that one and not open. is_read: whether a path
-        is, or lies in, what somebody reads as a whole.
-        """
+    def __init__(self, rooted: Rooted, ledger: Ledger, remove: Callable[[Seen], bool]) -> None:
+        """remove: takes a file away if it is still that one and not open."""
         self.prefer: Prefer = lambda seen: seen
         self._rooted = rooted
         self._ledger = ledger
         self._remove = remove
-        self._is_read = is_read
+        self._read: Counter[bytes] = Counter()
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._files: list[_File] = []
@@ -72,9 +66,20 @@ class Oldest:
             self._files = []
             self._forgotten += 1
 
-    def try_again(self) -> None:
-        """More files may go than before."""
-        self._failed = None
+    @contextlib.contextmanager
+    def reading(self, path: bytes) -> Iterator[None]:
+        """As HomeFolder.reading; `path` as walks spell it."""
+        with self._lock:
+            self._read[path] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._read -= Counter((path,))
+                self._failed = None
+
+    def _is_read(self, path: bytes) -> bool:
+        return any((path + b"/").startswith(read.rstrip(b"/") + b"/") for read in tuple(self._read))
 
     def make_room(self, wanted: int, spared: Collection[int] = ()) -> Sequence[Seen]:
         """As HomeFolder.make_room. What was removed is told, even if others took its room again."""
