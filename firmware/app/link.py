@@ -150,7 +150,7 @@ class Link:
         while True:
             self.pace()
             left = time.ticks_diff(deadline, time.ticks_ms())
-            if self.connection.ready(False, max(0, min(left, 5000))):
+            if self.connection.ready(False, max(0, min(left, 1000))):
                 return False
             if left <= 0:
                 return True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.node_hub import NodeHub, Refusal
+from tests.fakes.node_hub import NodeHub, Peer, Refusal
 from tests.fakes.nodes import one_node
 from zerostor.nodes.emulator import EmulatedNode
 
@@ -75,3 +79,291 @@ def test_chunks_survive_the_loss_of_power(pair: Pair) -> None:
     assert peer.hello.boots == 2
     assert peer.stat["chunks"] == 1
     assert peer.get(identity)[2] == content
+
+
+def test_a_put_goes_on_where_the_link_broke(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    identity, content = chunk(1)
+    peer = hub.accept()
+    assert peer.put(identity, content, stop_at=12248) == 0
+    peer.close()
+    peer = hub.accept()
+    assert peer.listing() == {}, "half a chunk is none"
+    assert peer.put(identity, content) == 12248
+    assert peer.get(identity)[2] == content
+    assert peer.put(*chunk(2), stop_at=4056) == 0
+    peer.close()
+    peer = hub.accept()
+    assert peer.put(*chunk(3)) == 0, "another chunk in between"
+    assert peer.put(*chunk(2)) == 0, "takes the place of the half"
+    other = chunk(4)
+    assert peer.put(*other, stop_at=8152) == 0
+    node.kill()
+    node.start()
+    peer = hub.accept()
+    assert peer.put(*other) == 0, "what was open when the power failed is junk"
+    assert len(peer.listing()) == 4
+
+
+def test_half_a_chunk_is_given_up_with_del(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    identity, content = chunk(1)
+    peer.put(identity, content, stop_at=8152)
+    for request in ("PUT", "GET"):
+        message = chunk(2)[0] + bytes(36 if request == "PUT" else 8)
+        with pytest.raises(Refusal, match="BUSY"):
+            peer.ask(request, message)
+    assert peer.delete(identity)
+    assert not peer.delete(identity)
+    assert peer.put(identity, content) == 0
+
+
+def test_wrong_bytes_are_not_kept(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    identity, content = chunk(1)
+    with pytest.raises(Refusal, match="HASH"):
+        peer.put(identity, content, digest=bytes(32))
+    assert peer.listing() == {}
+    peer.put(identity, content)
+    with pytest.raises(Refusal, match=r"BAD.*other content"):
+        peer.put(identity, content[::-1])
+    for size in (0, 65393):
+        with pytest.raises(Refusal, match="BAD"):
+            peer.ask("PUT", chunk(9)[0] + size.to_bytes(4, "big") + bytes(32))
+    assert peer.get(identity)[2] == content
+
+
+def test_a_full_node_says_so_and_has_room_again(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    kept: dict[bytes, bytes] = {}
+    with pytest.raises(Refusal, match="NOSPACE"):
+        for number in range(100):
+            identity, content = chunk(number)
+            peer.put(identity, content)
+            kept[identity] = content
+    assert 20 < len(kept) < 32
+    assert peer.status()["free"] < 4
+    for identity in sorted(kept)[:3]:
+        assert peer.delete(identity)
+        del kept[identity]
+    for number in range(100, 103):
+        identity, content = chunk(number)
+        peer.put(identity, content)
+        kept[identity] = content
+    for identity, content in kept.items():
+        assert peer.get(identity)[2] == content
+    small = 0
+    with pytest.raises(Refusal, match="NOSPACE"):
+        while True:
+            peer.put(*chunk(1000 + small, 100))
+            small += 1
+    assert len(peer.listing()) == len(kept) + small
+
+
+def test_many_small_chunks_are_listed_in_pages(pair: Pair) -> None:
+    hub, node = pair
+    node.start(chunks_kb=512)
+    peer = hub.accept()
+    kept = [chunk(number, 40) for number in range(80)]
+    for identity, content in kept:
+        peer.put(identity, content)
+    assert peer.listing() == dict.fromkeys(sorted(identity for identity, _ in kept), 40)
+
+
+def test_a_hub_may_want_its_nodes_empty(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    peer.put(*chunk(1))
+    peer.put(*chunk(2), stop_at=4056)
+    peer.close()
+    peer = hub.accept(policy=1)
+    assert peer.stat["chunks"] == 0
+    assert peer.listing() == {}
+    assert peer.put(*chunk(2)) == 0
+
+
+@pytest.mark.parametrize("content", [b"\x00", b"another program's data"])
+def test_a_flash_that_is_not_ours_is_left_alone(pair: Pair, content: bytes) -> None:
+    hub, node = pair
+    image = node.folder / "chunks.img"
+    foreign = image.read_bytes()[:5000] + content + image.read_bytes()[5000 + len(content) :]
+    image.write_bytes(foreign)
+    node.start()
+    peer = hub.accept(policy=1)
+    assert peer.stat["flags"] == 2
+    assert peer.stat["blocks"] == 0
+    identity = chunk(1)[0]
+    asked = [("LIST", b""), ("DEL", identity), ("VERIFY", identity + b"\0"), ("WIPE", b"WIPE")]
+    asked += [("GET", identity + bytes(8)), ("PUT", identity + b"\0\0\0\1" + bytes(32))]
+    for request, payload in asked:
+        with pytest.raises(Refusal, match=r"IO.*needs FORMAT"):
+            peer.ask(request, payload)
+    node.kill()
+    assert image.read_bytes() == foreign
+    node.start()
+    peer = hub.accept()
+    peer.simple("WIPE", b"FORMAT")
+    assert peer.status()["flags"] == 0
+    peer.put(*chunk(1))
+    node.kill()
+    node.start()
+    assert hub.accept().get(identity)[2] == chunk(1)[1]
+
+
+def test_damage_is_told_and_mended(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    identity, content = chunk(1)
+    peer = hub.accept()
+    peer.put(identity, content)
+    node.kill()
+    image = node.folder / "chunks.img"
+    rotten = image.read_bytes().replace(content[:50], bytes(50))
+    assert rotten != image.read_bytes()
+    image.write_bytes(rotten)
+    node.start()
+    peer = hub.accept()
+    assert peer.verify(identity) != hashlib.sha256(content).digest()
+    assert peer.get(identity)[2] != content, "the hub compares; the node hides nothing"
+    assert peer.put(identity, content) == 0, "a damaged chunk is taken anew"
+    assert peer.verify(identity) == hashlib.sha256(content).digest()
+    assert peer.status()["chunks"] == 1
+
+
+def test_a_new_key_counts_from_the_next_connection_on(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    peer.rekey(bytes(range(50, 82)))
+    with pytest.raises(Refusal, match="BAD"):
+        peer.rekey(bytes(32))
+    assert peer.status()["boots"] == 1, "this connection goes on"
+    hub.keys["n1"] = bytes(range(50, 82))
+    peer.close()
+    assert hub.accept().status()["boots"] == 1
+    node.kill()
+    node.start()
+    assert hub.accept().status()["boots"] == 2
+
+
+def test_a_restart_is_a_reset(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    peer.put(*chunk(1))
+    peer.simple("RESTART")
+    assert peer.ended()
+    wait_until(node.look_after)
+    peer = hub.accept()
+    assert peer.stat["boots"] == 2
+    assert peer.stat["chunks"] == 1
+
+
+def test_a_node_that_hangs_is_ended_by_its_watchdog(tmp_path: Path) -> None:
+    with one_node(tmp_path, watchdog_ms=2500) as (hub, node):
+        node.start()
+        hub.accept(heartbeat=60)
+        for _ in range(60):
+            time.sleep(0.05)
+            assert not node.look_after(), "it feeds its watchdog while nothing happens"
+        assert node.process
+        node.process.send_signal(signal.SIGSTOP)
+        wait_until(node.look_after)
+        assert hub.accept().stat["boots"] == 2
+
+
+def test_wifi_that_comes_late(tmp_path: Path) -> None:
+    with one_node(tmp_path, wifi_ms=100) as (hub, node):
+        node.start(wifi_failures=3)
+        hub.accept()
+        assert node.console().count("no Wi-Fi, status 201") == 3
+
+
+def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
+    with one_node(tmp_path, key=b"short") as (_, node):
+        node.start()
+        wait_until(node.look_after)
+        assert "name, key, hub or port is not set: flash this node again" in node.console()
+
+
+def test_killed_at_any_moment(pair: Pair) -> None:
+    hub, node = pair
+    chance = random.Random(11)
+    kept: dict[bytes, bytes] = {}
+    for round_ in range(12):
+        node.start()
+        peer = hub.accept()
+        assert peer.stat["boots"] == round_ + 1
+        check_all(peer, kept)
+        with contextlib.suppress(ConnectionError):
+            killer = threading.Timer(chance.random() * 0.05, node.kill)
+            killer.start()
+            try:
+                write_on(peer, kept, round_)
+            finally:
+                killer.join()
+    node.start()
+    check_all(hub.accept(), kept)
+    assert kept
+
+
+def write_on(peer: Peer, kept: dict[bytes, bytes], round_: int) -> None:
+    """Write and delete until the node is gone; `kept` is what was acknowledged."""
+    for number in range(1000):
+        if len(kept) > 15:
+            victim = min(kept)
+            content = kept.pop(victim)
+            try:
+                peer.delete(victim)
+            except ConnectionError:
+                MAYBE[victim] = content
+                raise
+        identity, content = chunk(round_ * 1000 + number)
+        MAYBE[identity] = content
+        peer.put(identity, content)
+        kept[identity] = MAYBE.pop(identity)
+
+
+MAYBE: dict[bytes, bytes] = {}
+"""Chunks whose PUT or DEL was not acknowledged: there whole, or not at all."""
+
+
+def check_all(peer: Peer, kept: dict[bytes, bytes]) -> None:
+    there = peer.listing()
+    assert set(kept) <= set(there)
+    for identity in there:
+        content = kept.get(identity) or MAYBE[identity]
+        assert peer.verify(identity) == hashlib.sha256(content).digest()
+        kept[identity] = content
+
+
+def test_the_heap_stays_as_it_is(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    free = []
+    for number in range(120):
+        identity, content = chunk(number, 8148)
+        peer.put(identity, content)
+        assert peer.get(identity)[2] == content
+        peer.verify(identity, number % 2, b"nonce")
+        peer.listing()
+        peer.delete(identity)
+        free.append(peer.status()["heap_free"])
+    assert min(free[5:]) == max(free[5:])
+    assert free[-1] > 8000
+
+
+def wait_until(something: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not something():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
