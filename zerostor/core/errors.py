@@ -6,9 +6,10 @@
     │  └─ NotFound
     │     ├─ UnknownObject
     │     ├─ UnknownJob
-    │     └─ UnknownHome  SshOff
+    │     ├─ UnknownHome  SshOff
+    │     └─ UnknownNode  UnknownStream  NodesOff
     ├─ DataError           the bytes: what was stored is not what was read
-    │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt
+    │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt  LinkBroken
     │  └─ ObjectUnreadable
     ├─ BackendError        the world: a store, the queue, the disk; `retryable`: waiting may help
     │  ├─ ShardMissing
@@ -16,6 +17,7 @@
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
     │  ├─ NotTheMaster
+    │  ├─ NodeAway  NodeFull  NodeFault  ChunkMissing  ChunkCorrupt  HubAway
     │  └─ SpoolFull  SpoolAway  HomesAway  HomeChanged  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
@@ -98,6 +100,24 @@ class SshOff(NotFound):
     code = "ssh-off"
 
 
+class UnknownNode(NotFound):
+    """No node of that name may dial in here."""
+
+    code = "unknown-node"
+
+
+class UnknownStream(NotFound):
+    """Nothing was ever appended to a stream of that name."""
+
+    code = "unknown-stream"
+
+
+class NodesOff(NotFound):
+    """This zerostor has no node hub, by its settings."""
+
+    code = "nodes-off"
+
+
 class DataError(ZerostorError):
     """Bytes that fail their check."""
 
@@ -132,6 +152,12 @@ class SpoolCorrupt(DataError):
     """A spool entry whose footer or content hash does not fit its bytes."""
 
     code = "spool-corrupt"
+
+
+class LinkBroken(DataError):
+    """What came from a node is not EDN/1, or not from who it should be: its connection ends."""
+
+    code = "link-broken"
 
 
 class ObjectUnreadable(DataError):
@@ -223,6 +249,43 @@ class HomesAway(BackendError):
     """The SSH process, which has the homes, does not answer."""
 
     code = "homes-away"
+
+
+class HubAway(BackendError):
+    """The process of the node hub does not answer."""
+
+    code = "hub-away"
+
+
+class NodeAway(BackendError):
+    """The node is not connected, or left in the middle."""
+
+    code = "node-away"
+
+
+class NodeFull(BackendError):
+    """The flash of the node has no room for the chunk."""
+
+    code = "node-full"
+
+
+class NodeFault(BackendError):
+    """The node answered something that no node should."""
+
+    code = "node-fault"
+
+
+class ChunkMissing(BackendError):
+    """The node answers, and does not have this chunk."""
+
+    code = "chunk-missing"
+    retryable = False
+
+
+class ChunkCorrupt(BackendError):
+    """The node has the chunk, but not whole, or with other bytes."""
+
+    code = "chunk-corrupt"
 
 
 class HomeChanged(BackendError):
