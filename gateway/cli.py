@@ -28,6 +28,7 @@ COMMANDS = {
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
     "ssh": "gateway.commands.ssh",
+    "nodes": "gateway.commands.nodes",
     "zdb": "gateway.commands.zdb",
     "redis": "gateway.commands.redis",
     "ssh-enable": "gateway.commands.ssh_enable",

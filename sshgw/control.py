@@ -1,35 +1,29 @@
-"""What the gateway asks of the SSH process: HTTP and JSON on a unix socket of this user alone."""
+"""What the gateway asks of the SSH process, on its control socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from sshgw.public_key import parse_public_key
-from zerostor.core.errors import BadRequest, UnknownJob, ZerostorError
+from zerostor.control_socket import Answer, Face, limit_of, number_of
+from zerostor.core.control_protocol import BODY_MAX, decode
+from zerostor.core.errors import BadRequest, UnknownJob
 from zerostor.core.home_protocol import (
-    BODY_MAX,
     Disable,
     Enable,
     Process,
-    decode,
     event_answer,
     home_answer,
     link_answer,
-    refusal,
     usage_answer,
 )
 from zerostor.core.homes import Home, HomeUsage
-from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.home_removal import HomeRemoval
 from zerostor.engine.homes import Homes
@@ -40,10 +34,7 @@ _log = logging.getLogger(__name__)
 
 COUNT_SECONDS = 2.0
 """How long a list of all homes waits for those that were never counted."""
-_DIGITS = 19
-"""Of a number in an address; some more are none that int() or SQLite takes."""
-Answer = dict[str, Any]
-Act = Callable[[web.Request], Awaitable[Answer]]
+_face = Face("the SSH process", "the disk of the SSH homes")
 
 
 @dataclass(frozen=True)
@@ -74,14 +65,14 @@ class Control:
         """All that can be asked."""
         app = web.Application(client_max_size=BODY_MAX)
         app.add_routes([
-            web.get("/homes", _answered(self._list)),
-            web.post("/enable", _answered(self._enable)),
-            web.post("/disable", _answered(self._disable)),
-            web.post("/process", _answered(self._process)),
-            web.get("/size/{user}", _answered(self._size)),
-            web.get("/links/{user}", _answered(self._links)),
-            web.get("/events/{user}", _answered(self._events)),
-            web.get("/status/{job}", _answered(self._status)),
+            web.get("/homes", _face.answered(self._list)),
+            web.post("/enable", _face.answered(self._enable)),
+            web.post("/disable", _face.answered(self._disable)),
+            web.post("/process", _face.answered(self._process)),
+            web.get("/size/{user}", _face.answered(self._size)),
+            web.get("/links/{user}", _face.answered(self._links)),
+            web.get("/events/{user}", _face.answered(self._events)),
+            web.get("/status/{job}", _face.answered(self._status)),
         ])
         return app
 
@@ -135,13 +126,13 @@ class Control:
 
     async def _links(self, request: web.Request) -> Answer:
         home = self._homes.require(request.match_info["user"])
-        before = _number(request, "before", 0, 2**62)
-        links = await self._book.links(home.user, _limit(request), before)
+        before = number_of(request, "before", 0, 2**62)
+        links = await self._book.links(home.user, limit_of(request), before)
         return {"user": home.user, "links": [link_answer(link) for link in links]}
 
     async def _events(self, request: web.Request) -> Answer:
         home = self._homes.require(request.match_info["user"])
-        events = await self._book.events(home.user, _limit(request))
+        events = await self._book.events(home.user, limit_of(request))
         return {"user": home.user, "events": [event_answer(event) for event in events]}
 
     async def _status(self, request: web.Request) -> Answer:
@@ -168,67 +159,3 @@ class Control:
             folder = self._homes.folder(home.user)
             return folder.usage if folder.counted else None
         return None
-
-
-@contextlib.asynccontextmanager
-async def serve_control(control: Control, socket: Path) -> AsyncIterator[None]:
-    """Answer on `socket` while the block runs. Raises OSError."""
-    runner = web.AppRunner(control.application(), access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    # Made under a name of our own and only then renamed: nobody connects to it before its mode is
-    # set, and one that a process left which died is replaced.
-    made = socket.with_name(f"{socket.name}.new")
-    _unlink(made)
-    before = os.umask(0o177)
-    try:
-        site = web.UnixSite(runner, str(made))
-        await site.start()
-    finally:
-        os.umask(before)
-    os.rename(made, socket)
-    try:
-        yield
-    finally:
-        _unlink(socket)
-        await runner.cleanup()
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-
-
-def _answered(act: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Errors as JSON with their code; the gateway says them in HTTP's words."""
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            return web.json_response(await act(request))
-        except ZerostorError as error:
-            return web.json_response(refusal(error), status=400)
-        except OSError as error:
-            _log.warning("%s: %s", request.path, error)
-            reason = f"the disk of the SSH homes: {error.strerror or error}"
-            return web.json_response({"code": "backend", "detail": reason}, status=400)
-        except web.HTTPException:
-            raise
-        except Exception:  # noqa: BLE001 - the last line of defence
-            _log.exception("%s", request.path)
-            detail = "the SSH process failed on this; see its log"
-            return web.json_response({"code": "backend", "detail": detail}, status=400)
-
-    return answer
-
-
-def _limit(request: web.Request) -> int:
-    asked = _number(request, "limit", 1, LISTED_MAX)
-    return LISTED if asked is None else asked
-
-
-def _number(request: web.Request, name: str, least: int, most: int) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS
-            and least <= int(text) <= most):
-        raise BadRequest(f"{name} is a number from {least} to {most}")
-    return int(text)

@@ -16,6 +16,7 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
+from zerostor.core.node_settings import check_nodes
 from zerostor.core.settings import (
     REDIS_SCHEMES,
     SECTIONS,
@@ -34,7 +35,6 @@ from zerostor.core.settings import (
     check_cluster,
     check_gateway,
     check_stores,
-    check_unbuilt,
     check_url,
     check_worker,
     complete_policy,
@@ -45,6 +45,7 @@ from zerostor.core.settings import (
 from zerostor.core.ssh_settings import check_ssh
 from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
+from zerostor.paths import Paths
 
 FILE_NAME = "zerostor.toml"
 FILE_MAX = 1024 * 1024
@@ -53,68 +54,6 @@ DEFAULT_STORES = 20
 SOCKET_PATH_MAX = 103
 """Bytes of a unix socket's path on macOS; Linux has 107."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
-
-
-class Paths(msgspec.Struct, frozen=True):
-    """Where everything lies. run: sockets, in a short folder elsewhere if `root` is too deep."""
-
-    root: Path
-    spool: Path
-    metadata: Path
-    redis: Path
-    logs: Path
-    stores: Path
-    run: Path
-
-    @property
-    def lock(self) -> Path:
-        """Held by `zerostor up` while it runs."""
-        return self.root / ".lock"
-
-    @property
-    def stores_marker(self) -> Path:
-        """There once the default stores were made; they are never made again by themselves."""
-        return self.stores / ".started"
-
-    @property
-    def identity(self) -> Path:
-        """The key that signs for this zerostor."""
-        return self.root / "identity.key"
-
-    @property
-    def containers(self) -> Path:
-        """Our own copy of the index of what holds the metadata log."""
-        return self.root / "containers"
-
-    @property
-    def redis_socket(self) -> Path:
-        """Where the embedded Redis listens."""
-        return self.run / "redis.sock"
-
-    @property
-    def zdb_socket(self) -> Path:
-        """Where the embedded metadata server listens."""
-        return self.run / "zdb.sock"
-
-    @property
-    def ssh(self) -> Path:
-        """What the SSH process keeps, besides the homes themselves."""
-        return self.root / "ssh"
-
-    @property
-    def host_key(self) -> Path:
-        """What the SSH server proves itself with."""
-        return self.ssh / "host_key"
-
-    @property
-    def homes_book(self) -> Path:
-        """Users of SSH homes, their keys, jobs, links."""
-        return self.ssh / "homes.db"
-
-    @property
-    def ssh_socket(self) -> Path:
-        """Where the gateway asks the SSH process."""
-        return self.run / "ssh.sock"
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -198,7 +137,7 @@ def load(
     check_gateway(config.gateway)
     check_worker(config.worker)
     check_ssh(config.ssh)
-    check_unbuilt(config.nodes)
+    check_nodes(config.nodes)
     check_cluster(config.cluster)
     return config
 

@@ -38,11 +38,23 @@ class Fleet(Protocol):
         Raises ChunkMissing, ChunkCorrupt.
         """
 
-    def listing(self, node: str) -> AsyncIterator[tuple[ChunkId, int]]:
-        """(id, size) of what it has, by id."""
+    def listing(self, node: str, after: ChunkId = b"") -> AsyncIterator[tuple[ChunkId, int]]:
+        """(id, size) of what it has behind `after`, by id."""
 
     async def wipe(self, node: str, *, format_flash: bool = False) -> None:
         """Forget all chunks, or make the file system of its flash anew."""
+
+    async def rekey(self, node: str, key: bytes) -> None:
+        """Give it a new key; it dials in anew, with that one."""
+
+    async def update(self, node: str, app: bytes, signature: bytes) -> None:
+        """Give it new firmware and start it anew. signature: node_wire.app_signature."""
+
+    async def restat(self, node: str) -> None:
+        """Ask it how it is; `connected` knows soon after."""
+
+    def drop(self, node: str, why: str) -> None:
+        """End its connection, if there is one."""
 
     def watch(self) -> AsyncIterator[NodeEvent]:
         """What happens from now on, for good."""
@@ -60,8 +72,20 @@ class NodeBook(Protocol):
     async def remove(self, name: str) -> None:
         """It may no longer dial in."""
 
-    async def tell(self, event: NodeEvent) -> None:
-        """Keep it; the oldest go."""
+    async def tell(self, events: Sequence[NodeEvent]) -> None:
+        """Keep them; the oldest go."""
 
     async def events(self, node: str, limit: int) -> Sequence[NodeEvent]:
         """Newest first; of all nodes where `node` is empty."""
+
+    async def last_events(self) -> Mapping[str, NodeEvent]:
+        """The newest one of each node."""
+
+    async def drop(self, node: str, chunks: Sequence[ChunkId]) -> None:
+        """These are to be deleted when the node is next here."""
+
+    async def dropped(self, node: str, limit: int) -> Sequence[ChunkId]:
+        """Some of those."""
+
+    async def forget_drops(self, node: str, chunks: Sequence[ChunkId]) -> None:
+        """They are deleted."""

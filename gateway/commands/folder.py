@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.commands.options import given
-from zerostor.config import Config, Paths
+from zerostor.config import Config
 from zerostor.core.errors import SetupError
 from zerostor.core.units import Address
+from zerostor.paths import Paths
 
 
 def make_folders(paths: Paths) -> None:

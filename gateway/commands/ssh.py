@@ -56,10 +56,11 @@ async def serve(config: Config) -> None:
 
     from gateway.commands.process import first_of, unique_name
     from sshgw.confinement import find_confinement
-    from sshgw.control import Control, ServerFacts, serve_control
+    from sshgw.control import Control, ServerFacts
     from sshgw.host_key import host_key
     from sshgw.server import Server
     from sshgw.services import SshServices
+    from zerostor.control_socket import serve_control
     from zerostor.home_wiring import build_homes
 
     async with build_homes(config, unique_name("ssh")) as parts:
@@ -74,5 +75,5 @@ async def serve(config: Config) -> None:
                             key.get_fingerprint())
         control = Control(parts.homes, parts.book, parts.jobs, parts.clock, facts)
         await parts.jobs.load()
-        async with serve_control(control, config.paths.ssh_socket):
+        async with serve_control(control.application(), config.paths.ssh_socket):
             await first_of(parts.jobs.run(), parts.auto.run(), Server(services).run())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.admission import require_admin
+from gateway.control_link import small_body
 from gateway.services import services_of
-from zerostor.core.errors import BadRequest, TooLarge, UnknownHome
-from zerostor.core.home_protocol import BODY_MAX
+from zerostor.core.errors import BadRequest, UnknownHome
 from zerostor.core.homes import user_name
 
 _PRIVATE = {"Cache-Control": "no-store"}
@@ -50,13 +50,7 @@ async def events(request: web.Request) -> web.Response:
 
 async def _handed_on(request: web.Request, path: str, status: int = 200) -> web.Response:
     require_admin(request)
-    body = None
-    if request.method == "POST":
-        body = await request.content.read(BODY_MAX + 1)
-        while not request.content.at_eof() and len(body) <= BODY_MAX:
-            body += await request.content.read(BODY_MAX + 1 - len(body))
-        if len(body) > BODY_MAX:
-            raise TooLarge(f"a request has at most {BODY_MAX} bytes")
+    body = await small_body(request)
     answer = await services_of(request).homes.ask(
         request.method, path, body=body, query=dict(request.query))
     return web.json_response(answer, status=status, headers=_PRIVATE)

@@ -217,7 +217,13 @@ def test_foreign_variables_are_left_alone(tmp_path):
 
 def test_switches_from_the_environment(tmp_path):
     assert not read(tmp_path, ZEROSTOR_SSH_ENABLED="off").ssh.enabled
-    assert "no nodes process" in refusal(tmp_path, ZEROSTOR_NODES_ENABLED="true")
+    assert read(tmp_path, ZEROSTOR_NODES_ENABLED="true").nodes.enabled
+
+
+def test_nodes_have_a_heartbeat_that_their_link_can_carry(tmp_path):
+    assert read(tmp_path, ZEROSTOR_NODES_HEARTBEAT="1m").nodes.heartbeat == 60
+    assert "whole seconds" in refusal(tmp_path, ZEROSTOR_NODES_HEARTBEAT="1.5s")
+    assert "1 to 5000" in refusal(tmp_path, ZEROSTOR_NODES_CONNECTIONS="0")
 
 
 def test_a_redis_of_ones_own(tmp_path):

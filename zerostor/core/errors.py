@@ -17,7 +17,7 @@
     │  ├─ NotEnoughStores
     │  ├─ QueueUnavailable  MetadataUnavailable
     │  ├─ NotTheMaster
-    │  ├─ NodeAway  NodeFull  NodeFault  ChunkMissing  ChunkCorrupt  HubAway
+    │  ├─ NodeAway  NodeFull  NodeFault(NodeRefusal)  ChunkMissing  ChunkCorrupt  HubAway
     │  └─ SpoolFull  SpoolAway  HomesAway  HomeChanged  Busy
     └─ SetupError          the operator: configuration, folders, ports
 
@@ -273,6 +273,12 @@ class NodeFault(BackendError):
     """The node answered something that no node should."""
 
     code = "node-fault"
+
+
+class NodeRefusal(NodeFault):
+    """The node answers in order that it will not, for a reason of its own."""
+
+    code = "node-refusal"
 
 
 class ChunkMissing(BackendError):

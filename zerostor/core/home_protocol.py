@@ -1,28 +1,22 @@
 """What the gateway and the command line say to the SSH process about homes: JSON both ways.
 
 The bodies are those of POST /api/ssh/...: the gateway hands them on as they came, after it looked
-who asks. An error travels as its code and sentence, and is raised again on the other side.
+who asks.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from zerostor.core import errors
-from zerostor.core.errors import BackendError, BadRequest, ZerostorError
+from zerostor.core.errors import BadRequest
 from zerostor.core.homes import AutoProcess, Home, HomeEvent, HomeLink, HomeUsage, Quota, shown
-from zerostor.core.limits import KIB
-from zerostor.core.msgpack import UNDECODABLE
 
 MB = 1_000_000
 LIMIT_MAX = 10**18
 """Bytes of a home; disks end earlier, SQLite and JSON later."""
-BODY_MAX = 64 * KIB
-"""Bytes of a request; the longest public key has 12 KiB."""
 QUIET_MAX = 86_400.0
-_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class Auto(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,30 +103,6 @@ class Process(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     remove: bool = False
 
 
-def decode(kind: type[_T], body: bytes) -> _T:
-    """A request. Raises BadRequest; what was sent is not repeated, it may be a private key."""
-    if len(body) > BODY_MAX:
-        raise BadRequest(f"a request has at most {BODY_MAX} bytes")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except UNDECODABLE as error:
-        fields = ", ".join(kind.__struct_fields__)
-        raise BadRequest(f"the body is not what is expected here: {error}; it may have {fields}"
-                         ) from None
-
-
-def refusal(error: ZerostorError) -> dict[str, str]:
-    """An error as it travels."""
-    return {"code": error.code, "detail": str(error)}
-
-
-def raised(answer: object) -> ZerostorError:
-    """The error that `refusal` wrote; BackendError for what nobody knows."""
-    fields = answer if isinstance(answer, dict) else {}
-    kind = _kinds(ZerostorError).get(str(fields.get("code")), BackendError)
-    return kind(str(fields.get("detail") or "the SSH process failed on this; see its log"))
-
-
 def home_answer(home: Home, usage: HomeUsage | None) -> dict[str, Any]:
     """A home as JSON. usage: None while it is not known."""
     auto = home.auto
@@ -161,12 +131,3 @@ def event_answer(event: HomeEvent) -> dict[str, Any]:
     """An event as JSON."""
     return {"at": event.at, "kind": event.kind, "path": shown(event.path),
             "detail": event.detail, "size": event.size}
-
-
-def _kinds(base: type[ZerostorError]) -> dict[str, type[ZerostorError]]:
-    found: dict[str, type[ZerostorError]] = {}
-    for kind in base.__subclasses__():
-        if kind.__module__ == errors.__name__:
-            # Of two with one code the branch counts, which comes last.
-            found |= _kinds(kind) | {kind.code: kind}
-    return found

@@ -211,10 +211,16 @@ class SshSettings(msgspec.Struct, frozen=True):
 
 
 class NodesSettings(msgspec.Struct, frozen=True):
-    """[nodes]."""
+    """[nodes]. heartbeat: a node that has nothing to say says so this often; it is gone after 3.
+
+    connections: in all; address_connections: of one address, which may be that of a whole house.
+    """
 
     enabled: bool = False
     listen: Address = Address("127.0.0.1", 7777)
+    heartbeat: Seconds = Seconds(10.0)
+    connections: int = 1000
+    address_connections: int = 500
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -361,9 +367,3 @@ def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) 
             f" {policy.pool!r} has {count}: add stores, or lower data and parity"
         )
     return msgspec.structs.replace(policy, durable=durable)
-
-
-def check_unbuilt(nodes: NodesSettings) -> None:
-    """Raise SetupError where something is switched on that this version does not have."""
-    if nodes.enabled:
-        raise SetupError("nodes.enabled: this version has no nodes process yet; set false")

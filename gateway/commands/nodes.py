@@ -1,0 +1,64 @@
+"""`zerostor nodes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import check_address, read_settings, settings_options
+
+if TYPE_CHECKING:
+    from zerostor.config import Config
+
+KEPT_BYTES = 8 * 1024 * 1024
+"""Freed memory that is kept."""
+
+
+@click.command("nodes", short_help="Run the node hub, where ESP32 nodes dial in.")
+@settings_options
+@click.option(
+    "--listen", metavar="HOST:PORT", callback=check_address,
+    help="Where nodes dial in.  [default: nodes.listen, 127.0.0.1:7777]",
+)
+def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
+    """Run the node hub in the foreground, logging to stderr. `up` runs it where nodes.enabled is
+    set.
+
+    Nodes are ESP32s with the firmware of this project; `zerostor node add` makes the key of one.
+    They dial in, so they may stand behind any router; the hub has to be reachable from there.
+
+    \b
+    Example:
+      zerostor nodes --data /srv/zerostor --listen 0.0.0.0:7777
+      zerostor node add shed-1 --owner anna --site garden
+      zerostor node emulate --count 5
+    """
+    import msgspec
+
+    from gateway.commands.folder import free_address, make_folders
+    from gateway.commands.process import run_process
+    from zerostor.core.units import parse_address
+
+    config = read_settings(folder, file)
+    make_folders(config.paths)
+    wanted = config.nodes.listen if listen is None else parse_address(listen)
+    nodes = msgspec.structs.replace(config.nodes, listen=free_address(wanted))
+    config = msgspec.structs.replace(config, nodes=nodes)
+    run_process(serve(config), KEPT_BYTES)
+
+
+async def serve(config: Config) -> None:
+    """Serve nodes, and what the gateway asks about them, until cancelled."""
+    from gateway.commands.process import first_of
+    from workers.hub_control import HubControl, HubFacts, application
+    from zerostor.control_socket import serve_control
+    from zerostor.node_wiring import build_nodes
+
+    async with build_nodes(config) as parts:
+        control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.random_bytes,
+                             HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
+        async with serve_control(application(control.routes()), config.paths.nodes_socket):
+            await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),
+                           parts.listener.run())

@@ -1,0 +1,106 @@
+"""What the gateway asks the processes behind it: HTTP on their unix sockets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from zerostor.core.control_protocol import BODY_MAX, raised
+from zerostor.core.errors import BackendError, HubAway, NodesOff, NotFound, TooLarge
+from zerostor.core.limits import MIB
+from zerostor.core.msgpack import UNDECODABLE
+
+ANSWER_SECONDS = 30.0
+"""To count a home of a million files takes some of them, once."""
+ANSWER_MAX = 16 * MIB
+CONNECTIONS = 32
+
+
+class Behind(NamedTuple):
+    """A process: its name, what is raised where there should be none, and where it is away."""
+
+    name: str
+    log: str
+    off: NotFound
+    away: type[BackendError]
+
+
+NODES = Behind("the node hub", "nodes.log", NodesOff(
+    "this zerostor has no node hub: set enabled = true below [nodes] in its settings (or"
+    " ZEROSTOR_NODES_ENABLED=true) and start it again"), HubAway)
+
+
+class ControlLink:
+    """Connections are kept and shared; made when first used.
+
+    enabled: whether there should be such a process; one that was started by hand is asked as well.
+    """
+
+    def __init__(self, behind: Behind, socket: Path, *, enabled: bool) -> None:
+        self._behind = behind
+        self._socket = socket
+        self._enabled = enabled
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there should be one."""
+        return self._enabled
+
+    async def ask(self, method: str, path: str, *, body: bytes | None = None,
+                  query: Mapping[str, str] | None = None,
+                  seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """The answer. Raises what `behind` says, and what the process refused it with."""
+        behind = self._behind
+        if not self._enabled and not self._socket_is_there():
+            raise type(behind.off)(str(behind.off))
+        try:
+            async with self._open().request(
+                    method, f"http://control{path}", data=body, params=query,
+                    timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+                text = await response.content.read(ANSWER_MAX)
+                while more := await response.content.read(ANSWER_MAX - len(text)):
+                    text += more
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise behind.away(f"{behind.name} does not answer; `zerostor up` starts it again, and"
+                              f" DATA/logs/{behind.log} says why it ended") from error
+        try:
+            answer = msgspec.json.decode(text, type=dict[str, Any])
+        except UNDECODABLE as error:
+            raise behind.away(f"{behind.name} answered with something else than JSON") from error
+        if response.status != 200:
+            raise raised(answer)
+        return answer
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _socket_is_there(self) -> bool:
+        return os.path.exists(self._socket)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self._socket), limit=CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+        return self._session
+
+
+async def small_body(request: web.Request) -> bytes | None:
+    """Of a POST, to be handed on as it came. Raises TooLarge."""
+    if request.method != "POST":
+        return None
+    body = await request.content.read(BODY_MAX + 1)
+    while not request.content.at_eof() and len(body) <= BODY_MAX:
+        body += await request.content.read(BODY_MAX + 1 - len(body))
+    if len(body) > BODY_MAX:
+        raise TooLarge(f"a request has at most {BODY_MAX} bytes")
+    return body

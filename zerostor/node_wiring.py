@@ -1,0 +1,53 @@
+"""Puts the adapters of nodes behind their ports, as `wiring` does for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from zerostor.clock import SystemClock
+from zerostor.config import Config
+from zerostor.core.errors import SetupError
+from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
+from zerostor.node_ports import Fleet, NodeBook
+from zerostor.nodes.book import SqliteNodeBook
+from zerostor.nodes.fleet import ConnectedFleet
+from zerostor.nodes.listener import Listener
+from zerostor.nodes.telling import Teller
+from zerostor.ports import Clock, RandomBytes
+
+
+class NodeParts(NamedTuple):
+    """What the hub works with."""
+
+    roll: NodeRoll
+    upkeep: NodeUpkeep
+    book: NodeBook
+    fleet: Fleet
+    listener: Listener
+    clock: Clock
+    random_bytes: RandomBytes
+
+
+@contextlib.asynccontextmanager
+async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
+    """The nodes of this host, read from their book. Raises SetupError, BackendError."""
+    try:
+        config.paths.nodes.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"cannot make {config.paths.nodes} for nodes: {error.strerror}") from error
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        book = SqliteNodeBook(config.paths.nodes_book)
+        stack.push_async_callback(book.close)
+        roll = NodeRoll(book, clock, os.urandom)
+        await roll.load()
+        teller = Teller(clock.now)
+        fleet = ConnectedFleet(teller, os.urandom, time.monotonic)
+        listener = Listener(config.nodes, roll, fleet, teller, os.urandom, clock.now,
+                            time.monotonic)
+        yield NodeParts(roll, NodeUpkeep(roll, book, fleet), book, fleet, listener, clock,
+                        os.urandom)
