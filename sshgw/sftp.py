@@ -106,11 +106,18 @@ class SftpRequests:
             return wire.status(number, Status.BAD_MESSAGE, str(error))
 
     def close(self) -> None:
-        """Close what the client left open."""
+        """Close all that the client left open. Raises OSError."""
         self.ended = True
         handles, self._handles = self._handles, {}
+        failure: OSError | None = None
         for held in handles.values():
-            self._close(held, whole=False)
+            try:
+                self._close(held, whole=False)
+            except OSError as error:
+                # The others are closed all the same: nobody else has their handles.
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _failed(self, number: int, error: OSError) -> bytes:
         sentence = self._visit.explain(error)

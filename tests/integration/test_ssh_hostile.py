@@ -198,6 +198,34 @@ async def lines(server: SshServer) -> bool:
     return done.stdout == b"\0" * 50_001
 
 
+async def test_a_file_that_cannot_be_closed_well_leaves_no_other_open(
+    server: SshServer, connection: asyncssh.SSHClientConnection
+) -> None:
+    """One that the limit cut is removed at its close, and was moved to where no path leads."""
+    assert server.process is not None
+    process, channel = psutil.Process(server.process.pid), await raw(connection)
+    asked = [(14, b"/a", b""), (14, b"/a/" + b"b" * 250, b"")]
+    asked += [(14, (b"/" + b"d" * 200) * depth, b"") for depth in range(1, 20)]
+    asked += [(3, b"/a/" + b"b" * 250 + b"/" + b"c" * 250, struct.pack(">I", 10))]
+    for kind, path, flags in asked:
+        kind, _, handle = await channel.ask(kind, 1, string(path) + flags + bytes(4))
+    assert kind == 102
+    full = await channel.ask(6, 1, handle + struct.pack(">Q", 20_000_000) + string(b"x"))
+    assert b"full" in full[2]
+    moved = await channel.ask(18, 1, string(b"/a") + string((b"/" + b"d" * 200) * 19 + b"/a"))
+    assert moved[2][:4] == bytes(4)
+    before = process.num_fds()
+    for number in range(50):
+        await channel.ask(3, 1, string(b"f%d" % number) + struct.pack(">II", 10, 0))
+    channel.writer.channel.close()
+    end = time.monotonic() + PATIENCE
+    while process.num_fds() > before + 2:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+    for path in server.home().iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 async def test_channels_are_bounded(connection: asyncssh.SSHClientConnection) -> None:
     for _ in range(4):
         await raw(connection)
