@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import socket
 import sys
 import termios
@@ -44,6 +45,10 @@ ANSWER = 5.0
 """Seconds that the program between has to say what was written, before the last word counts."""
 GRACE = 10.0
 """Seconds in which the program between must end once its socket has."""
+NO_LINKS = (b"zerostor: a home holds no links; all else arrived. --no-links leaves them out,"
+            b" --copy-links sends what they lead to\n")
+_LINK_REFUSED = re.compile(rb'symlink "[^"\n]*" -> "[^"\n]*" failed: Operation not permitted')
+"""What rsync itself says of a link, and an error of permissions explains nothing."""
 _log = logging.getLogger(__name__)
 Outside = Callable[[str, bool], contextlib.AbstractAsyncContextManager[object]]
 
@@ -165,6 +170,7 @@ class Run:
         self._may_receive: int | None = None
         self._answers: list[asyncio.Future[int]] = []
         self._sentence = ""
+        self._links = False
         self._over = False
         self._carrying_in: asyncio.Task[None] | None = None
         self._listening = asyncio.create_task(self._listen())
@@ -229,15 +235,30 @@ class Run:
         self._carrying_in = asyncio.create_task(self._inward())
         try:
             async with asyncio.TaskGroup() as outward:
-                outward.create_task(_outward(output, self._client.write))
-                outward.create_task(_outward(errors, self._client.write_error))
+                outward.create_task(_outward(output, self._write))
+                outward.create_task(_outward(errors, self._write_error))
             status = await self._child.wait()
         finally:
             await self.end()
         if self._sentence:
             await self._client.write_error(f"zerostor: {self._sentence}\n".encode())
             return FULL
+        if self._links:
+            await self._client.write_error(NO_LINKS)
         return status if status >= 0 else 128 - status
+
+    async def _write(self, chunk: bytes) -> None:
+        self._notice_links(chunk)
+        await self._client.write(chunk)
+
+    async def _write_error(self, chunk: bytes) -> None:
+        self._notice_links(chunk)
+        await self._client.write_error(chunk)
+
+    def _notice_links(self, said: bytes) -> None:
+        # An rsync that sends may say anything: these are bytes of files.
+        if self.growth is not None and _LINK_REFUSED.search(said):
+            self._links = True
 
     async def end(self) -> None:
         """Return once no process of it is left."""

@@ -107,8 +107,9 @@ class Visit:
         """One sentence for the person at the other end."""
         if error.errno == errno.EDQUOT:
             usage = self.folder.usage
-            return (f"the home of {self.user} is full: {usage.used:,} of {usage.limit:,} bytes are"
-                    " used")
+            # A file may not fit though the home is empty.
+            return (f"there is no room for this in the home of {self.user}: {usage.free:,} of"
+                    f" {usage.limit:,} bytes are free")
         said = error.strerror or str(error)
         if error.errno is None or said != os.strerror(error.errno):
             return said

@@ -187,7 +187,7 @@ def test_a_full_home_takes_no_more_and_says_so(tmp_path: Path) -> None:
     try:
         done = [server.sftp(f"put part p{number}\n") for number in range(4)]
         assert [one.returncode for one in done] == [0, 0, 0, 1]
-        assert "the home of anna is full" in done[3].stderr
+        assert "no room for this in the home of anna" in done[3].stderr
         assert {path.name: path.stat().st_size for path in server.home().iterdir()} == {
             f"p{number}": 300_000 for number in range(3)}, "nothing half stays"
         df = server.sftp("df\n").stdout.split()

@@ -110,7 +110,7 @@ def test_what_is_not_there_and_what_does_not_fit(
     (tmp_path / "huge").write_bytes(bytes(11_000_000))
     done = server.scp(*old, str(tmp_path / "huge"), "R:huge")
     assert done.returncode == 1
-    assert "the home of anna is full" in done.stderr
+    assert "no room for this in the home of anna" in done.stderr
     assert not (server.home() / "huge").exists(), "what the limit cut short is removed"
 
 
