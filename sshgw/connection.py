@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
 import socket
 import time
 from typing import Any, Protocol, cast
 
 import asyncssh
+from asyncssh.packet import SSHPacket
 
 from sshgw.pieces import SMALL
 
@@ -46,6 +48,12 @@ class Attached(Protocol):
 
 class BoundedChannel(asyncssh.SSHServerChannel[bytes]):
     """See asyncssh.SSHServerChannel."""
+
+    def _process_exec_request(self, packet: SSHPacket) -> bool:
+        """A command, whose names may be of any bytes: the library takes UTF-8 alone."""
+        command = packet.get_string()
+        packet.check_end()
+        return self._start_session(command=os.fsdecode(command))
 
     def _accept_data(self, chunk: bytes, datatype: int | None = None) -> None:
         """Bytes from the client; while the program takes none, they wait in pieces of some size.

@@ -83,7 +83,7 @@ class RsyncRuns:
             async with self._slot(visit.user):
                 return await self._run(command, visit.user, visit.folder, client)
         except ZerostorError as error:
-            await client.write_error(f"zerostor: {error}\n".encode())
+            await client.write_error(f"zerostor: {error}\n".encode(errors="replace"))
             return REFUSED
 
     @contextlib.asynccontextmanager

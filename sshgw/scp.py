@@ -246,6 +246,6 @@ async def serve(command: str, visit: Visit, streams: Streams, threads: Threads) 
         else:
             await Source(line, visit, wanted.flags).run(wanted.paths)
     except Broken as error:
-        await streams.write(b"\2" + str(error).encode() + b"\n")
+        await streams.write(b"\2" + str(error).encode(errors="replace") + b"\n")
         return 1
     return 1 if line.failed else 0

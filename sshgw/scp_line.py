@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -39,7 +40,7 @@ def asked(command: str) -> Asked:
     words = words[1:] if words[:1] == ["--"] else words
     if not flags <= _OPTIONS or len(flags & {"t", "f"}) != 1 or not words:
         raise Broken("scp: not a command that an scp client sends")
-    return Asked(frozenset(flags), [_home_path(word.encode()) for word in words])
+    return Asked(frozenset(flags), [_home_path(os.fsencode(word)) for word in words])
 
 
 def _home_path(word: bytes) -> bytes:

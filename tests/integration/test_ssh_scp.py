@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -198,3 +199,25 @@ def test_wildcards_of_one_command_match_a_bounded_number(server: SshServer) -> N
     assert done.returncode == 1
     assert b"match more than" in done.stdout
     shutil.rmtree(server.home() / "crowd")
+
+
+@pytest.mark.parametrize("client", ["scp", "rsync"])
+def test_a_name_that_is_no_utf_8_can_be_asked_for(
+        server: SshServer, tmp_path: Path, client: str) -> None:
+    if not shutil.which(client):
+        pytest.skip(f"needs {client}")
+    name = os.fsdecode(b"caf\xe9")
+    (server.home() / name).write_bytes(b"x")
+    shell = shlex.join(["ssh", *server.options(), "-p", str(server.port)])
+    command = (["scp", "-O", *server.options(), "-P", str(server.port)] if client == "scp"
+               else ["rsync", "-e", shell])
+    done = subprocess.run([*command, f"anna@127.0.0.1:{name}", tmp_path / "got"],
+                          capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "got").read_bytes() == b"x"
+    for refused in (f"rsync --server --{name} . x", f"{client} {name}", f"{name} x"):
+        done = subprocess.run(["ssh", *server.options(), "-p", str(server.port), "anna@127.0.0.1",
+                               refused], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert b"error of the server" not in done.stderr
+    (server.home() / name).unlink()
