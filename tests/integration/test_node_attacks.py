@@ -111,6 +111,7 @@ def test_a_frame_that_is_wrong_ends_the_link(pair: Pair, evil: str) -> None:
         peer.raw(EVIL[evil](peer))
     while not peer.ended():
         continue
+    assert "silent" not in node.console(), "it ended for this frame, not for want of one"
     still_has_it(hub)
     assert node.running
 
