@@ -28,6 +28,21 @@ def require_admin(request: web.Request) -> None:
     """Return if `request` may list and change homes. Raises NotAllowed, BadRequest."""
     if services_of(request).ssh_admin != ANYONE and not _is_local(request):
         raise NotAllowed(_REFUSED)
+    _require_meant(request)
+
+
+def require_local(request: web.Request) -> None:
+    """Return if `request` is of a program on this host, as to change nodes it has to be.
+
+    Raises NotAllowed, BadRequest.
+    """
+    if not _is_local(request):
+        raise NotAllowed("only programs on the gateway's own host may ask this: use `zerostor node`"
+                         " there, on http://127.0.0.1")
+    _require_meant(request)
+
+
+def _require_meant(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != request.host:
         raise NotAllowed("a page of another site may not ask this")

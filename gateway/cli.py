@@ -29,6 +29,7 @@ COMMANDS = {
     "worker": "gateway.commands.worker",
     "ssh": "gateway.commands.ssh",
     "nodes": "gateway.commands.nodes",
+    "node": "gateway.commands.node",
     "zdb": "gateway.commands.zdb",
     "redis": "gateway.commands.redis",
     "ssh-enable": "gateway.commands.ssh_enable",

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.api_operations import Operation, Parameter, file_answer, json_answer
 from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
+from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.services import services_of
 from gateway.ssh_operations import SSH_OPERATIONS
 from gateway.ssh_schemas import SSH_SCHEMAS
@@ -164,9 +165,10 @@ _PAGES = (
               {200: file_answer("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
 
-OPERATIONS = _STORE + _READ + SSH_OPERATIONS + _OPERATE + _PAGES
+OPERATIONS = _STORE + _READ + SSH_OPERATIONS + NODE_OPERATIONS + _OPERATE + _PAGES
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "ssh": "Homes for sftp, scp and rsync, and from there into the store.",
+         "nodes": "ESP32s that keep chunks.",
          "operate": "For whoever runs the gateway.", "pages": "For a browser."}
 
 
@@ -201,7 +203,7 @@ def document(public_url: str = "", max_upload: int | None = None) -> Json:
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": SCHEMAS | SSH_SCHEMAS,
+        "components": {"schemas": SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")}},
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.control_link import ControlLink
 from gateway.home_link import HomeLink
 from gateway.leases import Leases
 from gateway.role import RoleWatch
@@ -54,6 +55,7 @@ class Services:
     clock: Clock
     random_bytes: RandomBytes
     homes: HomeLink
+    nodes: ControlLink
     ssh_admin: str
     max_upload: int
     public_url: str

@@ -49,6 +49,7 @@ async def serve(config: Config) -> None:
     from gateway import app
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
+    from gateway.control_link import NODES, ControlLink
     from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
     from gateway.services import Services
@@ -60,10 +61,12 @@ async def serve(config: Config) -> None:
     if config.cluster.secret and not config.gateway.public_url:
         own_url = advertised(config)
 
+    nodes = ControlLink(NODES, config.paths.nodes_socket, enabled=config.nodes.enabled)
     homes = HomeLink(config.paths.ssh_socket, enabled=config.ssh.enabled)
     async with (contextlib.AsyncExitStack() as stack, links(config) as link,
                 wiring.build(config, unique_name("gateway"), link) as parts):
         stack.push_async_callback(homes.close)
+        stack.push_async_callback(nodes.close)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
@@ -75,5 +78,6 @@ async def serve(config: Config) -> None:
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
-            archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin)
+            archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
+            nodes=nodes)
         await app.run(services, config.gateway.listen)

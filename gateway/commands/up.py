@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zerostor.config import Config
 
 SSH_HINT = "off; for sftp, scp and rsync: ZEROSTOR_SSH_ENABLED=true, or enabled = true in [ssh]"
+NODES_HINT = "off; for ESP32 nodes: ZEROSTOR_NODES_ENABLED=true, or enabled = true in [nodes]"
 SSH_WAITS = 100
 """How often the SSH server is asked whether it answers, before the screen comes without it."""
 IMPATIENT = 10.0
@@ -69,11 +70,15 @@ def command(
     with only_one(config.paths):
         require_metadata(config)
         address = free_address(config.gateway.listen)
-        gateway, ssh = msgspec.structs.replace(config.gateway, listen=address), config.ssh
+        gateway = msgspec.structs.replace(config.gateway, listen=address)
+        ssh, nodes = config.ssh, config.nodes
         if ssh.enabled:
             address = free_address(ssh.listen, "in ssh.listen")
             ssh = msgspec.structs.replace(ssh, listen=address)
-        config = msgspec.structs.replace(config, gateway=gateway, ssh=ssh)
+        if nodes.enabled:
+            address = free_address(nodes.listen, "in nodes.listen")
+            nodes = msgspec.structs.replace(nodes, listen=address)
+        config = msgspec.structs.replace(config, gateway=gateway, ssh=ssh, nodes=nodes)
         start_stores(config)
         supervisor = Supervisor(children(config, master), config.paths.logs, say)
         supervisor.run(Watch(config).ready)
@@ -143,6 +148,9 @@ def children(config: Config, master: str | None = None) -> list[Child]:
     if config.ssh.enabled:
         listen = ["--listen", str(config.ssh.listen)]
         kept.append(Child("ssh", [*python, "ssh", *settings, *listen]))
+    if config.nodes.enabled:
+        listen = ["--listen", str(config.nodes.listen)]
+        kept.append(Child("nodes", [*python, "nodes", *settings, *listen]))
     return kept
 
 
@@ -194,6 +202,7 @@ class Watch:
             " may be lost",
             "redis": redis,
             "ssh": self._ssh.line() if self._ssh else SSH_HINT,
+            "nodes": f"they dial {config.nodes.listen}" if config.nodes.enabled else NODES_HINT,
             "logs": str(config.paths.logs),
         }
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
@@ -208,6 +217,8 @@ class Watch:
         say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
         if self._ssh is not None:
             say(f"  zerostor ssh-enable anna --key ~/.ssh/id_ed25519.pub{there}")
+        if config.nodes.enabled:
+            say(f"  zerostor node emulate --count 5{there}")
         say("\n  Ctrl-C stops it.\n")
 
     def _stores_answer(self) -> dict[str, Any]:

@@ -465,6 +465,37 @@ async function watchHomes() {
   setTimeout(watchHomes, HOMES_MS);
 }
 
+function showNodes({ hub, nodes }) {
+  $("nodes").hidden = false;
+  const here = nodes.filter((node) => node.state === "connected").length;
+  $("nodes-line").replaceChildren(nodes.length
+    ? `${here} of ${countText(nodes.length, "node")} connected · they dial ${hub.address}`
+    : "No nodes yet: ", ...(nodes.length ? [] : [make("code", {}, "zerostor node add NAME")]));
+  $("node-list").replaceChildren(...nodes.map(nodeCard));
+}
+
+function nodeCard({ name, owner, site, state, size, free, chunks, uptime, years_left: years,
+                    needs_format: foreign, last_event: last }) {
+  const here = state === "connected";
+  const word = make("span", { className: `state ${here ? "up" : "down"}` }, here ? "up" : "away");
+  const worn = years === null || years === undefined || years > 99 ? "" : ` · flash for ${years} years`;
+  return card(name, word, size ? 1 - free / size : 0,
+    here ? `${countText(chunks, "chunk")} · ${sizeText(free)} free · up ${timeText(uptime)}` : "",
+    [owner, site].filter(Boolean).join(" · ") + worn,
+    foreign ? "its flash holds something else" : last ? `${last.kind}: ${last.detail}` : "");
+}
+
+/** Shown where there is a node hub. */
+async function watchNodes() {
+  try {
+    if (!document.hidden) showNodes(await ask("/api/nodes"));
+  } catch (error) {
+    if (error.status === 404) return;
+    $("nodes-line").textContent = error.message;
+  }
+  setTimeout(watchNodes, POLL_MS);
+}
+
 function showJobs({ waiting, running: busy, delayed, oldest, workers, spool, failed }) {
   const counts = [["Waiting", waiting], ["Running", busy], ["Later", delayed], ["In the spool", spool],
     ["Failed", failed.length, failed.length > 0], ["Workers", workers.length, !workers.length]];
@@ -522,6 +553,7 @@ document.addEventListener("visibilitychange", poll);
 addEventListener("hashchange", () => lookUp(location.hash));
 poll();
 watchHomes();
+watchNodes();
 showRecent();
 ask("/healthz").then(({ version }) => { $("version").textContent = `zerostor ${version}`; }, () => {});
 if (location.hash.length > 56) { $("hash").value = location.hash.slice(1); lookUp(location.hash); }

@@ -384,3 +384,23 @@ def test_the_way_to_start_a_lost_store_can_be_pasted(tmp_path, capsys):
     hint = capsys.readouterr().out.splitlines()[3].split("`")[1]
     run(*shlex.split(hint)[1:])
     assert (tmp_path / "3" / ".zerostor-store").exists()
+
+
+def test_every_command_of_nodes_teaches_with_an_example():
+    listed = run("node", "--help").stdout
+    for name in ("add", "flash", "ls", "events", "verify", "rotate", "wipe", "rm", "emulate"):
+        assert f"  {name} " in listed
+        shown = run("node", name, "--help").stdout
+        assert "Example" in shown
+        assert f"zerostor node {name}" in shown
+
+
+def test_a_device_cannot_dial_an_address_that_is_only_here(tmp_path):
+    settings = tmp_path / "n.json"
+    settings.write_text('{"name": "n", "key": "%s", "update_key": "00",'
+                        ' "hub": {"address": "127.0.0.1:7777"}}' % ("00" * 32))
+    said = run("node", "flash", "/dev/none", str(settings), "--folder", str(tmp_path / "out"),
+               code=2)
+    assert "say --hub HOST:PORT" in said.output
+    settings.write_text("[]")
+    assert "is not what" in run("node", "flash", "/dev/none", str(settings), code=2).output

@@ -1,0 +1,36 @@
+"""Nodes: who asks is looked at here, the answer is that of the node hub."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.admission import require_local
+from gateway.control_link import ANSWER_SECONDS, small_body
+from gateway.services import services_of
+
+LONG_SECONDS = 600.0
+"""A flash reads megabytes a second, its radio carries fewer; a wipe removes thousands of files."""
+_PRIVATE = {"Cache-Control": "no-store"}
+
+
+async def nodes(request: web.Request) -> web.Response:
+    """GET /api/nodes: the hub, and all nodes."""
+    return await _handed_on(request, "/nodes")
+
+
+async def events(request: web.Request) -> web.Response:
+    """GET /api/nodes/events: what happened, of all or of one."""
+    return await _handed_on(request, "/events")
+
+
+async def act(request: web.Request) -> web.Response:
+    """POST /api/nodes/add, remove, rotate, wipe, verify."""
+    require_local(request)
+    return await _handed_on(request, f"/{request.path.rpartition('/')[2]}")
+
+
+async def _handed_on(request: web.Request, path: str) -> web.Response:
+    answer = await services_of(request).nodes.ask(
+        request.method, path, body=await small_body(request), query=dict(request.query),
+        seconds=LONG_SECONDS if request.method == "POST" else ANSWER_SECONDS)
+    return web.json_response(answer, headers=_PRIVATE)

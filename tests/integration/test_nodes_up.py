@@ -1,0 +1,163 @@
+"""Nodes under `zerostor up`, by the command line: the firmware itself, emulated."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fakes.ports import free_port
+from tests.fakes.ssh_server import PATIENCE, ROOT
+from tests.integration.test_ssh_homes import fits
+
+COUNT = 2
+
+
+class Face:
+    """The command line against one zerostor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = f"http://127.0.0.1:{free_port()}"
+        self.screen = folder / "screen"
+
+    def zerostor(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments, "--server", self.server],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        answer = json.loads(self.zerostor(*arguments, "--json"))
+        assert isinstance(answer, dict)
+        return answer
+
+    def node(self, name: str) -> dict[str, Any]:
+        return next(node for node in self.json("node", "ls")["nodes"] if node["name"] == name)
+
+    def all_here(self) -> bool:
+        with contextlib.suppress(AssertionError):  # the hub does not answer yet
+            states = [node["state"] for node in self.json("node", "ls")["nodes"]]
+            return states == ["connected"] * COUNT
+        return False
+
+    def kinds(self, name: str) -> list[str]:
+        return [event["kind"] for event in self.json("node", "events", name)["events"]]
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def process(*arguments: str, output: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    with open(output, "ab") as screen:
+        started = subprocess.Popen([sys.executable, "-m", "gateway", *arguments], cwd=ROOT,
+                                   env={**os.environ, **environ}, stdout=screen, stderr=screen)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGINT)
+        started.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
+    """A zerostor with a hub, and emulated nodes that dial in."""
+    made = Face(tmp_path_factory.mktemp("nodes"))
+    listen = made.server.removeprefix("http://")
+    with process("up", "--data", str(made.folder / "data"), "--listen", listen, output=made.screen,
+                 ZEROSTOR_NODES_ENABLED="true", ZEROSTOR_NODES_LISTEN="127.0.0.1:0",
+                 ZEROSTOR_NODES_HEARTBEAT="1s"):
+        until(lambda: "Ctrl-C" in made.screen.read_text())
+        with process("node", "emulate", "--count", str(COUNT), "--folder",
+                     str(made.folder / "flash"), "--server", made.server,
+                     output=made.folder / "nodes"):
+            until(made.all_here)
+            yield made
+
+
+def test_they_are_listed_with_what_they_say_of_themselves(face: Face) -> None:
+    assert re.search(r"nodes +they dial 127.0.0.1:\d+", face.screen.read_text())
+    answer = face.json("node", "ls")
+    fits(answer, "Nodes")
+    first = answer["nodes"][0]
+    assert first["name"] == "emu-1" and first["owner"] == "owner-2" and first["keys"] == 1
+    assert first["size"] == 2 << 20 and 0 < first["free"] < first["size"] and first["heap"] > 0
+    table = face.zerostor("node", "ls")
+    assert table.splitlines()[0].split()[:4] == ["name", "owner", "site", "state"]
+    assert "emu-2" in table and "connected" in table
+    fits(face.json("node", "events"), "NodeEvents")
+    assert "joined" in face.kinds("emu-1")
+
+
+def test_one_is_verified_wiped_and_given_a_new_key(face: Face) -> None:
+    assert face.json("node", "verify", "emu-1") == {"name": "emu-1", "good": 0, "bad": []}
+    assert "is empty" in face.zerostor("node", "wipe", "emu-1", "--yes")
+    assert "is empty" in face.zerostor("node", "wipe", "emu-1", "--yes", "--format")
+    nvs = face.folder / "flash" / "emu-1" / "nvs.json"
+    before = json.loads(nvs.read_text())["edn"]["key"]
+    assert "has its new key" in face.zerostor("node", "rotate", "emu-1")
+    assert json.loads(nvs.read_text())["edn"]["key"] != before
+    until(lambda: face.node("emu-1")["state"] == "connected" and face.node("emu-1")["keys"] == 1)
+    assert "wiped" in face.kinds("emu-1")
+
+
+def test_a_hub_that_is_killed_is_started_again_and_its_nodes_return(face: Face) -> None:
+    hub = next(child for child in psutil.Process().children(recursive=True)
+               if "nodes" in child.cmdline() and "gateway" in child.cmdline())
+    hub.kill()
+    until(lambda: "nodes stopped" in face.screen.read_text())
+    until(face.all_here)
+
+
+def test_nodes_are_added_and_forgotten(face: Face, tmp_path: Path) -> None:
+    answer = face.json("node", "add", "shed-1", "--owner", "anna", "--site", "garden")
+    fits(answer, "NodeAdded")
+    assert len(bytes.fromhex(answer["key"])) == 32
+    assert face.node("shed-1")["state"] == "away"
+    assert "there is a node" in face.zerostor("node", "add", "shed-1", code=1)
+    assert "not connected" in face.zerostor("node", "wipe", "shed-1", "--yes", code=1)
+    assert "when it is back" in face.zerostor("node", "rotate", "shed-1")
+    settings = tmp_path / "shed-1.json"
+    settings.write_text(json.dumps(answer))
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "node", "flash", "/dev/no-such-port", str(settings),
+         "--hub", "10.0.0.5:7777", "--wifi", "home", "--folder", str(tmp_path / "out")],
+        cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mpremote connect /dev/no-such-port" in done.stdout
+    script = (tmp_path / "out" / "settings.py")
+    assert script.stat().st_mode & 0o777 == 0o600 and "10.0.0.5" in script.read_text()
+    assert answer["key"] not in done.stdout + done.stderr
+    assert {path.name for path in (tmp_path / "out" / "files").iterdir()} >= {"boot.py", "main.py"}
+    assert "forgotten" in face.zerostor("node", "rm", "shed-1", "--yes")
+    assert "no node 'shed-1'" in face.zerostor("node", "rm", "shed-1", "--yes", code=1)
+
+
+def test_only_programs_of_this_host_may_change_them(face: Face) -> None:
+    request = urllib.request.Request(
+        f"{face.server}/api/nodes/add", b'{"name": "x"}',
+        {"Content-Type": "application/json", "X-Forwarded-For": "10.0.0.9"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 403
+    with urllib.request.urlopen(f"{face.server}/api/nodes") as answer:
+        first = json.load(answer)["nodes"][0]
+    assert "key" not in first and "address" not in first
