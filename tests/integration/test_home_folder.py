@@ -485,6 +485,14 @@ def test_a_home_that_was_taken_away_is_made_again(home):
     assert home.recount() == counted(home)
 
 
+def test_a_home_that_was_taken_away_at_rest_is_made_again(home):
+    """Disks give the number of a folder that is gone to the next one."""
+    fill(home, b"/a", b"x" * 700_000)
+    shutil.rmtree(home.root)
+    fill(home, b"/new", b"z" * 900_000)
+    assert home.usage == counted(home) == (900_000, 1_000_000, 1)
+
+
 def test_a_home_that_was_replaced_is_counted_anew(home):
     fill(home, b"/a", b"x" * 700_000)
     os.rename(home.root, home.root + ".old")

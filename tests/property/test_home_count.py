@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import tempfile
 import threading
 from unittest.mock import patch
@@ -47,6 +48,7 @@ CALLS = st.one_of(
     *[st.tuples(st.just("end"), HANDLES)] * 2,
     *[st.tuples(st.just("count_on"))] * 5,
     st.tuples(st.just("set_limit"), st.integers(500, LIMIT)),
+    st.tuples(st.just("lose"), st.booleans()),
 )
 
 
@@ -119,6 +121,19 @@ class Session:
         if self.walk is None:
             self.home.recount()
 
+    def _lose(self, replaced):
+        """Somebody takes the folder away, or puts another in its place."""
+        if self.walk is not None:  # taken step by step, it would not begin again
+            return
+        old = self.home.root + ".old"
+        os.rename(self.home.root, old)
+        if replaced:
+            os.makedirs(os.path.join(self.home.root, "d"))
+            open(os.path.join(self.home.root, "a"), "w").close()
+        shutil.rmtree(old)
+        self.home.stat(b"/a" if replaced else b"/")
+        self.home.count()
+
     def _count_on(self):
         ledger = self.home._ledger
         if self.walk is None:
@@ -173,8 +188,8 @@ def check(home, files=(), writes=()):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(CALLS, min_size=25, max_size=80))
 def test_any_calls(calls):
-    with tempfile.TemporaryDirectory() as root, patch("zerostor.homes.walk._BATCH", 1):
-        session = Session(home_of(root, LIMIT))
+    with tempfile.TemporaryDirectory() as place, patch("zerostor.homes.walk._BATCH", 1):
+        session = Session(home_of(place + "/home", LIMIT))
         session.call("make_folder", b"/d")
         session.call("open", b"/d/a", os.O_RDWR | os.O_CREAT)
         session.call("write", 0, 100, 100)

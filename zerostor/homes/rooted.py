@@ -157,7 +157,8 @@ class Rooted:
         with self._changing:
             if found.st_dev != self._disk:
                 raise OSError(errno.ENOENT, _AWAY)
-            if found.st_ino != self._inode:
+            # A new folder may have the number of the one that was there.
+            if made or found.st_ino != self._inode:
                 self._inode = found.st_ino
                 self._replaced(made)
 
