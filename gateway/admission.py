@@ -17,8 +17,9 @@ from gateway.services import services_of
 from zerostor.core.errors import BadRequest, NotAllowed
 
 LOCAL, ANYONE = "local", "anyone"
-_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP",
-            "Via", "CF-Connecting-IP", "True-Client-IP")
+_PROXIES = ("forwarded", "x-forwarded", "x-real-ip", "via", "cf-connecting", "true-client-ip",
+            "x-client-ip", "x-cluster-client-ip", "x-envoy-", "x-original-")
+"""How headers begin that proxies of several kinds add."""
 _REFUSED = ("only programs on the gateway's own host may ask this (ssh.admin = \"local\"): use"
             " `zerostor ssh-enable` and its like there, on http://127.0.0.1; ssh.admin = \"anyone\""
             " opens it to everybody who reaches the gateway")
@@ -61,7 +62,7 @@ def _is_local(request: web.Request) -> bool:
     except ValueError:
         return False
     return (asked == "localhost" or _is_loopback(asked)) and not any(
-        name in request.headers for name in _PROXIES)
+        name.lower().startswith(_PROXIES) for name in request.headers)
 
 
 def _is_loopback(text: str) -> bool:

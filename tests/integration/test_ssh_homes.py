@@ -170,7 +170,8 @@ def test_who_is_unknown_has_nothing(homes: RunningHomes) -> None:
 
 
 @pytest.mark.parametrize("headers", [
-    {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"Via": "1.1 proxy"},
+    {"X-Forwarded-For": "127.0.0.1"}, {"x-forwarded-server": "a"}, {"X-Client-IP": "1.2.3.4"},
+    {"Forwarded": "for=127.0.0.1"}, {"Via": "1.1 proxy"},
     {"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example"}, {"Origin": "https://evil.example"},
     {"Origin": "null"}, {"Host": "[::1"}, {"Origin": "http://[::1"}])
 def test_what_may_come_from_elsewhere_is_refused(
