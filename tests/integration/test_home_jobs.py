@@ -135,10 +135,10 @@ async def test_one_user_does_not_take_all_packers(
     monkeypatch.setattr(home_jobs, "PACKERS_EACH", 1)
     pack = home_packing.HomePacking.pack
 
-    async def hangs(self: home_packing.HomePacking, job: home_jobs.HomeJob, told: object) -> None:
+    async def hangs(self: home_packing.HomePacking, job: home_jobs.HomeJob, *more: object) -> None:
         if job.user == "ann":
             await asyncio.Event().wait()
-        await pack(self, job, told)  # type: ignore[arg-type]
+        await pack(self, job, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(home_packing.HomePacking, "pack", hangs)
     async with home.running() as jobs, home.works.worker():
