@@ -7,8 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
-# Processes that tests run in; the tests start servers of their own, so more gains nothing.
-JOBS ?= 2
+# Processes that tests run in: they wait for servers more than they compute, also on two cores.
+JOBS ?= 4
 
 .PHONY: run test lint bench clean
 .DEFAULT_GOAL := run
@@ -17,7 +17,7 @@ run: $(VENV)/.installed
 	@$(BIN)/zerostor up $(ARGS)
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
