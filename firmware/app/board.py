@@ -17,8 +17,8 @@ from app.update import UpdateWriter
 
 FIRMWARE = "edn 1.0.0"
 ROOT = "/chunks"
-# Programs of 256 bytes: 20 of them for a chunk of 16 KiB instead of the 133 of the default.
-LITTLEFS = {"progsize": 256, "readsize": 256, "lookahead": 64}
+# More folders than these wear evenly in a large flash, and cost 2 blocks each.
+FOLDERS, FOLDERS_LARGE, LARGE_BLOCKS = 8, 16, 1024
 IPPROTO_TCP, TCP_NODELAY = 6, 1
 CONNECT_S = 10
 
@@ -71,8 +71,14 @@ class Board:
 
     def attach(self):
         """Mount the file system and count what is there."""
-        vfs.mount(vfs.VfsLfs2(self.flash, mtime=False, **LITTLEFS), ROOT)
-        self.store = Store(Files(), ROOT, self.feed)
+        vfs.mount(vfs.VfsLfs2(self.flash, mtime=False, **self.littlefs()), ROOT)
+        large = self.flash.ioctl(4, 0) > LARGE_BLOCKS
+        self.store = Store(Files(), ROOT, self.feed, FOLDERS_LARGE if large else FOLDERS)
+
+    def littlefs(self):
+        """Programs of 256 bytes: 20 for a chunk of 16 KiB, not 133. A bit of lookahead a block."""
+        lookahead = min(512, max(64, self.flash.ioctl(4, 0) // 64 * 8))
+        return {"progsize": 256, "readsize": 256, "lookahead": lookahead}
 
     def blank(self):
         """Whether the two blocks that say what a flash holds have never been written."""
@@ -90,7 +96,7 @@ class Board:
         if self.store:
             self.store = None
             vfs.umount(ROOT)
-        vfs.VfsLfs2.mkfs(self.flash, **LITTLEFS)
+        vfs.VfsLfs2.mkfs(self.flash, **self.littlefs())
         self.attach()
         self.settings.keep("formatting", 0)
 

@@ -17,9 +17,10 @@ QUICK = {"retry_ms": 20, "retry_max_ms": 200, "refused_ms": 400}
 
 
 @cache
-def firmware(compiled: bool = True) -> FirmwareBuild:
+def firmware(real: bool = True) -> FirmwareBuild:
+    """Real where that is possible; else CPython runs it."""
     folder = tempfile.TemporaryDirectory(prefix="firmware-")
-    made = build(Path(folder.name), compiled)
+    made = build(Path(folder.name), real=real)
     KEPT.append(folder)
     return made
 
@@ -31,7 +32,7 @@ KEPT: list[tempfile.TemporaryDirectory[str]] = []
 def make_node(folder: Path, port: int, name: str = "n1", **more: object) -> EmulatedNode:
     """A blank device that knows its hub."""
     chunks_kb = int(more.pop("chunks_kb", 512))  # type: ignore[call-overload]
-    node = EmulatedNode(firmware(), folder / name, chunks_kb)
+    node = EmulatedNode(firmware(bool(more.pop("real", True))), folder / name, chunks_kb)
     settings = {"name": name, "key": KEY, "update_key": UPDATE_KEY, "hub": "127.0.0.1"}
     node.flash({**settings, "port": port, **QUICK, **more})  # type: ignore[dict-item]
     return node

