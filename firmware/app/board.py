@@ -118,7 +118,7 @@ class Board:
         station.active(True)
         delay = self.settings.retry_ms
         while not station.isconnected():
-            station.connect(self.settings.network, self.settings.password)
+            station.connect(self.settings.network, self.settings.password or None)
             deadline = time.ticks_add(time.ticks_ms(), self.settings.wifi_ms)
             while not station.isconnected() and time.ticks_diff(deadline, time.ticks_ms()) > 0:
                 self.rest(200)
@@ -136,11 +136,14 @@ class Board:
             address = socket.getaddrinfo(host, port)[0][-1]
             link.settimeout(CONNECT_S)
             link.connect(address)
-            self.feed()
-            link.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         except OSError:
             link.close()
             raise
+        try:
+            link.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        except OSError:
+            pass  # slower, where the chip's MicroPython does not know it
+        self.feed()
         return Connection(link)
 
     def rest(self, delay_ms):

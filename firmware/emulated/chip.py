@@ -42,6 +42,7 @@ class Chip:
         self.operations = 0
         self.off = False
         self.partitions = {}
+        self.parent = self.starter()
 
     def operation(self):
         """Count an operation; True if the power fails in this one."""
@@ -54,6 +55,20 @@ class Chip:
         """A flash operation takes its time."""
         if self.values["slow"]:
             time.sleep_us(microseconds)
+
+    def starter(self):
+        """Number of the process that started this one; -1 where there is no /proc."""
+        try:
+            with self.host.open("/proc/self/stat", "r") as file:
+                return int(file.read().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return -1
+
+    def end_with_starter(self):
+        """Who looked after this device is gone: so is its power."""
+        if self.starter() != self.parent:
+            self.off = True
+            sys.exit(0)
 
     def fail(self):
         """The power is gone: this very process ends, and nothing is closed or written."""

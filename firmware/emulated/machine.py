@@ -49,6 +49,7 @@ class WDT:
         """All is well."""
         now = time.ticks_ms()
         if time.ticks_diff(now, self.fed) >= 200:
+            chip.current.end_with_starter()
             self.fed = now
             self.file.seek(0)
             self.file.write("%d\n" % self.timeout)

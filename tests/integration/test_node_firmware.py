@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.node_hub import NodeHub, Peer, Refusal
-from tests.fakes.nodes import firmware, one_node
+from tests.fakes.nodes import KEY, firmware, one_node
+from tests.tidy.source_tree import ROOT
 from zerostor.nodes.emulator import EmulatedNode
 
 Pair = tuple[NodeHub, EmulatedNode]
@@ -258,6 +262,23 @@ def test_a_new_key_counts_from_the_next_connection_on(pair: Pair) -> None:
     assert hub.accept().status()["boots"] == 2
 
 
+@pytest.mark.parametrize("torn", [0, 100])
+def test_power_fails_while_a_new_key_is_written(pair: Pair, torn: int) -> None:
+    """It has the old key or the new one; the hub never heard which, and keeps both."""
+    hub, node = pair
+    node.start()
+    hub.accept()
+    node.kill()
+    node.start(cut_at=2, torn=torn)
+    with pytest.raises(ConnectionError):
+        hub.accept().rekey(bytes(32))
+    if torn:
+        hub.keys["n1"] = bytes(32)
+    node.kill()
+    node.start()
+    assert hub.accept().stat["boots"] == 3
+
+
 def test_a_restart_is_a_reset(pair: Pair) -> None:
     hub, node = pair
     node.start()
@@ -302,7 +323,8 @@ def test_killed_at_any_moment(pair: Pair) -> None:
     hub, node = pair
     chance = random.Random(11)
     kept: dict[bytes, bytes] = {}
-    for round_ in range(12):
+    rounds = 200 if os.environ.get("NODE_CUTS") == "all" else 12
+    for round_ in range(rounds):
         node.start()
         peer = hub.accept()
         assert peer.stat["boots"] == round_ + 1
@@ -389,3 +411,28 @@ def test_a_large_flash_has_more_folders(tmp_path: Path) -> None:
         node.start()
         peer = hub.accept()
         assert peer.listing() == dict.fromkeys(sorted(identity for identity, _ in kept), 65392)
+
+
+STARTS_ONE = """
+import sys, time
+from pathlib import Path
+from tests.fakes.nodes import make_node
+node = make_node(Path(sys.argv[1]), int(sys.argv[2]))
+node.start()
+print(node.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_nodes_end_with_who_started_them(tmp_path: Path) -> None:
+    hub = NodeHub({"n1": KEY})
+    command = [sys.executable, "-c", STARTS_ONE, str(tmp_path), str(hub.port)]
+    starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        peer = hub.accept()
+        starter.kill()
+        assert peer.ended()
+    finally:
+        starter.kill()
+        starter.communicate()
+        hub.close()
