@@ -16,7 +16,8 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
-from zerostor.core.node_settings import check_nodes
+from zerostor.core.node_settings import check_node_stores, check_nodes
+from zerostor.core.policy_settings import complete_policy
 from zerostor.core.settings import (
     REDIS_SCHEMES,
     SECTIONS,
@@ -37,7 +38,6 @@ from zerostor.core.settings import (
     check_stores,
     check_url,
     check_worker,
-    complete_policy,
     join_password,
     nearest,
     split_password,
@@ -118,9 +118,11 @@ def load(
     if listen is not None:
         gateway = msgspec.structs.replace(gateway, listen=parse_address(listen))
     spool = fill(SpoolSettings, written, "spool")
-    stores = _stores(written, root)
+    paths, nodes = _paths(root, spool, environ), fill(NodesSettings, written, "nodes")
+    stores = _stores(written, root, str(paths.shards_socket))
+    check_node_stores(nodes, stores)
     config = Config(
-        paths=_paths(root, spool, environ),
+        paths=paths,
         source=_absolute(file) if file else None,
         own_stores="store" not in written.tree,
         gateway=gateway,
@@ -132,7 +134,7 @@ def load(
         spool=spool,
         cluster=_cluster(written),
         ssh=fill(SshSettings, written, "ssh"),
-        nodes=fill(NodesSettings, written, "nodes"),
+        nodes=nodes,
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
@@ -247,7 +249,7 @@ def _cluster(written: Written) -> ClusterSettings:
     return settings
 
 
-def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:
+def _stores(written: Written, root: Path, hub: str) -> tuple[StoreSettings, ...]:
     tables = written.tree.get("store", [])
     if not isinstance(tables, list):
         raise SetupError(f"{written.place('store')}: write each store as its own [[store]]")
@@ -259,7 +261,8 @@ def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:
         _with_password(store, written, "store", str(place)) for place, store in enumerate(stores)
     ]
     check_stores(stores)
-    return tuple(stores)
+    return tuple(msgspec.structs.replace(store, hub=hub) if store.node and not store.hub else store
+                 for store in stores)
 
 
 def _policies(written: Written, stores: tuple[StoreSettings, ...]) -> dict[str, Policy]:

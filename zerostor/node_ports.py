@@ -1,14 +1,15 @@
 """The seams of nodes, beside those of `ports`.
 
-Adapters: `nodes/fleet` (Fleet), `nodes/book` (NodeBook). One contract suite each.
+Adapters: `nodes/fleet` (Fleet), `nodes/book` (NodeBook), `nodes/shard_book` (ShardBook).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeState
+from zerostor.core.node_shard import NodeShard
+from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeEventKind, NodeState
 
 
 class Fleet(Protocol):
@@ -89,3 +90,101 @@ class NodeBook(Protocol):
 
     async def forget_drops(self, node: str, chunks: Sequence[ChunkId]) -> None:
         """They are deleted."""
+
+
+class StoreLook(NamedTuple):
+    """A node as the store that it is. total, free: bytes of shards that fit, about.
+
+    shut: why nothing is to be written there now, empty if it may be. owner, site: as the book has.
+    """
+
+    total: int
+    free: int
+    shut: str
+    owner: str
+    site: str
+
+
+class Wear(NamedTuple):
+    """What was written to the flash of a node, about. writes: chunks, erases: blocks, both within a
+    day; erased: blocks, ever.
+    """
+
+    writes: int
+    erases: float
+    erased: float
+
+
+Tell = Callable[[NodeEventKind, str, str], None]
+"""kind, node, detail: it happened."""
+
+
+class NodeShardWriter(Protocol):
+    """A shard on its way to a node; not visible before `show`. After an error `abort` is left."""
+
+    async def write(self, piece: bytes) -> None:
+        """Append; sent as soon as it fills a chunk."""
+
+    async def show(self, *, last: bool) -> None:
+        """All so far is in the flash and in the book on return. last: nothing more comes."""
+
+    async def abort(self) -> None:
+        """Forget what was not shown. Never raises."""
+
+
+class NodeShards(Protocol):
+    """Shards on the nodes of this hub. Errors are those of ports.ShardStore."""
+
+    def look(self, node: str) -> StoreLook:
+        """How it is, without asking it. Raises StoreUnavailable if it is not here."""
+
+    async def size(self, node: str, key: str) -> int:
+        """Bytes; known even while the node is away."""
+
+    async def read(self, node: str, key: str, offset: int, length: int) -> bytes:
+        """Raises ShardMissing, ShardCorrupt."""
+
+    async def keys(self, node: str, after: str, limit: int) -> Sequence[str]:
+        """In order, behind `after`."""
+
+    async def delete(self, node: str, key: str) -> None:
+        """Its chunks go now, or when the node is next here."""
+
+    async def create(self, node: str, key: str, size: int | None) -> NodeShardWriter:
+        """size: bytes if known. Raises StoreFull, StoreReadOnly."""
+
+
+class ShardBook(Protocol):
+    """Which shards lie on which nodes. Durable on return, each call whole or not at all."""
+
+    async def note(self, node: str, key: str, generation: bytes, until: int) -> None:
+        """Chunks up to number `until` may come to be there, of a shard that is being written."""
+
+    async def show(self, node: str, shard: NodeShard, *, last: bool) -> bool:
+        """It is there as said, in the place of what had its key: that is to be deleted. True if
+        there was such.
+        """
+
+    async def give_up(self, node: str, generation: bytes) -> None:
+        """What was noted and not shown is to be deleted; what was not noted is fine."""
+
+    async def give_up_all(self) -> int:
+        """At the start of a hub: nobody writes any more. Writers that there were."""
+
+    async def find(self, node: str, key: str) -> NodeShard | None:
+        """As it is now."""
+
+    async def shards(self, node: str, after: str, limit: int) -> Sequence[NodeShard]:
+        """By key, behind `after`."""
+
+    async def remove(self, node: str, key: str) -> bool:
+        """It is to be deleted. False if it was not there."""
+
+    async def mark(self, node: str, shards: Sequence[NodeShard]) -> None:
+        """Whether each is `lost`; those that were replaced meanwhile are left alone."""
+
+    async def wear(self, since: float) -> Mapping[str, Wear]:
+        """By node, since the hour of `since`, epoch seconds."""
+
+    async def wrote(self, at: float, counts: Mapping[str, Wear]) -> None:
+        """Add what was written, in the hour of `at`."""

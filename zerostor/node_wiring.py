@@ -12,10 +12,13 @@ from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.errors import SetupError
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
+from zerostor.engine.node_shards import ShardKeeper
+from zerostor.engine.node_wear import WearWatch
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.nodes.book import SqliteNodeBook
 from zerostor.nodes.fleet import ConnectedFleet
 from zerostor.nodes.listener import Listener
+from zerostor.nodes.shard_server import ShardServer
 from zerostor.nodes.telling import Teller
 from zerostor.ports import Clock, RandomBytes
 
@@ -28,6 +31,8 @@ class NodeParts(NamedTuple):
     book: NodeBook
     fleet: Fleet
     listener: Listener
+    keeper: ShardKeeper
+    wear: WearWatch
     clock: Clock
     random_bytes: RandomBytes
 
@@ -46,8 +51,13 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         roll = NodeRoll(book, clock, os.urandom)
         await roll.load()
         teller = Teller(clock.now)
-        fleet = ConnectedFleet(teller, os.urandom, time.monotonic)
+        wear = WearWatch(book.shards, clock, teller.tell, config.nodes.writes_per_day)
+        await wear.load()
+        fleet = ConnectedFleet(teller, os.urandom, time.monotonic, wear.wrote)
+        upkeep = NodeUpkeep(roll, book, fleet)
+        keeper = ShardKeeper(fleet, book.shards, roll.find, upkeep.settle, wear, clock, os.urandom)
+        await keeper.start()
         listener = Listener(config.nodes, roll, fleet, teller, os.urandom, clock.now,
                             time.monotonic)
-        yield NodeParts(roll, NodeUpkeep(roll, book, fleet), book, fleet, listener, clock,
-                        os.urandom)
+        await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
+        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, clock, os.urandom)

@@ -65,6 +65,7 @@ from zerostor.spool.routed import RoutedSpools
 from zerostor.stores import folder_marker, zdb_namespace
 from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
+from zerostor.stores.node import NodeStore
 from zerostor.stores.rounds import check_stores, log_changes, sweep_stores
 from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb.restored_log import DirectoryRestoredLog
@@ -233,6 +234,8 @@ async def recover(
 
 def store_name(settings: StoreSettings) -> str:
     """The name that the marker in a place gives it. Raises SetupError, StoreUnavailable."""
+    if settings.node:
+        return settings.name or settings.node
     place = settings.namespace
     if place is None:
         return folder_marker.name_in(settings.folder)
@@ -256,7 +259,9 @@ def _entropy() -> RandomBytes:
     return random_bytes
 
 
-def _store(settings: StoreSettings) -> DirectoryStore | ZdbStore:
+def _store(settings: StoreSettings) -> DirectoryStore | ZdbStore | NodeStore:
+    if settings.node:
+        return NodeStore(settings.name, settings.node, Path(settings.hub))
     place = settings.namespace
     if place is None:
         return DirectoryStore(settings.name, settings.folder)
@@ -269,6 +274,8 @@ def start_store(settings: StoreSettings) -> str:
     Returns what the operator should know of it, or nothing. Raises SetupError when it is that of
     another or not empty, StoreUnavailable.
     """
+    if settings.node:
+        return f"let the node dial in: `zerostor node add {settings.node}`"
     place = settings.namespace
     if place is None:
         folder_marker.initialise(settings.folder, settings.name)

@@ -61,4 +61,4 @@ async def serve(config: Config) -> None:
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
         async with serve_control(application(control.routes()), config.paths.nodes_socket):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),
-                           parts.listener.run())
+                           parts.keeper.reconcile(), parts.wear.keep(), parts.listener.run())

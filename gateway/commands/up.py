@@ -108,7 +108,8 @@ def start_stores(config: Config) -> None:
                 f"warning: store {store.name} is not at {store.folder}: mount its disk, or start it"
                 f" empty with `zerostor stores init {store.name}{given(config)}`"
             )
-    remote = tuple(store for store in config.store if not store.folder)
+    # Nodes dial in later, when their hub runs.
+    remote = tuple(store for store in config.store if not store.folder and not store.node)
     if remote:
         _warn_of_servers(msgspec.structs.replace(config, store=remote))
 
@@ -140,6 +141,9 @@ def children(config: Config, master: str | None = None) -> list[Child]:
         kept.append(Child("redis", [*python, "redis", *settings], signal.SIGTERM))
     if config.metadata.embedded:
         kept.append(Child("zdb", [*python, "zdb", *settings, *follow]))
+    if config.nodes.enabled:
+        listen = ["--listen", str(config.nodes.listen)]
+        kept.append(Child("nodes", [*python, "nodes", *settings, *listen]))
     for number in range(config.worker.processes):
         name = "worker" if config.worker.processes == 1 else f"worker-{number + 1}"
         kept.append(Child(name, [*python, "worker", *settings]))
@@ -148,9 +152,6 @@ def children(config: Config, master: str | None = None) -> list[Child]:
     if config.ssh.enabled:
         listen = ["--listen", str(config.ssh.listen)]
         kept.append(Child("ssh", [*python, "ssh", *settings, *listen]))
-    if config.nodes.enabled:
-        listen = ["--listen", str(config.nodes.listen)]
-        kept.append(Child("nodes", [*python, "nodes", *settings, *listen]))
     return kept
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.faulty_store import FaultyStore
+from tests.fakes.node_stores import firmware_node_store, memory_node_store
 from tests.fakes.zdb_servers import our_zdb, real_zdb
 from zerostor.clock import SystemClock
 from zerostor.core.errors import ShardCorrupt, ShardMissing, StoreUnavailable
@@ -46,13 +47,20 @@ SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Address]]] = {
     "real-zdb": real_zdb,
 }
 """0-db servers in user mode."""
+NODES: dict[str, Callable[[Path], AbstractAsyncContextManager[ShardStore]]] = {
+    "node-in-memory": memory_node_store,
+    "node": firmware_node_store,
+}
+"""Nodes behind a hub; the last one is a device, from the firmware itself."""
 
 
-@pytest.fixture(params=[*STORES, *SERVERS])
+@pytest.fixture(params=[*STORES, *SERVERS, *NODES])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ShardStore]:
     async with AsyncExitStack() as stack:
         if request.param in STORES:
             made = STORES[request.param](tmp_path / "store")
+        elif request.param in NODES:
+            made = await stack.enter_async_context(NODES[request.param](tmp_path))
         else:
             where = await stack.enter_async_context(SERVERS[request.param](tmp_path))
             place = ZdbPlace("", where.host, where.port, "one")

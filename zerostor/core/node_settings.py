@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import NodesSettings
+from zerostor.core.settings import NodesSettings, StoreSettings
 
 CONNECTIONS_MAX = 5000
 HEARTBEAT_MAX = 3600
@@ -18,3 +20,13 @@ def check_nodes(nodes: NodesSettings) -> None:
                          ("address_connections", nodes.address_connections)):
         if not 1 <= number <= CONNECTIONS_MAX:
             raise SetupError(f"nodes.{name} is {number}; it may be 1 to {CONNECTIONS_MAX}")
+    if nodes.writes_per_day < 0:
+        raise SetupError(f"nodes.writes_per_day is {nodes.writes_per_day}; 0 is for no limit")
+
+
+def check_node_stores(nodes: NodesSettings, stores: Iterable[StoreSettings]) -> None:
+    """Raise SetupError for a store on a node where nobody serves nodes."""
+    for store in stores:
+        if store.node and not nodes.enabled and not store.hub:
+            raise SetupError(f"store {store.name!r} is on node {store.node!r}, and nodes are off:"
+                             " set enabled = true in [nodes]")

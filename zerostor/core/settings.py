@@ -15,7 +15,6 @@ from typing import NewType
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.limits import SHARDS_MAX
 from zerostor.core.units import Address
 from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
 
@@ -32,7 +31,7 @@ SECRET_MIN = 16
 """Characters of the secret of a cluster."""
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 METADATA_SCHEMES = ("zdb", "zdb+unix", "unix")
-STORE_SCHEMES = ("dir", "zdb", "zdb+unix")
+STORE_SCHEMES = ("dir", "zdb", "zdb+unix", "node")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _USER_PART = re.compile(r"(?<=://)([^/@]*)@")
 
@@ -128,7 +127,9 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """[[store]]. url: dir:///FOLDER, or a 0-db namespace in user mode as zdb_url has it.
+    """[[store]]. url: dir:///FOLDER, node://NAME, or a 0-db namespace in user mode as zdb_url has
+    it. hub: for a node, the unix socket of its hub; that of this DATA where empty. Labels: host and
+    site for any store; owner as well for one that somebody else may take away.
 
     A real 0-db survives a power cut only if it was started with --sync. Its password comes from
     password_file, or ZEROSTOR_STORE_NAME_PASSWORD in the environment.
@@ -140,6 +141,12 @@ class StoreSettings(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     password_file: str = ""
     password: Secret = Secret()
+    hub: str = ""
+
+    @property
+    def node(self) -> str:
+        """The node of a node:// store, else empty."""
+        return self.url.removeprefix("node://") if self.url.startswith("node://") else ""
 
     @property
     def folder(self) -> str:
@@ -149,7 +156,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
     @property
     def namespace(self) -> ZdbPlace | None:
         """The namespace of a zdb:// store, else None. Raises SetupError."""
-        return None if self.url.startswith("dir://") else parse_zdb_url(self.url)
+        return None if self.folder or self.node else parse_zdb_url(self.url)
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -214,6 +221,7 @@ class NodesSettings(msgspec.Struct, frozen=True):
     """[nodes]. heartbeat: a node that has nothing to say says so this often; it is gone after 3.
 
     connections: in all; address_connections: of one address, which may be that of a whole house.
+    writes_per_day: chunks that a node takes within 24 hours, so that its flash lasts; 0: no limit.
     """
 
     enabled: bool = False
@@ -221,6 +229,7 @@ class NodesSettings(msgspec.Struct, frozen=True):
     heartbeat: Seconds = Seconds(10.0)
     connections: int = 1000
     address_connections: int = 500
+    writes_per_day: int = 0
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -234,6 +243,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "nodes": NodesSettings,
 }
 """Tables by name; [policy.NAME] and [[store]] come on top."""
+
+
+def is_name(text: str) -> bool:
+    """Whether it may name a store, a policy or a node."""
+    return _NAME.fullmatch(text) is not None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -329,6 +343,9 @@ def check_stores(stores: Sequence[StoreSettings]) -> None:
         if store.name in names:
             raise SetupError(f"two stores are named {store.name!r}: give each its own name")
         check_url(f"store {store.name!r}", store.url, STORE_SCHEMES)
+        if store.node and not _NAME.fullmatch(store.node):
+            raise SetupError(f"store {store.name!r}: {store.url}: write the name of a node of the"
+                             " hub on this host, as in node://shed-1")
         if store.namespace is not None and store.namespace.mode == "sequential":
             raise SetupError(f"store {store.name!r}: {store.url}: a store needs a namespace in user"
                              " mode, for it chooses the keys")
@@ -340,30 +357,3 @@ def check_stores(stores: Sequence[StoreSettings]) -> None:
             )
         names.add(store.name)
         places[place] = store.name
-
-
-def complete_policy(name: str, policy: Policy, stores: Sequence[StoreSettings]) -> Policy:
-    """The policy with `durable` filled in. Raises SetupError where a relation does not hold."""
-    where = f"policy {name!r}"
-    if not _NAME.fullmatch(name):
-        raise SetupError(f"{where}: a policy's name must be 1 to 32 of a-z 0-9 . _ -")
-    if policy.data < 1 or policy.parity < 0:
-        raise SetupError(f"{where}: data must be at least 1 and parity at least 0")
-    if policy.total > SHARDS_MAX:
-        raise SetupError(f"{where}: data + parity is {policy.total}, the code has {SHARDS_MAX}")
-    durable = policy.durable or min(policy.data + 2, policy.total)
-    if not policy.data <= durable <= policy.total:
-        raise SetupError(
-            f"{where}: durable is {durable}, it must be from data ({policy.data})"
-            f" to data + parity ({policy.total})"
-        )
-    count = sum(store.pool == policy.pool for store in stores)
-    if not count:
-        hint = nearest(policy.pool, {store.pool for store in stores})
-        raise SetupError(f"{where}: no store is in pool {policy.pool!r}{hint}")
-    if count < policy.total:
-        raise SetupError(
-            f"{where} puts {policy.total} shards on {policy.total} different stores, but pool"
-            f" {policy.pool!r} has {count}: add stores, or lower data and parity"
-        )
-    return msgspec.structs.replace(policy, durable=durable)

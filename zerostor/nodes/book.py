@@ -17,6 +17,7 @@ from zerostor.core.errors import SetupError
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeEventKind
 from zerostor.core.settings import Secret
+from zerostor.nodes import shard_book
 from zerostor.sqlite_book import BookKind, SqliteBook, keep_last, plain
 
 FORMAT = 1
@@ -31,7 +32,8 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NUL
 CREATE INDEX events_by_node ON events (node, number);
 """
 _KIND = BookKind(
-    title="the book of nodes", file="DATA/nodes/nodes.db", format=FORMAT, tables=_TABLES,
+    title="the book of nodes", file="DATA/nodes/nodes.db", format=FORMAT,
+    tables=_TABLES + shard_book.TABLES,
     application=0x5A53_4E42,  # "ZSNB"
     in_use="another node hub has the nodes",
     remedy="add each node again, with new keys: what they keep stays with them")
@@ -58,6 +60,7 @@ class SqliteNodeBook:
 
     def __init__(self, path: Path) -> None:
         self._book = SqliteBook(path, _KIND)
+        self.shards = shard_book.SqliteShardBook(self._book)
 
     async def nodes(self) -> Sequence[Node]:
         """See node_ports.NodeBook, as for all methods."""

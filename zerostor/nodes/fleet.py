@@ -22,12 +22,17 @@ MASTERS_MAX, MASTERS_SECONDS = 3, 120.0
 
 
 class ConnectedFleet:
-    """Sessions join and leave; see node_ports.Fleet for what can be asked of them."""
+    """Sessions join and leave; see node_ports.Fleet for what can be asked of them.
 
-    def __init__(self, teller: Teller, random_bytes: RandomBytes, now: Callable[[], float]) -> None:
+    written: called with node and size of each chunk that was written.
+    """
+
+    def __init__(self, teller: Teller, random_bytes: RandomBytes, now: Callable[[], float],
+                 written: Callable[[str, int], None] = lambda _node, _size: None) -> None:
         self._teller = teller
         self._random = random_bytes
         self._now = now
+        self._written = written
         self._sessions: dict[str, Session] = {}
         self._replaced: dict[str, list[float]] = {}
 
@@ -86,6 +91,7 @@ class ConnectedFleet:
             await self._full(session, len(content), str(error))
             raise
         session.note_put(len(content))
+        self._written(node, len(content))
         nonce = self._random(NONCE_SIZE)
         try:
             proof = await self.digest(node, chunk, "sha256", nonce)

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Sequence
 
 from zerostor.core.errors import BackendError, Busy, StoreUnavailable, ZerostorError
 from zerostor.core.limits import KIB, MIB
+from zerostor.core.shard_name import check_key
 from zerostor.kernel_calls import start_writeback
 from zerostor.ports import Buffer, Capacity, ShardEnd
 from zerostor.stores.disk_threads import DiskThreads
 from zerostor.stores.open_file import OpenFile
 from zerostor.stores.shard_folder import Part, ShardFolder
-from zerostor.stores.shard_keys import check_key
 
 OPEN_FILES = 32
 """Shards kept open per store."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from zerostor.core.errors import ShardCorrupt, ShardMissing, StoreFull
+from zerostor.core.shard_name import check_key
 from zerostor.ports import Buffer, Capacity
-from zerostor.stores.shard_keys import check_key
 
 
 class MemoryStore:

@@ -29,12 +29,12 @@ from zerostor.core.errors import (
     StoreUnavailable,
     ZerostorError,
 )
+from zerostor.core.shard_name import is_key
 from zerostor.kernel_calls import reserve
 from zerostor.ports import Buffer, Capacity, ShardEnd
 from zerostor.stores.disk_errors import translate
 from zerostor.stores.folder_marker import MARKER, PARTS, read_marker
 from zerostor.stores.open_file import CREATE, FOLDER, READ, OpenFile
-from zerostor.stores.shard_keys import is_key
 
 PART_KEEP = 3600.0
 """Seconds after which a part that nobody finished is swept."""

@@ -24,6 +24,7 @@ from zerostor.core.errors import (
 )
 from zerostor.core.limits import KIB, MIB
 from zerostor.core.resp import ReplyError
+from zerostor.core.shard_name import check_key
 from zerostor.core.zdb_shard import (
     GENERATION_SIZE,
     PARTS_MAX,
@@ -38,7 +39,6 @@ from zerostor.core.zdb_shard import (
 )
 from zerostor.core.zdb_url import ZdbPlace
 from zerostor.ports import Buffer, Capacity
-from zerostor.stores.shard_keys import check_key
 from zerostor.stores.zdb_namespace import MISSING, ZdbNamespace
 
 UNIT_PART = 64 * KIB
