@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,19 @@ def test_nothing_of_the_firmware_knows_that_it_is_emulated():
     for source in SOURCES:
         if "/emulated/" not in source.path:
             assert "emulat" not in source.text.lower(), source.path
+
+
+def test_a_wheel_has_all_of_it():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packed = {
+        path
+        for patterns in settings["data-files"].values()
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+    }
+    assert {ROOT / name for name in tracked_files() if name.startswith("firmware/")} <= packed
+    for target, patterns in settings["data-files"].items():
+        assert all(target == f"share/zerostor/{Path(one).parent}" for one in patterns)
 
 
 def test_what_lies_beside_the_application_is_named():
