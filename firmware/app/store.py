@@ -86,10 +86,16 @@ class Store:
         return blocks
 
     def has_room(self, size):
-        """Whether a chunk fits; the reserve stays free, LittleFS needs it to move names."""
-        if self.blocks_of(size) + RESERVE > self.free and self.estimated:
+        """Whether a chunk fits; the reserve stays free, LittleFS needs it to move names.
+
+        If it does not, what an attempt that was cut off has left goes. Not while one is going on.
+        """
+        wanted = self.blocks_of(size) + RESERVE
+        if wanted > self.free and self.partial:
+            self.forget_partial()
+        if wanted > self.free and self.estimated:
             self.recount()
-        return self.blocks_of(size) + RESERVE <= self.free
+        return wanted <= self.free
 
     def room(self):
         """Blocks that chunks may still take."""
@@ -174,18 +180,20 @@ class Store:
         return True
 
     def items(self, after, limit):
-        """At most `limit` pairs (id, size) with ids above `after` (bytes, b"": all), ascending."""
-        found = []
+        """Yields at most `limit` pairs (id, size), ids above `after` (b"": all), ascending.
+
+        One by one: a list of a page would not fit into the heap beside everything else.
+        """
         for directory in self.directories:
             # LittleFS lists names in order, and so do the directories.
             for entry in self.files.ilistdir(directory):
                 chunk = identity(entry[0])
                 if chunk and chunk > after:
-                    found.append((chunk, max(0, entry[3] - HEADER_SIZE)))
-                    if len(found) == limit:
-                        return found
+                    yield chunk, max(0, entry[3] - HEADER_SIZE)
+                    limit -= 1
+                    if not limit:
+                        return
             self.pace()
-        return found
 
     def wipe(self):
         """Remove all chunks."""

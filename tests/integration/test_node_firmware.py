@@ -175,11 +175,27 @@ def test_a_full_node_says_so_and_has_room_again(pair: Pair) -> None:
     assert len(peer.listing()) == len(kept) + small
 
 
+def test_half_a_chunk_is_in_nobodys_way(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    peer = hub.accept()
+    number = 0
+    while peer.status()["free"] >= 9:
+        peer.put(*chunk(number))
+        number += 1
+    peer.put(*chunk(1000, 20000), stop_at=16344)
+    peer.close()
+    peer = hub.accept()
+    assert peer.put(*chunk(1001, 20000)) == 0
+    with pytest.raises(Refusal, match="NOSPACE"):
+        peer.put(*chunk(1000, 20000))
+
+
 def test_many_small_chunks_are_listed_in_pages(pair: Pair) -> None:
     hub, node = pair
     node.start(chunks_kb=512)
     peer = hub.accept()
-    kept = [chunk(number, 40) for number in range(80)]
+    kept = [chunk(number, 40) for number in range(300)]
     for identity, content in kept:
         peer.put(identity, content)
     assert peer.listing() == dict.fromkeys(sorted(identity for identity, _ in kept), 40)
