@@ -136,7 +136,7 @@ SCHEMAS: dict[str, Json] = {
                      uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
     "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
-                     ssh=ref("SshStanding"),
+                     ssh=ref("SshStanding"), nodes=ref("SshStanding"),
                      problems=array(string(examples=["no worker is running"]))),
     "SshStanding": {
         "description": "Whether SSH homes can be used; null where they are off.",

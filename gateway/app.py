@@ -73,6 +73,7 @@ def build_app(services: Services) -> web.Application:
         web.post("/api/nodes/rotate", nodes.act),
         web.post("/api/nodes/wipe", nodes.act),
         web.post("/api/nodes/verify", nodes.act),
+        web.post("/api/nodes/update", nodes.act),
         web.post("/api/spool/{verb}", spool.act),
         web.get("/api/spool/body/{job}", spool.body),
         web.get("/{link}", objects.serve),

@@ -12,12 +12,13 @@ import msgspec
 from aiohttp import web
 
 from zerostor.core.control_protocol import BODY_MAX, raised
-from zerostor.core.errors import BackendError, HubAway, NodesOff, NotFound, TooLarge
+from zerostor.core.errors import BackendError, DataError, HubAway, NodesOff, NotFound, TooLarge
 from zerostor.core.limits import MIB
 from zerostor.core.msgpack import UNDECODABLE
 
 ANSWER_SECONDS = 30.0
 """To count a home of a million files takes some of them, once."""
+ALIVE_SECONDS = 3.0
 ANSWER_MAX = 16 * MIB
 CONNECTIONS = 32
 
@@ -77,6 +78,21 @@ class ControlLink:
         if response.status != 200:
             raise raised(answer)
         return answer
+
+    async def problem(self, alive: str = "/alive") -> str | None:
+        """Why the process cannot be used now, "" if it can; None where there should be none.
+
+        alive: what it answers at once, be it by an error of its own.
+        """
+        if not self._enabled:
+            return None
+        try:
+            await self.ask("GET", alive, seconds=ALIVE_SECONDS)
+        except self._behind.away as error:
+            return str(error)
+        except (DataError, NotFound):
+            return ""
+        return ""
 
     async def close(self) -> None:
         """Close connections."""

@@ -31,12 +31,6 @@ class HomeLink(ControlLink):
             return None
         return msgspec.convert(answer, JobUpdate)
 
-    async def problem(self) -> str | None:
-        """Why the SSH process cannot be used now, "" if it can; None where there should be none."""
-        if not self.enabled:
-            return None
-        try:
-            await self.job(_NO_JOB)
-        except HomesAway as error:
-            return str(error)
-        return ""
+    async def problem(self, alive: str = f"/status/{_NO_JOB}") -> str | None:
+        """As of any process; it answers that there is no such job."""
+        return await super().problem(alive)

@@ -47,6 +47,9 @@ NODE_OPERATIONS = (
            '{"name": "shed-1"}'),
     _asked("wipe", "Remove all chunks of a node", "`format` makes the file system of its flash"
            " anew, whatever is on it.", "Node", "WipeNode", '{"name": "shed-1"}'),
+    _asked("update", "Give a node new firmware", "The hub's own, signed with the node's key for it."
+           " The node starts with it, and goes back to the one before if that does not reach the"
+           " hub.", "NodeNamed", "NamedNode", '{"name": "shed-1"}'),
     _asked("verify", "Look whether a node's chunks are whole", "Some at a time: ask again with"
            " `after` until it is null.", "NodeVerified", "VerifyNode", '{"name": "shed-1"}'),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -19,13 +21,14 @@ from zerostor.core.node_protocol import (
     event_answer,
     node_answer,
 )
-from zerostor.core.node_wire import CHUNK_ID_SIZE, is_node_name
+from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
 from zerostor.core.nodes import Node
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_verify import verify
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.ports import RandomBytes
 
+Application = Callable[[], bytes]
 FACE = Face("the node hub", "the disk of the node hub")
 
 
@@ -41,12 +44,14 @@ class HubControl:
     """Answers questions about nodes."""
 
     def __init__(self, roll: NodeRoll, upkeep: NodeUpkeep, book: NodeBook, fleet: Fleet,
-                 random_bytes: RandomBytes, facts: HubFacts) -> None:
+                 random_bytes: RandomBytes, application: Application, facts: HubFacts) -> None:
+        """application: makes the firmware for nodes; it blocks."""
         self._roll = roll
         self._upkeep = upkeep
         self._book = book
         self._fleet = fleet
         self._random = random_bytes
+        self._application = application
         self._facts = facts
 
     def routes(self) -> Iterable[web.RouteDef]:
@@ -59,6 +64,8 @@ class HubControl:
             web.post("/rotate", FACE.answered(self._rotate)),
             web.post("/wipe", FACE.answered(self._wipe)),
             web.post("/verify", FACE.answered(self._verify)),
+            web.post("/update", FACE.answered(self._update)),
+            web.get("/alive", FACE.answered(self._alive)),
         ]
 
     async def _list(self, _: web.Request) -> Answer:
@@ -114,6 +121,18 @@ class HubControl:
         return {"name": node.name, "good": found.good,
                 "bad": [{"chunk": chunk.hex(), "reason": reason} for chunk, reason in found.bad],
                 "after": found.last.hex() if found.last else None}
+
+    async def _update(self, request: web.Request) -> Answer:
+        asked = decode(NamedNode, await request.read())
+        node = self._roll.require(asked.name)
+        app = await asyncio.to_thread(self._application)
+        signature = app_signature(bytes.fromhex(node.update_key.reveal()),
+                                  hashlib.sha256(app).digest())
+        await self._fleet.update(node.name, app, signature)
+        return {"name": node.name}
+
+    async def _alive(self, _: web.Request) -> Answer:
+        return {"nodes": len(self._roll.all()), "connected": len(self._fleet.connected())}
 
     def _answer(self, node: Node) -> Answer:
         return node_answer(node, self._fleet.connected().get(node.name), None)

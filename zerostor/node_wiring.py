@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from zerostor.clock import SystemClock
@@ -16,6 +16,7 @@ from zerostor.engine.node_shards import ShardKeeper
 from zerostor.engine.node_wear import WearWatch
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.nodes.book import SqliteNodeBook
+from zerostor.nodes.firmware import application
 from zerostor.nodes.fleet import ConnectedFleet
 from zerostor.nodes.listener import Listener
 from zerostor.nodes.shard_server import ShardServer
@@ -24,7 +25,7 @@ from zerostor.ports import Clock, RandomBytes
 
 
 class NodeParts(NamedTuple):
-    """What the hub works with."""
+    """What the hub works with. application: makes the firmware for nodes; it blocks."""
 
     roll: NodeRoll
     upkeep: NodeUpkeep
@@ -35,6 +36,7 @@ class NodeParts(NamedTuple):
     wear: WearWatch
     clock: Clock
     random_bytes: RandomBytes
+    application: Callable[[], bytes]
 
 
 @contextlib.asynccontextmanager
@@ -60,4 +62,5 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         listener = Listener(config.nodes, roll, fleet, teller, os.urandom, clock.now,
                             time.monotonic)
         await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
-        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, clock, os.urandom)
+        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, clock, os.urandom,
+                        application)

@@ -12,6 +12,7 @@ from gateway.commands import (
     node_ls,
     node_rm,
     node_rotate,
+    node_update,
     node_verify,
     node_wipe,
 )
@@ -31,6 +32,6 @@ def command() -> None:
     """
 
 
-for _module in (node_add, node_flash, node_ls, node_events, node_verify, node_rotate, node_wipe,
-                node_rm, node_emulate):
+for _module in (node_add, node_flash, node_ls, node_events, node_verify, node_rotate, node_update,
+                node_wipe, node_rm, node_emulate):
     command.add_command(_module.command)

@@ -58,6 +58,7 @@ async def serve(config: Config) -> None:
 
     async with build_nodes(config) as parts:
         control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.random_bytes,
+                             parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
         async with serve_control(application(control.routes()), config.paths.nodes_socket):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),

@@ -24,7 +24,7 @@ async def events(request: web.Request) -> web.Response:
 
 
 async def act(request: web.Request) -> web.Response:
-    """POST /api/nodes/add, remove, rotate, wipe, verify."""
+    """POST /api/nodes/add, remove, rotate, wipe, verify, update."""
     require_local(request)
     return await _handed_on(request, f"/{request.path.rpartition('/')[2]}")
 

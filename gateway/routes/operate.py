@@ -39,7 +39,8 @@ async def readyz(request: web.Request) -> web.Response:
     services = services_of(request)
     problems = await (unready if services.role.leads else unreadable)(services)
     answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
-              "archive": _archive(services), "ssh": await _ssh(services)}
+              "archive": _archive(services), "ssh": _standing(await services.homes.problem()),
+              "nodes": _standing(await services.nodes.problem())}
     return web.json_response(answer, status=503 if problems else 200)
 
 
@@ -98,9 +99,8 @@ def _archive(services: Services) -> dict[str, object] | None:
     return None if archivist is None else msgspec.to_builtins(archivist.state)
 
 
-async def _ssh(services: Services) -> dict[str, object] | None:
-    """Whether SSH homes can be used; null where they are off. Uploads do not need them."""
-    problem = await services.homes.problem()
+def _standing(problem: str | None) -> dict[str, object] | None:
+    """Whether SSH homes, or nodes, can be used; null where they are off. Uploads need neither."""
     return None if problem is None else {"up": not problem, "problem": problem}
 
 

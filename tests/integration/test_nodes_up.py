@@ -21,6 +21,7 @@ import pytest
 from tests.fakes.ports import free_port
 from tests.fakes.ssh_server import PATIENCE, ROOT
 from tests.integration.test_ssh_homes import fits
+from zerostor.nodes.firmware import mpy_cross
 
 COUNT = 2
 
@@ -94,10 +95,12 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
 
 
 def test_they_are_listed_with_what_they_say_of_themselves(face: Face) -> None:
+    with urllib.request.urlopen(f"{face.server}/readyz") as answer:
+        assert json.load(answer)["nodes"] == {"up": True, "problem": ""}
     assert re.search(r"nodes +they dial 127.0.0.1:\d+", face.screen.read_text())
-    answer = face.json("node", "ls")
-    fits(answer, "Nodes")
-    first = answer["nodes"][0]
+    listed = face.json("node", "ls")
+    fits(listed, "Nodes")
+    first = listed["nodes"][0]
     assert first["name"] == "emu-1" and first["owner"] == "owner-2" and first["keys"] == 1
     assert first["size"] == 2 << 20 and 0 < first["free"] < first["size"] and first["heap"] > 0
     table = face.zerostor("node", "ls")
@@ -117,6 +120,17 @@ def test_one_is_verified_wiped_and_given_a_new_key(face: Face) -> None:
     assert json.loads(nvs.read_text())["edn"]["key"] != before
     until(lambda: face.node("emu-1")["state"] == "connected" and face.node("emu-1")["keys"] == 1)
     assert "wiped" in face.kinds("emu-1")
+
+
+@pytest.mark.skipif(mpy_cross() is None, reason="no mpy-cross here")
+def test_new_firmware_comes_over_the_link(face: Face) -> None:
+    boots = face.node("emu-2")["boots"]
+    assert "starts with it" in face.zerostor("node", "update", "emu-2")
+    until(lambda: face.node("emu-2").get("boots", 0) > boots)
+    until(lambda: face.node("emu-2").get("on_trial") is False)
+    assert "updated" in face.kinds("emu-2")
+    failed = face.zerostor("node", "update", "nobody", code=1)
+    assert "no node 'nobody'" in failed
 
 
 def test_a_hub_that_is_killed_is_started_again_and_its_nodes_return(face: Face) -> None:

@@ -388,7 +388,8 @@ def test_the_way_to_start_a_lost_store_can_be_pasted(tmp_path, capsys):
 
 def test_every_command_of_nodes_teaches_with_an_example():
     listed = run("node", "--help").stdout
-    for name in ("add", "flash", "ls", "events", "verify", "rotate", "wipe", "rm", "emulate"):
+    for name in ("add", "flash", "ls", "events", "verify", "rotate", "update", "wipe", "rm",
+                 "emulate"):
         assert f"  {name} " in listed
         shown = run("node", name, "--help").stdout
         assert "Example" in shown

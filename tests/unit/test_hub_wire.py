@@ -1,7 +1,10 @@
 """The link of the nodes, as the hub speaks it."""
 
+import json
+
 import pytest
 
+from tests.tidy.source_tree import ROOT
 from zerostor.core import node_wire as wire
 from zerostor.core.errors import LinkBroken
 from zerostor.core.node_wire import Kind, Opener, Sealer
@@ -86,3 +89,35 @@ def test_a_new_key_is_covered():
 def test_a_sentence_is_cut_to_what_a_node_takes():
     assert wire.parse_refusal(wire.refusal(wire.Refused.AUTH, "no" * 60)) == (9, "no" * 30)
     assert wire.parse_refusal(b"") == (0, "")
+
+
+VECTORS = json.loads((ROOT / "tests/vectors/node_link.json").read_text())
+
+
+def test_the_hub_keeps_to_the_vectors_of_the_link():
+    said, challenged, proven, *refusals = (
+        bytes.fromhex(one["payload"]) for one in VECTORS["untagged"])
+    assert [wire.refusal(*wire.parse_refusal(one)) for one in refusals] == refusals
+    hello = wire.parse_hello(said)
+    assert (hello.name, hello.firmware, hello.boots) == (
+        VECTORS["name"], VECTORS["firmware"], VECTORS["boots"])
+    key = bytes.fromhex(VECTORS["key"])
+    assert wire.key_hint(key) == hello.hint
+    made = wire.challenge(bytes.fromhex(VECTORS["hub_nonce"]), VECTORS["heartbeat"],
+                          wipe=bool(VECTORS["policy"]))
+    keys = wire.link_keys(key, said, made)
+    assert made + keys.hub_proof == challenged
+    assert keys.node_proof == proven
+    ends = {"h2n": (Sealer(), Opener(), keys.to_node), "n2h": (Sealer(), Opener(), keys.to_hub)}
+    for sealer, opener, secret in ends.values():
+        sealer.begin(secret)
+        opener.begin(secret)
+    for one in VECTORS["frames"]:
+        sealer, opener, _ = ends[one["direction"]]
+        kind, payload = Kind[one["type"]], bytes.fromhex(one["payload"])
+        assert kind == one["number"]
+        assert sealer.seal(kind, one["request"], payload).hex() == one["frame"]
+        opener.feed(bytes.fromhex(one["frame"]))
+        assert opener.next_frame() == (kind, one["request"], payload)
+    new_key = bytes.fromhex(VECTORS["new_key"])
+    assert wire.masked(wire.masked(new_key, keys.mask), keys.mask) == new_key

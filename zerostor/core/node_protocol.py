@@ -30,7 +30,7 @@ class AddNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NamedNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /api/nodes/remove and rotate."""
+    """POST /api/nodes/remove, rotate, update."""
 
     name: str
 

@@ -46,7 +46,7 @@ class Session:
         self._since = now()
         self._now = now
         self._joined = joined
-        self._stat_at = 0.0
+        self._stat_at = self._said_at = 0.0
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._request = 0
@@ -57,9 +57,12 @@ class Session:
 
     @property
     def state(self) -> NodeState:
-        """As it is now."""
-        return NodeState(self.name, self._since, self._link.address, self.guest.hello.firmware,
-                         self.stat)
+        """As it is now, by what it said last."""
+        stat = self.stat
+        if self._said_at:
+            stat = stat._replace(uptime=stat.uptime + max(0, int(self._now() - self._said_at)))
+        firmware = self.guest.hello.firmware
+        return NodeState(self.name, self._since, self._link.address, firmware, stat)
 
     async def run(self) -> None:
         """Read until the connection ends; why stands in `ending` then, and `fault` says whether it
@@ -185,8 +188,10 @@ class Session:
         stat = NodeStat._make((*numbers, Flag(flags & 7)))
         if stat.free > stat.blocks or (stat.blocks and stat.block not in BLOCK_SIZES):
             raise self._faulty(f"claims {stat.free} free of {stat.blocks} blocks of {stat.block}")
-        first = self.stat is WITHOUT_STAT
-        self.stat, self._stat_at = stat, self._now()
+        first = not self._said_at
+        self.stat, self._said_at = stat, self._now()
+        # An estimate, or a trial, is over soon: asked again at the next sign of life.
+        self._stat_at = 0.0 if stat.flags & (Flag.ESTIMATE | Flag.TRIAL) else self._said_at
         if first:
             self._joined(self)
 
