@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,8 @@ class BookKind(NamedTuple):
     said when another process has it.
 
     application, format: application_id and user_version of the file. tables: the SQL that makes
-    them. remedy: what to do about one that is damaged, the end of a sentence.
+    them. remedy: what to do about one that is damaged, the end of a sentence. upgrades: older
+    formats, and the SQL that makes the next one of each.
     """
 
     title: str
@@ -40,6 +41,7 @@ class BookKind(NamedTuple):
     format: int
     tables: str
     remedy: str
+    upgrades: Mapping[int, str] = {}
 
 
 class SqliteBook:
@@ -124,12 +126,15 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: BookKind) -> None
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != kind.application:
         raise SetupError(f"{path} is a database of another program, not {kind.title}")
-    if found != kind.format:
+    if found != kind.format and found not in kind.upgrades:
         raise SetupError(f"{path} has format {found}, this version knows {kind.format}: use the"
                          " version of zerostor that wrote it, or a later one")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise SetupError(_damaged(path, kind, verdict))
+    for older in range(found, kind.format):
+        connection.executescript(
+            f"BEGIN; {kind.upgrades[older]} PRAGMA user_version = {older + 1}; COMMIT;")
 
 
 def _damaged(path: Path, kind: BookKind, why: str) -> str:

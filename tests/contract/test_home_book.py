@@ -287,13 +287,45 @@ async def test_a_damaged_book_is_refused_with_a_way_out(
                 file.write(os.urandom(512))
     else:
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 2" if damage == "later version"
+            connection.execute("PRAGMA user_version = 3" if damage == "later version"
                                else "PRAGMA application_id = 7")
     with pytest.raises(SetupError) as refused:
         SqliteHomeBook(path, lambda: 0.0)
     assert str(path) in str(refused.value)
-    expected = {"later version": "format 2", "other program": "another program"}
+    expected = {"later version": "format 3", "other program": "another program"}
     assert expected.get(damage, "move it") in str(refused.value)
+
+
+async def test_a_book_of_format_1_opens_and_what_it_gave_up_is_not_stored(tmp_path: Path) -> None:
+    """There a version that was given up stood as one that was stored."""
+    path, when = tmp_path / "ssh" / "homes.db", iter(range(1, 99))
+    book = SqliteHomeBook(path, lambda: 1000.0)
+    ann = Home("ann", 5_000_000, 1.0, keys=(KEY,))
+    await book.put(ann)
+    good, bad, again = seen(b"/good"), seen(b"/bad", inode=4), seen(b"/again", inode=5)
+    grown = seen(b"/grown", inode=6, size=8)
+    for number, (one, well) in enumerate((
+            (good, True), (bad, False), (again, True), (again, False), (good, True),
+            (grown._replace(size=3), True), (grown, True))):
+        await book.begin_job(job(number))
+        link = HomeLink(one.path, f"{number:056x}", one.size, next(when)) if well else None
+        told = HomeEvent(next(when), "ann", "stored" if well else "failed", one.path)
+        await book.end_job(job(number).job, link, told, one)
+    await book.mark_unfinished("ann", [seen(b"/now", inode=7)])
+    await book.begin_job(job(99))
+    await book.close()
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("UPDATE processed SET size = -2 - size WHERE size < -1")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    for _ in range(2):
+        book = SqliteHomeBook(path, lambda: 1000.0)
+        assert await book.homes() == [ann] and await book.jobs() == [job(99)]
+        assert await book.unfinished("ann") == {b"/now": 7}
+        versions = [good, bad, again, grown]
+        assert await book.stored("ann", versions) == [good, grown]
+        assert await book.unprocessed("ann", versions) == [], "nothing is stored once more"
+        await book.close()
 
 
 async def test_a_book_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from zerostor.core.msgpack import UNDECODABLE
 from zerostor.home_ports import Seen
 from zerostor.sqlite_book import BookKind, SqliteBook, keep_last, plain
 
-FORMAT = 1
+FORMAT = 2
 """user_version of the file."""
 EVENTS_KEPT = 1000
 LINKS_KEPT = 1_000_000
@@ -54,9 +54,23 @@ CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NUL
   size INTEGER NOT NULL);
 CREATE INDEX events_by_user ON events (user, number);
 """
+# In format 1 a version that was given up stood there as if it had been stored. What has no link of
+# its size, or failed after that, is given up now.
+_FROM_1 = """
+CREATE INDEX links_by_path ON links (user, path, number);
+CREATE INDEX events_by_path ON events (user, path, at);
+UPDATE processed SET size = -2 - size WHERE size >= 0 AND NOT EXISTS (
+  SELECT 1 FROM links WHERE number = (SELECT max(number) FROM links AS link
+      WHERE link.user = processed.user AND link.path = processed.path)
+    AND links.size = processed.size AND NOT EXISTS (SELECT 1 FROM events
+      WHERE events.user = links.user AND events.path = links.path AND events.at > links.at
+      AND events.kind = 'failed'));
+DROP INDEX links_by_path;
+DROP INDEX events_by_path;
+"""
 _KIND = BookKind(
     title="the book of SSH homes", file="DATA/ssh/homes.db", format=FORMAT, tables=_TABLES,
-    application=0x5A53_4842,  # "ZSHB"
+    upgrades={1: _FROM_1}, application=0x5A53_4842,  # "ZSHB"
     in_use="another SSH process has the homes",
     remedy="enable each home again: their files are untouched")
 _home = msgspec.msgpack.Decoder(Home)
