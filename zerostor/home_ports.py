@@ -141,6 +141,10 @@ class HomeFolder(Protocol):
     def written_now(self, seen: Seen) -> bool:
         """Whether somebody has it open for writing; without asking the disk."""
 
+    def when_written(self, seen: Seen, told: Callable[[], None]) -> None:
+        """Call `told`, on any thread, once nobody has it open for writing; at once if nobody has.
+        """
+
     def unfinished(self, seen: Seen) -> bool:
         """Whether a client that wrote to the file left in the middle or was refused a part, and it
         is as it was then."""

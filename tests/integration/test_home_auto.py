@@ -225,6 +225,21 @@ async def test_what_was_being_written_when_the_process_died_is_not_whole(home: H
         assert await home.until_links(2) == ["/half", "/whole"]
 
 
+async def test_an_upload_that_has_ended_well_is_known_as_whole_at_once(
+    home: HomeWorks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large home is walked seldom; who dies meanwhile leaves no half."""
+    monkeypatch.setattr(home_auto, "REST", 10.0**9)
+    async with home.running(auto=AutoProcess(quiet=3600)):
+        file = home.ann.open(b"/a", os.O_WRONLY | os.O_CREAT, 0o644)
+        async with asyncio.timeout(PATIENCE):
+            while not await home.book.unfinished("ann"):
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(file.close)
+            while await home.book.unfinished("ann"):
+                await asyncio.sleep(0.02)
+
+
 async def test_what_clients_left_in_the_middle_is_known_to_the_next_process(
         home: HomeWorks) -> None:
     """Also if it was not yet time to say so; who goes on at once is not told."""

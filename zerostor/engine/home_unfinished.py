@@ -7,8 +7,10 @@ what was seen being written, so that the next process knows what a crash or a st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
+from zerostor.core.errors import ZerostorError
 from zerostor.core.homes import HomeEvent, HomeEvents
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
@@ -27,6 +29,8 @@ class Unfinished:
         # Path to inode: what the book has, and what of that another process wrote.
         self._marked: dict[bytes, int] | None = None
         self._left: dict[bytes, int] = {}
+        self._looking = asyncio.Lock()
+        self._settling: set[asyncio.Future[None]] = set()
 
     async def begin(self, folder: HomeFolder) -> None:
         """Learn what a process before left. Raises BackendError, OSError."""
@@ -40,11 +44,16 @@ class Unfinished:
 
     async def look(self, batch: Sequence[Seen], folder: HomeFolder) -> None:
         """Have the book know which of them are being written, before they are handed on."""
+        async with self._looking:
+            await self._look(batch, folder)
+
+    async def _look(self, batch: Sequence[Seen], folder: HomeFolder) -> None:
         self._marked = self._marked or {}
-        begun, ended = [], []
+        begun, ended, writing = [], [], []
         for seen in batch:
             marked = self._marked.get(seen.path) == seen.inode
             if folder.written_now(seen):
+                writing.append(seen)
                 begun += [] if marked else [seen]
                 self._left.pop(seen.path, None)
             elif marked and seen.path not in self._left and not folder.unfinished(seen):
@@ -54,9 +63,31 @@ class Unfinished:
         if begun:
             await self._book.mark_unfinished(self._user, begun)
             self._marked |= {seen.path: seen.inode for seen in begun}
+        for seen in writing:
+            if seen.path in self._marked:
+                folder.when_written(seen, self._soon(seen.path, folder))
         if ended:
             await self._book.forget_processed(self._user, ended)
             self._forget(ended)
+
+    def _soon(self, path: bytes, folder: HomeFolder) -> Callable[[], None]:
+        """For any thread: what ended well must not wait for the next walk to be known as whole."""
+        loop = asyncio.get_running_loop()
+
+        def settle() -> None:
+            task = asyncio.ensure_future(self._settle(path, folder))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+        def told() -> None:
+            with contextlib.suppress(RuntimeError):  # the process ends
+                loop.call_soon_threadsafe(settle)
+
+        return told
+
+    async def _settle(self, path: bytes, folder: HomeFolder) -> None:
+        with contextlib.suppress(ZerostorError):  # the next walk does it as well
+            await self.look(_now(folder, path), folder)
 
     async def end(self, folder: HomeFolder) -> None:
         """The process stops in order: what has ended well since the last walk is not left so."""

@@ -140,8 +140,9 @@ class Homes:
             self._outside[user] -= 1
             if not self._outside[user]:
                 del self._outside[user]
-                # Not awaited: who is cancelled here leaves no mark either.
+                # Who is cancelled here leaves no mark either; who is not is told once that holds.
                 self._unmarking = asyncio.ensure_future(self._unmark(user))
+                await asyncio.shield(self._unmarking)
 
     async def _mark(self, user: str, began_ns: int) -> None:
         if user not in self._marked:

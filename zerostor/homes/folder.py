@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from zerostor.core.homes import HomeUsage, within
 from zerostor.home_ports import Prefer, Seen
@@ -310,6 +310,10 @@ class Folder:
     def written_now(self, seen: Seen) -> bool:
         """Whether somebody has it open for writing."""
         return self._ledger.open_for_writing(seen.inode)
+
+    def when_written(self, seen: Seen, told: Callable[[], None]) -> None:
+        """As HomeFolder.when_written."""
+        self._ledger.when_written(seen.inode, told)
 
     def unfinished(self, seen: Seen) -> bool:
         """Whether it is as somebody left it in the middle."""

@@ -10,21 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 from zerostor.core.homes import HomeUsage
 from zerostor.core.limits import HOME_ENTRIES_MAX
 from zerostor.homes.rooted import Descriptor
+from zerostor.homes.tally import Count, Tally
 
 
 class Node:
     """An open file. inode: its number. path: where it lies. gone: it has no name any more.
 
-    file: one that is open, to ask what it is now.
+    file: one that is open, to ask what it is now. told: called when nobody writes any more.
     """
 
-    __slots__ = ("file", "gone", "handles", "inode", "moving", "path", "size", "unsure", "writers")
+    __slots__ = (
+        "file", "gone", "handles", "inode", "moving", "path", "size", "told", "unsure", "writers",
+    )
 
     def __init__(self, inode: int, path: bytes, size: int, file: Descriptor) -> None:
         self.inode = inode
@@ -36,59 +38,7 @@ class Node:
         self.moving = 0
         self.unsure = False
         self.gone = False
-
-
-class Sum(NamedTuple):
-    """How many, and their bytes together."""
-
-    number: int
-    size: int
-
-
-class Tally:
-    """Adds up what a walk finds while the home goes on changing.
-
-    What is changed meanwhile is taken out of the walk's sum, and counted as those who changed it
-    say; so it does not matter on which side of the walk it lay.
-    """
-
-    __slots__ = ("_changed", "_number", "_seen", "_size")
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._size = 0
-        # 64 inodes a number: most filesystems give them out in runs.
-        self._seen: dict[int, int] = {}
-        self._changed: dict[int, int | None] = {}
-
-    def find(self, inode: int, size: int) -> bool:
-        """The walk found it. False if that is known already, or better."""
-        page, bit = inode >> 6, 1 << (inode & 63)
-        if inode in self._changed or self._seen.get(page, 0) & bit:
-            return False
-        self._seen[page] = self._seen.get(page, 0) | bit
-        self._number += 1
-        self._size += size
-        return True
-
-    def change(self, inode: int, before: int, after: int | None) -> None:
-        """It was changed by us. after: None if it is gone."""
-        if inode not in self._changed and self._seen.get(inode >> 6, 0) >> (inode & 63) & 1:
-            self._number -= 1
-            self._size -= before
-        self._changed[inode] = after
-
-    def total(self) -> Sum:
-        """All of it."""
-        left = [size for size in self._changed.values() if size is not None]
-        return Sum(self._number + len(left), self._size + sum(left))
-
-
-class Count(NamedTuple):
-    """A count on its way."""
-
-    files: Tally
-    folders: Tally
+        self.told: Callable[[], None] | None = None
 
 
 class Ledger:
@@ -234,6 +184,9 @@ class Ledger:
             node.writers -= writing
             self.changes += writing
             self._let_go(node)
+            told, node.told = (None, node.told) if node.writers else (node.told, None)
+        if told is not None:
+            told()
 
     def _let_go(self, node: Node) -> None:
         if node.handles or node.moving:
@@ -329,6 +282,15 @@ class Ledger:
         """Whether a handle could change it."""
         node = self.nodes.get(inode)
         return node is not None and node.writers > 0
+
+    def when_written(self, inode: int, told: Callable[[], None]) -> None:
+        """As HomeFolder.when_written."""
+        with self._lock:
+            node = self.nodes.get(inode)
+            if node is not None and node.writers:
+                node.told = told
+                return
+        told()
 
     # Counting anew.
 
