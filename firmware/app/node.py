@@ -112,6 +112,7 @@ class Node:
             text = bytes(self.link.payload[1:]).decode()
             if code in (wire.VERSION_UNKNOWN, wire.NOT_ALLOWED):
                 raise Refused("%s (code %d)" % (text, code))
+            raise LinkBroken("the hub says: %s (code %d)" % (text, code))
         if kind != wanted:
             raise LinkBroken("frame %d where %d was expected" % (kind, wanted))
 

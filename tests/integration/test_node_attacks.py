@@ -145,6 +145,15 @@ def test_a_hub_that_refuses_is_quoted(pair: Pair, code: int, text: str) -> None:
     assert time.monotonic() - before > 0.2, "refused_ms is 400 here, retry_ms 20"
 
 
+def test_a_hub_that_is_busy_is_asked_again_soon(pair: Pair) -> None:
+    hub, node = pair
+    peer = hub.connection()
+    peer.greet()
+    peer.send("ERR", 0, b"\4too many connections")
+    hub.accept()
+    assert says(node, "the hub says: too many connections (code 4)")
+
+
 def test_a_hub_of_another_version_is_told_on_the_console(pair: Pair) -> None:
     hub, node = pair
     peer = hub.connection()

