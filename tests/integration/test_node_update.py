@@ -198,3 +198,22 @@ def test_power_fails_in_the_middle_of_an_update(pair: Pair, tmp_path: Path, seed
     node.kill()
     node.start()
     assert firmware_of(hub.accept()) == "edn 2.0.0"
+
+
+def test_an_update_upon_an_update_may_be_cut(pair: Pair, tmp_path: Path) -> None:
+    """What waits for its trial is unpacked over: half of it must not be tried."""
+    hub, node = pair
+    made = bundle(tmp_path, NEW)
+    hub.accept()
+    node.kill()
+    for cut_at in (130, 140, 150):
+        node.start(cut_at=cut_at)
+        peer = hub.accept()
+        send(peer, made)
+        with pytest.raises(ConnectionError):
+            send(peer, made)
+        node.kill()
+        node.start()
+        assert firmware_of(hub.accept()) == "edn 1.0.0", cut_at
+        node.kill()
+    assert "does not work" not in node.console()
