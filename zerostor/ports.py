@@ -1,8 +1,7 @@
 """The seams: what the engine and the processes ask of the world, as small Protocols.
 
-Adapters: `stores/*` (ShardStore), `metadata/*` (MetadataStore), `queue/*` (JobQueue), `spool/*`
-(Spool), `clock` (Clock), `isal` (Arithmetic). `wiring` alone knows which stands behind which.
-Every method may raise a BackendError of its kind; what else it raises is said beside it.
+`wiring` alone knows which adapter stands behind which. Every method may raise a BackendError of its
+kind; what else it raises is said beside it.
 """
 
 from __future__ import annotations
@@ -124,6 +123,13 @@ class WatchedStore(ShardStore, Protocol):
     def reason(self) -> str:
         """Why it is not UP, for a person."""
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the store knows by itself of owner and site."""
+
+    def patience(self, length: int) -> float:
+        """Seconds that a write of `length` bytes may take beyond what other stores need."""
+
     def read_now(self, key: str, offset: int, into: memoryview) -> bool:
         """Fill `into` if that needs no waiting, else False; never raises a BackendError."""
 
@@ -155,9 +161,7 @@ class MetadataStore(Protocol):
         What was reserved in one term may be given to others in the next.
         """
 
-    async def commit(
-        self, records: Sequence[tuple[int, bytes]], term: str | None = None
-    ) -> None:
+    async def commit(self, records: Sequence[tuple[int, bytes]], term: str | None = None) -> None:
         """Store each record under its reserved id, durable on return. Idempotent.
 
         term: in which the ids were reserved or seen. Raises MetadataUnavailable in another.

@@ -294,7 +294,8 @@ def start_store(settings: StoreSettings) -> str:
 
 
 def _labels(config: Config) -> dict[str, StoreLabels]:
-    return {settings.name: StoreLabels(settings.host, settings.labels.get("site", settings.name))
+    return {settings.name: StoreLabels(settings.host, settings.labels.get("site", settings.name),
+                                       settings.labels.get("owner", ""), bool(settings.node))
             for settings in config.store}
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.grid import Grid
 from zerostor.engine import pool, shard_set
+from zerostor.stores.memory import MemoryStore
 
 
 async def store_packs(grid: Grid, count: int) -> list[str]:
@@ -89,3 +90,22 @@ async def test_a_full_store_is_spared_as_well(
     grid.pool.spare("07")
     await store_packs(grid, 2)
     assert len(grid.memory["07"].shards) == 1, "it is tried again when its time is over"
+
+
+async def test_a_store_on_a_slow_device_gets_the_time_that_its_flash_takes(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_set, "STRAGGLER_GRACE", 0.05)
+
+    def device(store: MemoryStore) -> FaultyStore:
+        made = FaultyStore(store)
+        if store.name == "03":
+            made.faults.slow, made.faults.slow_seconds = 1.0, 0.5
+            made.pace = 1000.0  # type: ignore[attr-defined]
+        elif store.name == "07":
+            made.faults.hang = 1.0
+        return made
+
+    grid = Grid(tmp_path, wrap=device)
+    await grid.store(b"x" * 16 * 4096)
+    assert grid.memory["03"].shards, "it is as slow as it said"
+    assert not grid.memory["07"].shards, "it said nothing of the kind, and nobody waits for it"

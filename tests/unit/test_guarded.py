@@ -73,6 +73,18 @@ async def test_a_read_that_hangs_ends_in_time_and_takes_the_store_down(faulty: F
     assert faulty.calls["read"] == before, "a store that is down is not asked"
 
 
+async def test_a_slow_device_has_longer_for_more_bytes(faulty: FaultyStore) -> None:
+    faulty.faults.slow, faulty.faults.slow_seconds = 1.0, 6 * SHORT
+    await fails(guard(faulty, write_timeout=SHORT).put("x", [bytes(1000)]), StoreTimeout)
+    faulty.pace = 1000.0  # type: ignore[attr-defined]
+    store = guard(faulty, write_timeout=SHORT, read_timeout=SHORT)
+    await store.put("x", [bytes(1000)])
+    await store.read("x", 0, buffer(1000))
+    await fails(store.put("x", [b""]), StoreTimeout)
+    assert store.patience(2000) == 2.0
+    assert guard(MemoryStore("m")).patience(2000) == 0.0
+
+
 def test_one_slow_call_among_good_ones_is_a_failure_and_no_more() -> None:
     lane = Lane("read", 10.0, 4)
     lane.answered(5.0)

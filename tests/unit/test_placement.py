@@ -82,3 +82,48 @@ def test_ties_go_by_the_order_given_so_that_load_spreads() -> None:
 def test_a_thousand_stores_are_placed_without_trying_combinations() -> None:
     places = place(pool({f"h{number}": 10 for number in range(100)}), 200, 180)
     assert set(per_host(places).values()) == {2}
+
+
+def nodes(owners: dict[str, int], site: str = "") -> list[Candidate]:
+    """So many nodes of each owner, each at a site of its own or all at one."""
+    names = [f"{owner}-{number}" for owner, count in owners.items() for number in range(count)]
+    return [Candidate(name, name, site or name, True, name.rpartition("-")[0], True)
+            for name in names]
+
+
+def test_an_owner_has_no_more_than_may_be_lost() -> None:
+    assert per_host(place(nodes({"anna": 9, "ben": 9, "eva": 9}), 8, 8, 4)) == {
+        "anna": 3, "ben": 3, "eva": 2}
+    assert per_host(place(nodes({"anna": 9, "ben": 1, "eva": 1}), 3, 3, 1)) == {
+        "anna": 1, "ben": 1, "eva": 1}
+
+
+def test_who_has_too_many_nodes_waits_for_others() -> None:
+    with pytest.raises(NotEnoughStores, match="11 of 11 stores are up, 3 of them may have a shard"):
+        place(nodes({"anna": 11}), 8, 6, 3)
+
+
+def test_a_site_of_nodes_has_no_more_than_may_be_lost() -> None:
+    garden, shed = nodes({"anna": 5}, "garden"), nodes({"ben": 5}, "shed")
+    places = place([*garden, *shed], 4, 4, 2)
+    assert per_host(places) == {"anna": 2, "ben": 2}
+    with pytest.raises(NotEnoughStores):
+        place(garden, 4, 4, 2)
+
+
+def test_beside_other_stores_nodes_have_no_more_than_may_be_lost() -> None:
+    others = pool({f"disk{number}": 1 for number in range(16)})
+    places = place([*nodes({"": 30}), *others], 20, 20, 4)
+    assert sum(name.startswith("disk") for name in places) == 16
+    places = place([*nodes({"": 30}), *others[:10]], 20, 14, 4)
+    assert sum(map(bool, places)) == 14
+
+
+def test_stores_of_nobody_at_one_site_are_used_as_ever() -> None:
+    assert all(place(pool({"a": 20}), 20, 20, 4))
+
+
+def test_an_owner_is_not_used_up_where_another_has_nothing() -> None:
+    only = [Candidate(name, name, site, True, owner, True)
+            for name, site, owner in (("1", "x", "anna"), ("2", "y", "anna"), ("3", "y", "ben"))]
+    assert set(place(only, 2, 2, 1)) == {"1", "3"}

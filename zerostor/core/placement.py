@@ -4,45 +4,122 @@ Greedy and exact for our aim: each shard goes to the store whose failure domains
 site) hold the fewest shards of this object so far, so a lost host costs as few shards as the
 pool allows. Ties go by the order of a shuffle that the caller draws, so that load spreads.
 Linear in stores times shards, where enumerating combinations would not end.
+
+What somebody can take away in one go has a bound besides, the shards that may be lost: an owner, a
+site of nodes or of an owner's stores, and all nodes together where there are other stores.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 from zerostor.core.errors import NotEnoughStores
 
 
 class Candidate(NamedTuple):
-    """A store that may be used. host, site: its failure domains; up: it can take a shard now."""
+    """A store that may be used. host, site: its failure domains; up: it can take a shard now.
+
+    owner: who may take it away, if anybody. node: it is a device that comes and goes.
+    """
 
     name: str
     host: str
     site: str
     up: bool = True
+    owner: str = ""
+    node: bool = False
 
 
-def place(candidates: Sequence[Candidate], shards: int, durable: int) -> tuple[str, ...]:
+_Group: TypeAlias = tuple[str, str]
+"""What is lost together, and of what kind it is."""
+
+
+def place(candidates: Sequence[Candidate], shards: int, durable: int, parity: int = 0
+          ) -> tuple[str, ...]:
     """Store name per shard; "" for shards that find no store that is up.
 
     candidates: in the order in which ties are broken. durable: shards that must find a store.
-    Raises NotEnoughStores with the reason.
+    parity: shards that may be lost; 0 sets no bound. Raises NotEnoughStores with the reason.
     """
     free = [candidate for candidate in candidates if candidate.up]
-    if len(free) < durable:
-        raise NotEnoughStores(
-            f"{len(free)} of {len(candidates)} stores are up and {durable} shards must be durable"
-        )
-    hosts: Counter[str] = Counter()
-    sites: Counter[str] = Counter()
-    places: list[str] = []
+    mixed = not all(candidate.node for candidate in candidates)
+    choice = _Choice(parity, {each.name: tuple(_groups(each, mixed)) for each in free if parity})
     for _ in range(min(shards, len(free))):
-        best = min(free, key=lambda store: (hosts[store.host], sites[store.site]))
+        best = choice.best(free) or choice.exchange(free)
+        if best is None:
+            break
         free.remove(best)
-        hosts[best.host] += 1
-        sites[best.site] += 1
-        places.append(best.name)
+        choice.take(best)
+    places = [store.name for store in choice.taken]
+    if len(places) < durable:
+        fit = f", {len(places)} of them may have a shard" if free and parity else ""
+        raise NotEnoughStores(
+            f"{len(free) + len(places)} of {len(candidates)} stores are up{fit} and {durable}"
+            " shards must be durable")
     # Without a store for every shard, parity is what is left out: reads stay plain concatenation.
     return tuple(places) + ("",) * (shards - len(places))
+
+
+def _groups(store: Candidate, mixed: bool) -> Iterator[_Group]:
+    if store.owner:
+        yield "owner", store.owner
+    if store.owner or store.node:
+        yield "site", store.site
+    if store.node and mixed:
+        yield "nodes", ""
+
+
+class _Choice:
+    """The stores taken so far, and how much each domain holds. most: what a group may."""
+
+    def __init__(self, most: int, groups: dict[str, tuple[_Group, ...]]) -> None:
+        self.taken: list[Candidate] = []
+        self._most = most
+        self._groups = groups
+        self._hosts: Counter[str] = Counter()
+        self._sites: Counter[str] = Counter()
+        self._held: Counter[_Group] = Counter()
+
+    def best(self, free: Sequence[Candidate]) -> Candidate | None:
+        """The one that costs least to lose; None if none may have a shard."""
+        return min(filter(self._fits, free), key=self._cost, default=None)
+
+    def take(self, store: Candidate) -> None:
+        """Give it a shard."""
+        self.taken.append(store)
+        self._count(store, 1)
+
+    def exchange(self, free: list[Candidate]) -> Candidate | None:
+        """Where nothing fits any more: one out and one in, so that another one fits; that one.
+
+        Choosing one by one may use up an owner at the site where nobody else has a store.
+        """
+        for leaving in self.taken:
+            self._count(leaving, -1)
+            fitting = [store for store in free if self._fits(store)]
+            for coming in fitting:
+                self._count(coming, 1)
+                more = next((store for store in fitting
+                             if store is not coming and self._fits(store)), None)
+                if more is not None:
+                    self.taken[self.taken.index(leaving)] = coming
+                    free[free.index(coming)] = leaving
+                    return more
+                self._count(coming, -1)
+            self._count(leaving, 1)
+        return None
+
+    def _count(self, store: Candidate, shards: int) -> None:
+        self._hosts[store.host] += shards
+        self._sites[store.site] += shards
+        for group in self._groups.get(store.name, ()):
+            self._held[group] += shards
+
+    def _fits(self, store: Candidate) -> bool:
+        return all(self._held[group] < self._most for group in self._groups.get(store.name, ()))
+
+    def _cost(self, store: Candidate) -> tuple[int, int, int]:
+        fullest = max((self._held[group] for group in self._groups.get(store.name, ())), default=0)
+        return self._hosts[store.host], fullest, self._sites[store.site]

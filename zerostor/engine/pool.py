@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import NamedTuple
 
 from zerostor.core.codec import Codec
@@ -44,10 +44,12 @@ class Policy(NamedTuple):
 
 
 class StoreLabels(NamedTuple):
-    """Failure domains of a store."""
+    """Failure domains of a store. owner: who may take it away; node: it is one."""
 
     host: str
     site: str
+    owner: str = ""
+    node: bool = False
 
 
 class StorePool:
@@ -77,16 +79,21 @@ class StorePool:
 
         Stores that are spared are left out while enough are left without them.
         """
-        wanted = self._wanted(policy)
-        if len(wanted) < policy.durable:
-            wanted = {name for name in policy.stores if self._writable(name)}
+        places = self._place(policy, self._wanted(policy), 0)
+        if len(places) - places.count("") < policy.durable:
+            writable = {name for name in policy.stores if self._writable(name)}
+            places = self._place(policy, writable, policy.durable)
+        return places
+
+    def _place(self, policy: Policy, wanted: Collection[str], durable: int) -> tuple[str, ...]:
         candidates = [self._candidate(name, name in wanted) for name in policy.stores]
         self._rng.shuffle(candidates)
-        return place(candidates, policy.shards, policy.durable)
+        return place(candidates, policy.shards, durable, policy.codec.parity)
 
     def best_width(self, policy: Policy) -> int:
         """Shards that `place` would find a store for now."""
-        return min(policy.shards, max(len(self._wanted(policy)), policy.durable))
+        places = self._place(policy, self._wanted(policy), 0)
+        return max(len(places) - places.count(""), policy.durable)
 
     def spare(self, name: str) -> None:
         """A store kept others waiting for a write, or has no room: nothing new goes there for
@@ -113,4 +120,9 @@ class StorePool:
 
     def _candidate(self, name: str, up: bool) -> Candidate:
         labels = self._labels.get(name, StoreLabels(name, name))
-        return Candidate(name, labels.host, labels.site, up)
+        # What the hub knows of a node counts where the settings do not say.
+        store = self.stores.get(name)
+        known = {} if store is None else store.labels
+        site = labels.site if labels.site != name else known.get("site") or name
+        return Candidate(name, labels.host, site, up, labels.owner or known.get("owner", ""),
+                         labels.node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 
 from zerostor.core.errors import BackendError, NotEnoughStores, StoreFull
 from zerostor.core.layout import Stripe
@@ -134,10 +134,14 @@ class ShardSet:
 
     async def _each(self, step: Callable[[int, str], Awaitable[None]]) -> None:
         """Run `step` for all placed shards at once; forget those that fail or straggle."""
-        tasks = {asyncio.ensure_future(step(index, name)): index
-                 for index, name in enumerate(self._places) if name}
+        tasks: dict[asyncio.Future[None], int] = {
+            asyncio.ensure_future(step(index, name)): index
+            for index, name in enumerate(self._places) if name}
+        # A step without a cell waits behind cells of others.
+        patience = {task: self._stores.stores[self._places[index]].patience(self._policy.cell_size)
+                    for task, index in tasks.items()}
         try:
-            await self._wait(list(tasks))
+            await self._wait(patience)
         finally:
             for task in tasks:
                 task.cancel()
@@ -153,14 +157,22 @@ class ShardSet:
                 f"{self.width} of {self._policy.shards} shards could be written and"
                 f" {self._policy.durable} must be durable ({why})")
 
-    async def _wait(self, tasks: Collection[asyncio.Future[None]]) -> None:
-        """Until all ended, or, after a grace time, as many as must be durable."""
-        _, pending = await asyncio.wait(tasks, timeout=STRAGGLER_GRACE)
+    async def _wait(self, patience: Mapping[asyncio.Future[None], float]) -> None:
+        """Until all ended, or, after a grace time, as many as must be durable. patience: seconds
+        that each gets on top, for the flash of a node is slow where nothing is wrong.
+        """
+        clock = asyncio.get_running_loop().time
+        begun = clock() + STRAGGLER_GRACE
+        _, pending = await asyncio.wait(patience, timeout=STRAGGLER_GRACE)
         while pending:
-            good = sum(task.done() and task.exception() is None for task in tasks)
+            good = sum(task.done() and task.exception() is None for task in patience)
+            left = None
             if good >= self._policy.durable:
-                return
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                left = begun + max(patience[task] for task in pending) - clock()
+                if left <= 0:
+                    return
+            _, pending = await asyncio.wait(pending, timeout=left,
+                                            return_when=asyncio.FIRST_COMPLETED)
 
     def _lost(self, task: asyncio.Future[None], index: int) -> bool:
         name = self._places[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from zerostor.core.errors import (
@@ -77,6 +77,8 @@ class GuardedStore:
         self._ends: Callable[
             [Sequence[str], int], Awaitable[list[ShardEnd | ZerostorError]]
         ] | None = getattr(inner, "ends", None)
+        # A store on a slow device says how many bytes a second it moves at least.
+        self._pace: float = getattr(inner, "pace", 0.0)
 
     def __repr__(self) -> str:
         return f"GuardedStore({self.inner!r}, {self.state})"
@@ -139,20 +141,38 @@ class GuardedStore:
             self._writes.recover()
         return self.state
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the store itself knows of whose it is and where: owner, site."""
+        known: Mapping[str, str] = getattr(self.inner, "labels", {})
+        return known
+
+    def patience(self, length: int) -> float:
+        """Seconds that a write of `length` bytes may take beyond what other stores need."""
+        return length / self._pace * max(1, self._writes.under_way) if self._pace else 0.0
+
     async def call(
         self, lane: Lane, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `action` in a slot of `lane`, within its time limit, and note how it ended."""
+        return await self.move(lane, 0, action, *args, **kwargs)
+
+    async def move(self, lane: Lane, length: int, action: Callable[P, Awaitable[T]],
+                   *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `call`, of an action that moves `length` bytes: on a slow device it has longer, and
+        so have those that wait for the slots before it.
+        """
+        limit = lane.timeout + (length * lane.concurrency / self._pace if self._pace else 0.0)
         lane.admit(self.name)
         token: object = None
         began = self._clock.monotonic()
         try:
-            async with asyncio.timeout(lane.timeout), lane.slots:
+            async with asyncio.timeout(limit), lane.slots:
                 lane.admit(self.name)  # it may have gone down while this waited for the slot
-                token = lane.begin(self._clock.monotonic())
+                token = lane.begin(self._clock.monotonic(), limit)
                 result = await action(*args, **kwargs)
         except TimeoutError as error:
-            reason = f"store {self.name} did not answer a {lane.kind} in {lane.timeout:g} s"
+            reason = f"store {self.name} did not answer a {lane.kind} in {limit:g} s"
             lane.timed_out(began, reason)
             raise StoreTimeout(reason) from error
         except _ANSWERS:
@@ -178,7 +198,7 @@ class GuardedStore:
     async def read(self, key: str, offset: int, into: memoryview) -> None:
         """At once if the store has it in memory; else see the class."""
         if not self.read_now(key, offset, into):
-            await self.call(self._reads, self._timed_read, key, offset, into)
+            await self.move(self._reads, len(into), self._timed_read, key, offset, into)
 
     async def _timed_read(self, key: str, offset: int, into: memoryview) -> None:
         began = self._clock.monotonic()
@@ -249,7 +269,7 @@ class GuardedStore:
 
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Guarded as a write."""
-        await self.call(self._writes, self.inner.put, key, parts)
+        await self.move(self._writes, sum(map(len, parts)), self.inner.put, key, parts)
 
     async def create(self, key: str, size: int | None) -> GuardedWriter:
         """Guarded as a write, and so is each call of the writer."""
@@ -280,15 +300,15 @@ class GuardedWriter:
 
     async def write(self, cell: Buffer) -> None:
         """Guarded as a write."""
-        await self._store.call(self._lane, self._inner.write, cell)
+        await self._store.move(self._lane, len(cell), self._inner.write, cell)
 
     async def extend(self, parts: Sequence[Buffer]) -> None:
         """Guarded as a write."""
-        await self._store.call(self._lane, self._inner.extend, parts)
+        await self._store.move(self._lane, sum(map(len, parts)), self._inner.extend, parts)
 
     async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         """Guarded as a write."""
-        await self._store.call(self._lane, self._inner.commit, parts)
+        await self._store.move(self._lane, sum(map(len, parts)), self._inner.commit, parts)
 
     async def abort(self) -> None:
         """Tried for CHECK_TIMEOUT seconds even while the store is DOWN."""

@@ -30,6 +30,7 @@ class Lane:
         """kind: "read" or "write". timeout: seconds."""
         self.kind = kind
         self.timeout = timeout
+        self.concurrency = concurrency
         self.slots = asyncio.Semaphore(concurrency)
         self.failures = 0
         self.reason = ""
@@ -40,8 +41,7 @@ class Lane:
         """now: of the guard's monotonic clock, as everywhere here."""
         if self.failures >= DOWN_AFTER:
             return StoreState.DOWN
-        oldest = next(iter(self._under_way.values()), now)
-        if self.failures or now - oldest > self.timeout * LATE:
+        if self.failures or any(now > late for late in self._under_way.values()):
             return StoreState.SUSPECT
         return StoreState.UP
 
@@ -50,10 +50,15 @@ class Lane:
         if self.failures >= DOWN_AFTER:
             raise StoreUnavailable(f"store {store} is down: {self.reason}")
 
-    def begin(self, now: float) -> object:
-        """A call is under way; the token ends it."""
+    @property
+    def under_way(self) -> int:
+        """Calls that have not ended."""
+        return len(self._under_way)
+
+    def begin(self, now: float, limit: float | None = None) -> object:
+        """A call is under way; the token ends it. limit: its own, in place of `timeout`."""
         token = object()
-        self._under_way[token] = now
+        self._under_way[token] = now + (self.timeout if limit is None else limit) * LATE
         return token
 
     def end(self, token: object) -> None:
