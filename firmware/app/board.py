@@ -159,7 +159,8 @@ class Board:
         return UpdateWriter(Files(), self.slots, size, sha256, self.feed)
 
     def settle(self, writer):
-        """Nobody waits: count what is free, if that is an estimate."""
+        """Nobody waits: count what is free, if that is an estimate; see how time goes."""
+        self.uptime()
         if self.store and self.store.estimated and not writer:
             self.store.recount()
 

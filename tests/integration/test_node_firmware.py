@@ -413,6 +413,22 @@ def wait_until(something: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def test_links_come_and_go(pair: Pair) -> None:
+    hub, node = pair
+    node.start()
+    free = []
+    for number in range(60):
+        peer = hub.accept()
+        free.append(peer.stat["heap_free"])
+        if number % 3 == 0:
+            peer.put(*chunk(number, 9000), stop_at=4056)
+        elif number % 3 == 1:
+            peer.raw(b"no frame at all")
+        peer.close()
+    assert max(free[6:]) - min(free[6:]) < 1500, "what a link took is given back"
+    assert hub.accept().stat["boots"] == 1
+
+
 def test_a_large_flash_has_more_folders(tmp_path: Path) -> None:
     with one_node(tmp_path, chunks_kb=14080) as (hub, node):
         node.start()
