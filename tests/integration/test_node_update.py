@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import threading
@@ -13,7 +14,6 @@ import pytest
 
 from tests.fakes.node_hub import NodeHub, Peer, Refusal, mac
 from tests.fakes.nodes import UPDATE_KEY, firmware, one_node
-from zerostor.core import node_bundle
 from zerostor.nodes.emulator import EmulatedNode
 from zerostor.nodes.firmware import application, firmware_folder
 
@@ -65,8 +65,12 @@ def looked_after(node: EmulatedNode) -> Iterator[list[bool]]:
         thread.join()
 
 
+def signed(made: bytes, key: bytes = UPDATE_KEY) -> bytes:
+    return mac(key, b"EDN1 app", hashlib.sha256(made).digest())
+
+
 def send(peer: Peer, made: bytes) -> None:
-    peer.update(made, node_bundle.sign(UPDATE_KEY, made))
+    peer.update(made, signed(made))
 
 
 def firmware_of(peer: Peer) -> str:
@@ -100,9 +104,9 @@ def test_what_is_not_signed_or_not_whole_is_refused(pair: Pair, tmp_path: Path) 
     peer = hub.accept()
     made = bundle(tmp_path, NEW)
     with pytest.raises(Refusal, match="AUTH"):
-        peer.update(made, node_bundle.sign(bytes(32), made))
+        peer.update(made, signed(made, bytes(32)))
     with pytest.raises(Refusal, match="AUTH"):
-        peer.update(made, node_bundle.sign(UPDATE_KEY, made + b"x"))
+        peer.update(made, signed(made + b"x"))
     digest = bytes(32)
     with pytest.raises(Refusal, match="HASH"):
         peer.update(made, mac(UPDATE_KEY, b"EDN1 app", digest), digest)

@@ -1,15 +1,13 @@
-"""Byte layout of an application for nodes, as it is sent over the link and signed.
+"""Byte layout of an application for nodes, as it is sent over the link.
 
     "EDNA" | version u8 = 1 | files u8 | for each: name length u8 | name | size u32
     then the contents, one behind the other. Big-endian.
 
-firmware/app/update.py unpacks it.
+firmware/app/update.py unpacks it. What signs it is node_wire.app_signature.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import struct
 from collections.abc import Mapping
@@ -36,9 +34,3 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     if len(bundle) > BUNDLE_MAX:
         raise ValueError(f"a bundle has at most {BUNDLE_MAX} bytes, not {len(bundle)}")
     return bundle
-
-
-def sign(update_key: bytes, bundle: bytes) -> bytes:
-    """What the UPDATE message carries: 32 bytes, under the key that the nodes have for it."""
-    digest = hashlib.sha256(bundle).digest()
-    return hmac.new(update_key, b"EDN1 app" + digest, hashlib.sha256).digest()
