@@ -21,7 +21,7 @@ ID, CONTENT = bytes(range(16)), random.Random(1).randbytes(9000)
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with one_node(tmp_path, frame_ms=700) as made:
+    with one_node(tmp_path) as made:
         made[1].start()
         yield made
 
@@ -118,8 +118,11 @@ def test_a_frame_that_is_wrong_ends_the_link(pair: Pair, evil: str) -> None:
 
 def test_a_frame_that_never_ends(pair: Pair) -> None:
     hub, node = pair
+    hub.accept().put(ID, CONTENT)
+    node.kill()
+    node.configure({"frame_ms": 700})
+    node.start()
     peer = hub.accept()
-    peer.put(ID, CONTENT)
     made = peer.make("DEL", 9, ID)
     for byte in made[:-1]:
         try:
@@ -129,6 +132,9 @@ def test_a_frame_that_never_ends(pair: Pair) -> None:
         time.sleep(0.06)
     assert peer.ended()
     assert says(node, "the hub is too slow")
+    node.kill()
+    node.configure({"frame_ms": 10000})
+    node.start()
     still_has_it(hub)
 
 
