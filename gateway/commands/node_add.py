@@ -35,7 +35,6 @@ def command(name: str, owner: str, site: str, wipe: bool, as_json: bool, client:
     click.echo(f"  key         {answer.get('key')}")
     click.echo(f"  update key  {answer.get('update_key')}")
     click.echo("Nothing shows these again. Into a device by hand: its NVS, namespace edn, blobs"
-               " name, key, update_key, hub, network, password and the number port; or in one step"
-               f" with\n  zerostor node add {name} --json > {name}.json"
-               f" && zerostor node flash /dev/ttyUSB0 {name}.json --wifi NETWORK --hub HOST:PORT"
-               f"\n(`zerostor node rm {name}` first).")
+               " name, key, update_key, hub, network, password and the number port. Adding and"
+               " flashing in one step:\n  zerostor node flash /dev/ttyUSB0 --name NEW --hub"
+               " HOST:PORT --wifi NETWORK")

@@ -13,8 +13,10 @@ from typing import Any
 
 import click
 
-from gateway.commands.options import check_address
+from gateway.commands.options import check_address, server_option
+from gateway.http_client import Client
 from zerostor.core.errors import BadRequest, SetupError
+from zerostor.core.nodes import node_name
 from zerostor.core.units import parse_address
 
 BOOTLOADER_AT = {"esp32": "0x1000", "esp32c3": "0x0", "esp32s3": "0x0"}
@@ -24,9 +26,13 @@ SETTINGS_MAX = 65_536
 
 @click.command("flash", short_help="Put firmware and settings into an ESP32.")
 @click.argument("port")
-@click.argument("settings", type=click.Path(exists=True, allow_dash=True))
+@click.argument("settings", required=False, type=click.Path(exists=True, allow_dash=True))
+@click.option("--name", metavar="NEW",
+              help="Add a node of this name, instead of SETTINGS; also with --dry-run.")
+@click.option("--owner", default="", help="Whose the new one is.")
+@click.option("--site", default="", help="Where it stands.")
 @click.option("--hub", metavar="HOST:PORT", callback=check_address,
-              help="Where it dials in.  [default: what SETTINGS says]")
+              help="Where it dials in.  [default: as the hub listens]")
 @click.option("--wifi", default="", metavar="NETWORK", help="The Wi-Fi that it joins.")
 @click.option("--wifi-password-file", type=click.Path(exists=True, path_type=Path),
               help="A file with the password of that.")
@@ -38,44 +44,62 @@ SETTINGS_MAX = 65_536
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=None,
               help="Where the files are put together.  [default: NAME-node]")
 @click.option("--dry-run", is_flag=True, help="Print the commands, run none.")
-def command(port: str, settings: str, hub: str | None, wifi: str, wifi_password_file: Path | None,
-            image: Path | None, chip: str, folder: Path | None, dry_run: bool) -> None:
-    """Put the firmware, and the SETTINGS that `zerostor node add NAME --json` printed, into the
-    ESP32 at PORT.
+@server_option
+def command(port: str, settings: str | None, name: str | None, owner: str, site: str,
+            hub: str | None, wifi: str, wifi_password_file: Path | None, image: Path | None,
+            chip: str, folder: Path | None, dry_run: bool, client: Client) -> None:
+    """Put the firmware and the keys of a node into the ESP32 at PORT: of a new one (--name), or
+    from SETTINGS, which `zerostor node add NAME --json` printed.
 
     Wraps esptool and mpremote (pip install esptool mpremote). Without them, or without a device at
     PORT, it puts the files together and prints each command.
 
     \b
-    Example:
-      zerostor node add shed-1 --json > shed-1.json
-      zerostor node flash /dev/ttyUSB0 shed-1.json --hub 192.168.1.5:7777 --wifi home \\
-          --wifi-password-file wifi.txt --image ESP32_GENERIC.bin
+    Examples:
+      zerostor node flash /dev/ttyUSB0 --name shed-1 --owner anna --hub 192.168.1.5:7777 \\
+          --wifi home --wifi-password-file wifi.txt --image ESP32_GENERIC.bin
+      zerostor node flash /dev/ttyUSB0 shed-1.json --hub 192.168.1.5:7777 --wifi home
     """
-    from zerostor.nodes.firmware import device_files
-
-    told = _read(settings)
-    name, device = str(told["name"]), _device(told, hub, wifi, wifi_password_file)
-    folder = folder or Path(f"{name}-node")
+    if (settings is None) == (name is None):
+        raise click.UsageError("say --name NEW to add a node, or give the SETTINGS of one")
+    told = _read(settings) if settings is not None else {}
+    name = name or str(told["name"])
+    folder = folder or Path(f"{node_name(name)}-node")
     if folder.exists():
         raise SetupError(f"{folder} exists: remove it, or give another --folder")
+    hub = _dialed(hub, told or client.ask("/api/nodes"))
+    password = wifi_password_file.read_text().strip() if wifi_password_file else ""
+    # Last, when nothing is left to be said against it: its keys are shown this once.
+    told = told or client.ask("/api/nodes/add", method="POST",
+                              body={"name": name, "owner": owner, "site": site})
+    _put_together(folder, told, _device(told, hub, wifi, password))
+    _flash(name, port, folder, commands(port, folder, image, chip),
+           "as --dry-run says" if dry_run else _missing(port, image is not None))
+
+
+def _put_together(folder: Path, told: dict[str, Any], device: dict[str, str | bytes | int]) -> None:
+    """The files for the device; and its settings once more, for another try."""
+    from zerostor.nodes.firmware import device_files
+
     folder.mkdir(mode=0o700, parents=True)
     device_files(folder / "files")
-    script = folder / "settings.py"
-    script.touch(0o600)
-    script.write_text(_settings_script(device))
-    steps = commands(port, folder, image, chip)
-    missing = _missing(port, image is not None)
-    if dry_run or missing:
-        if missing:
-            click.echo(f"{missing}; the files are in {folder}, and the commands are:", err=True)
+    for file, text in (("settings.py", _settings_script(device)),
+                       (f"{told['name']}.json", json.dumps(told))):
+        (folder / file).touch(0o600)
+        (folder / file).write_text(text)
+
+
+def _flash(name: str, port: str, folder: Path, steps: list[list[str]], only_told: str) -> None:
+    if only_told:
+        click.echo(f"{only_told}; the files are in {folder}, and the commands are:", err=True)
         for step in steps:
             click.echo(shlex.join(step))
         return
     for step in steps:
         click.echo(f"+ {shlex.join(step)}", err=True)
         if subprocess.run([sys.executable, "-m", *step], check=False).returncode:  # noqa: S603
-            raise SetupError(f"{step[0]} failed; the files are in {folder}")
+            raise SetupError(f"{step[0]} failed; for another try: zerostor node flash {port}"
+                             f" {folder / name}.json --folder {folder}-again")
     shutil.rmtree(folder)
     click.echo(f"{name} starts; `zerostor node ls` shows it once it has dialed in")
 
@@ -109,17 +133,23 @@ def _read(file: str) -> dict[str, Any]:
     return settings
 
 
-def _device(settings: dict[str, Any], hub: str | None, wifi: str, password: Path | None
-            ) -> dict[str, str | bytes | int]:
-    address = parse_address(hub or str((settings.get("hub") or {}).get("address")))
+def _dialed(hub: str | None, told: dict[str, Any]) -> str:
+    """An address that a device can dial. Raises BadRequest."""
+    address = parse_address(hub or str((told.get("hub") or {}).get("address")))
     if hub is None and address.host in ("0.0.0.0", "::", "127.0.0.1"):  # noqa: S104
         raise BadRequest(f"a device cannot dial {address}: say --hub HOST:PORT, with an address of"
                          " this host that it reaches")
+    return str(address)
+
+
+def _device(settings: dict[str, Any], hub: str, wifi: str, password: str
+            ) -> dict[str, str | bytes | int]:
+    address = parse_address(hub)
     return {
         "name": str(settings["name"]), "key": bytes.fromhex(settings["key"]),
         "update_key": bytes.fromhex(settings["update_key"]), "hub": address.host,
         "port": address.port, "network": wifi,
-        "password": password.read_text().strip() if password else ""}
+        "password": password}
 
 
 def _settings_script(device: dict[str, str | bytes | int]) -> str:

@@ -165,6 +165,37 @@ def test_nodes_are_added_and_forgotten(face: Face, tmp_path: Path) -> None:
     assert "no node 'shed-1'" in face.zerostor("node", "rm", "shed-1", "--yes", code=1)
 
 
+def flash(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "node", "flash", "/dev/no-such-port", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_one_is_added_and_flashed_in_one_step(face: Face, tmp_path: Path) -> None:
+    out, names = tmp_path / "out", {node["name"] for node in face.json("node", "ls")["nodes"]}
+    asked = ["--name", "shed-9", "--owner", "anna", "--server", face.server, "--folder", str(out)]
+    assert "a device cannot dial" in flash(*asked).stderr
+    assert flash(*asked, "--hub", "nowhere").returncode == 2
+    assert not out.exists()
+    assert {node["name"] for node in face.json("node", "ls")["nodes"]} == names
+    done = flash(*asked, "--hub", "10.0.0.5:7777")
+    assert done.returncode == 0, done.stderr
+    assert "mpremote connect /dev/no-such-port" in done.stdout
+    assert face.node("shed-9")["owner"] == "anna"
+    told = json.loads((out / "shed-9.json").read_text())
+    assert (out / "shed-9.json").stat().st_mode & 0o777 == 0o600
+    assert told["key"] not in done.stdout + done.stderr
+    assert bytes.fromhex(told["key"]) in eval(
+        "[" + re.findall(r"set_blob\('key', (.*)\)", (out / "settings.py").read_text())[0] + "]")
+    again = flash(str(out / "shed-9.json"), "--hub", "10.0.0.5:7777", "--folder",
+                  str(tmp_path / "again"))
+    assert again.returncode == 0, again.stderr
+    assert ((tmp_path / "again" / "settings.py").read_text()
+            == (out / "settings.py").read_text())
+    assert "--name NEW" in flash("--server", face.server).stderr
+    face.zerostor("node", "rm", "shed-9", "--yes")
+
+
 def test_only_programs_of_this_host_may_change_them(face: Face) -> None:
     request = urllib.request.Request(
         f"{face.server}/api/nodes/add", b'{"name": "x"}',
