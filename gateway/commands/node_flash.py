@@ -16,7 +16,6 @@ import click
 from gateway.commands.options import check_address, server_option
 from gateway.http_client import Client
 from zerostor.core.errors import BadRequest, SetupError
-from zerostor.core.nodes import node_name
 from zerostor.core.units import parse_address
 
 BOOTLOADER_AT = {"esp32": "0x1000", "esp32c3": "0x0", "esp32s3": "0x0"}
@@ -60,6 +59,8 @@ def command(port: str, settings: str | None, name: str | None, owner: str, site:
           --wifi home --wifi-password-file wifi.txt --image ESP32_GENERIC.bin
       zerostor node flash /dev/ttyUSB0 shed-1.json --hub 192.168.1.5:7777 --wifi home
     """
+    from zerostor.core.nodes import node_name
+
     if (settings is None) == (name is None):
         raise click.UsageError("say --name NEW to add a node, or give the SETTINGS of one")
     told = _read(settings) if settings is not None else {}
