@@ -79,8 +79,9 @@ class ConnectedFleet:
         """Its connection ended."""
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
-        kind = NodeEventKind.FAULT if session.fault else NodeEventKind.LEFT
-        self._teller.tell(kind, session.name, session.ending)
+        if session.fault:
+            self._teller.tell(NodeEventKind.FAULT, session.name, session.ending)
+        self._teller.tell(NodeEventKind.LEFT, session.name, session.ending)
 
     async def put(self, node: str, chunk: ChunkId, content: bytes | memoryview) -> None:
         """Then asks for its digest with a nonce, which a node that kept nothing cannot answer."""

@@ -15,6 +15,7 @@ FRAME_SECONDS = 15.0
 SEND_SECONDS = 30.0
 """How long a node may take nothing. Its buffers hold 5.7 KB, and an erase storm of its flash lasts
 some seconds."""
+KEEPALIVE_SECONDS = 15
 READ_AT_ONCE = 16_384
 BUFFERED = 16_384
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -36,6 +37,11 @@ class Link:
         with contextlib.suppress(OSError):
             raw: socket.socket = writer.get_extra_info("socket")
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # A node whose power failed while it removed its chunks says nothing any more.
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+                if hasattr(socket, name):  # macOS calls the first one otherwise
+                    raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_SECONDS)
 
     def begin_tags(self, to_node: bytes, to_hub: bytes) -> None:
         """Keys of the directions: from here on each frame carries a tag."""

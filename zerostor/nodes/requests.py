@@ -30,7 +30,7 @@ from zerostor.core.node_wire import (
     parse_refusal,
 )
 from zerostor.core.nodes import ChunkId
-from zerostor.nodes.exchange import ANSWER_SECONDS, LONG_SECONDS, Exchange
+from zerostor.nodes.exchange import ANSWER_SECONDS, Exchange
 
 WINDOW = 2
 """Segments that are sent ahead of their ACK: more changes nothing, the flash is the limit."""
@@ -58,7 +58,7 @@ async def update(exchange: Exchange, app: bytes, signature: bytes) -> None:
 
 
 async def _send(exchange: Exchange, content: bytes | memoryview, digest: bytes) -> None:
-    frame = _granted(await exchange.answer(Kind.GO, Kind.DONE, seconds=LONG_SECONDS))
+    frame = _granted(await exchange.answer(Kind.GO, Kind.DONE))
     if frame.kind == Kind.GO:
         sent = acknowledged = _offset(frame, 0, len(content) - 1)
         while True:
@@ -118,7 +118,7 @@ async def delete(exchange: Exchange, chunk: ChunkId) -> bool:
 async def page(exchange: Exchange, after: ChunkId) -> Sequence[tuple[ChunkId, int]]:
     """LIST: up to PAGE (id, size) behind `after`; fewer are the last ones. Raises NodeFault."""
     await exchange.ask(Kind.LIST, after)
-    frame = _granted(await exchange.answer(Kind.ITEMS, seconds=LONG_SECONDS))
+    frame = _granted(await exchange.answer(Kind.ITEMS))
     if len(frame.payload) % ITEM.size or len(frame.payload) > PAGE * ITEM.size:
         raise NodeFault(f"answered a page of {len(frame.payload)} bytes")
     found: list[tuple[ChunkId, int]] = list(ITEM.iter_unpack(frame.payload))
@@ -134,7 +134,7 @@ async def digest(exchange: Exchange, chunk: ChunkId, algorithm: str, nonce: byte
     number, size = ALGORITHMS[algorithm]
     assert len(nonce) <= NONCE_MAX
     await exchange.ask(Kind.VERIFY, chunk + bytes((number,)) + nonce)
-    frame = _granted(await exchange.answer(Kind.END, seconds=LONG_SECONDS))
+    frame = _granted(await exchange.answer(Kind.END))
     if len(frame.payload) != size:
         raise NodeFault(f"answered a digest of {len(frame.payload)} bytes")
     return frame.payload

@@ -11,6 +11,8 @@ from zerostor.core.nodes import NodeEvent, NodeEventKind
 OFTEN = 6
 """Events of one kind and node that are told within PERIOD; further ones are counted."""
 PERIOD = 60.0
+ALWAYS = frozenset({NodeEventKind.JOINED, NodeEventKind.LEFT, NodeEventKind.WIPED})
+"""Who keeps chunks has to hear of each. How often a node may join is bounded elsewhere."""
 KNOWN_MAX = 4096
 WAITING_MAX = 4096
 """Events that a watcher may be behind; the oldest go."""
@@ -28,7 +30,7 @@ class Teller:
     def tell(self, kind: NodeEventKind, node: str, detail: str = "", *, known: bool = True) -> None:
         """It happened. known: False for a name that is nobody's; all those share one limit."""
         now = self._now()
-        more = self._count((node if known else "", kind), now)
+        more = 0 if kind in ALWAYS else self._count((node if known else "", kind), now)
         if more is None:
             return
         if more:
