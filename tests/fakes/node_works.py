@@ -20,13 +20,13 @@ from zerostor.nodes.fleet import ConnectedFleet
 from zerostor.nodes.listener import Listener
 from zerostor.nodes.telling import Teller
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Hub:
     """Everything but the process around it."""
 
-    def __init__(self, folder: Path, heartbeat: float = 10.0, **settings: int) -> None:
+    def __init__(self, folder: Path, heartbeat: float = 60.0, **settings: int) -> None:
         self.clock = SystemClock()
         self.book = SqliteNodeBook(folder / "nodes" / "nodes.db")
         self.roll = NodeRoll(self.book, self.clock, os.urandom)
@@ -72,7 +72,7 @@ class Hub:
 
 
 @contextlib.asynccontextmanager
-async def running_hub(folder: Path, heartbeat: float = 10.0, **settings: int
+async def running_hub(folder: Path, heartbeat: float = 60.0, **settings: int
                       ) -> AsyncIterator[Hub]:
     hub = Hub(folder, heartbeat, **settings)
     await hub.roll.load()
