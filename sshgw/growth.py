@@ -15,6 +15,7 @@ from typing import Protocol
 
 from zerostor.core.homes import HomeUsage
 from zerostor.core.limits import HOME_ENTRIES_MAX
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -107,7 +108,7 @@ class Growth:
             self._counting.cancel()
             self._counting = None
         async with self._lock:
-            await asyncio.to_thread(self._folder.recount)
+            await on_own_thread(self._folder.recount)
             if not self._runs:
                 self._folder.set_aside(0)
 
@@ -149,7 +150,7 @@ class Growth:
         before = [(run, await run.written(), run.received - run.waiting
                    - (0 if run is asking else UNSEEN)) for run in list(self._runs)]
         began = self._clock.monotonic()
-        usage, aside = await asyncio.to_thread(self._measure, asking is not None)
+        usage, aside = await on_own_thread(self._measure, asking is not None)
         took = self._clock.monotonic() - began
         self._rest = max(REST_MIN, REST_FACTOR * took)
         # A home that was beyond its limit before may still be tidied up, and files replaced by

@@ -26,6 +26,7 @@ from zerostor.core import rsync_arguments
 from zerostor.core.errors import Busy, NotAllowed, ZerostorError
 from zerostor.core.homes import Home, HomeUsage, Quota
 from zerostor.core.limits import HOME_ENTRIES_MAX, RSYNC_RUNS, RSYNC_USER_RUNS
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -102,10 +103,10 @@ class RsyncRuns:
     async def _run(self, line: str, user: str, folder: HomeFolder, client: Streams) -> int:
         if not self._confinement.way:
             raise NotAllowed(self._confinement.reason)
-        await asyncio.to_thread(folder.stat, b"/")  # it is made again if it was taken away
+        await on_own_thread(folder.stat, b"/")  # it is made again if it was taken away
         root = self._confinement.root(folder.root)
         command = rsync_arguments.parse(line, root)
-        paths = await asyncio.to_thread(wildcards.expand, folder, command.paths)
+        paths = await on_own_thread(wildcards.expand, folder, command.paths)
         access = "change" if not command.sender else "remove" if command.removes else "read"
         ours, its = socket.socketpair()
         with its:
@@ -126,7 +127,7 @@ class RsyncRuns:
                     status = await run.carry()
             finally:
                 if status not in ORDERLY and command.leaves_halves:
-                    await asyncio.to_thread(folder.left_since, began_ns)
+                    await on_own_thread(folder.left_since, began_ns)
         return status
 
     @contextlib.asynccontextmanager

@@ -6,16 +6,20 @@ import asyncio
 import io
 import os
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.home_works import HomeWorks
+from tests.fakes.works import PATIENCE
 from tests.integration.test_full_disks import small_disk
 from zerostor.core.errors import BackendError, BadRequest, Busy, NotFound, SpoolFull, UnknownHome
+from zerostor.core.homes import AutoProcess
 from zerostor.core.jobs import JobState
-from zerostor.engine import home_jobs, home_packing
+from zerostor.engine import home_auto, home_jobs, home_packing
+from zerostor.homes.folder import Folder
 from zerostor.spool.directory import DirectorySpool
 
 
@@ -147,6 +151,38 @@ async def test_one_user_does_not_take_all_packers(
         for _ in range(3):
             await jobs.ask("ann", b"/a", remove=False)
         assert await home.stored(await jobs.ask("bob", b"/a", remove=False)) == b"x"
+
+
+async def test_a_home_whose_disk_hangs_holds_up_no_other(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the calls of other homes, nor the event loop, nor names that are looked up."""
+    stuck = threading.Event()
+
+    def hangs(folder: Folder, *more: object) -> None:
+        if folder.root.endswith("bob"):
+            stuck.wait()
+
+    for name in ("stat", "walk", "count"):
+        genuine = getattr(Folder, name)
+        monkeypatch.setattr(Folder, name, lambda folder, *more, genuine=genuine: (
+            hangs(folder), genuine(folder, *more))[1])
+    monkeypatch.setattr(home_auto, "HANGS", 0.1)
+    async with (home.running(auto=AutoProcess(quiet=0.0), counted=False) as jobs,
+                home.works.worker()):
+        waits = [asyncio.ensure_future(one) for _ in range(40) for one in (
+            home.homes.counted("bob"), jobs.ask("bob", b"/a", remove=False))]
+        await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.get_running_loop().getaddrinfo("localhost", 1)
+                home.put("a", b"one")
+                assert await home.until_links(1) == ["/a"]
+                await home.stored(await jobs.ask("ann", b"/a", remove=True))
+        finally:
+            stuck.set()
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def test_a_folder_of_many_files_goes_with_all_of_them(

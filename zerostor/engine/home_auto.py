@@ -12,19 +12,23 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 from zerostor.core.errors import ZerostorError
 from zerostor.core.homes import LINK_SUFFIX, UNFINISHED, AutoProcess, Home
 from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.home_unfinished import Unfinished
 from zerostor.engine.homes import Homes
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
 _log = logging.getLogger(__name__)
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 
 LOOK_EVERY = 0.5
 """Seconds between looks whether a home changed."""
@@ -34,6 +38,8 @@ BATCH = 500
 """Files looked at in one go."""
 WALKS = 2
 """Homes read at a time."""
+HANGS = 5.0
+"""Seconds after which one that does not answer counts no more among them."""
 AUTO_EACH, AUTO_MAX = 128, 512
 """Jobs under way that began by themselves, of one home and of all."""
 ROOM_EVERY = 0.1
@@ -49,14 +55,15 @@ _UNFINISHED = tuple(suffix.encode() for suffix in UNFINISHED)
 @dataclass
 class _State:
     """What is known of one home. changes, auto: as of the last walk; due: when to look again
-    although nothing changes; rest: not before that; unfinished: inodes under names that do not
-    count yet.
+    although nothing changes; rest: not before that; took: seconds that the walk read; unfinished:
+    inodes under names that do not count yet.
     """
 
     changes: int = -1
     auto: AutoProcess | None = None
     due: float = 0.0
     rest: float = 0.0
+    took: float = 0.0
     unfinished: set[int] = field(default_factory=set)
     checked: bytes = b""
     began: bool = False
@@ -119,18 +126,15 @@ class HomeAuto:
         """One walk through all files."""
         state.changes, state.auto, state.due = folder.changes, auto, float("inf")
         before, state.unfinished = state.unfinished, set()
-        took, new = 0.0, 0
+        state.took, new = 0.0, 0
         uploads = state.uploads = state.uploads or Unfinished(user, self._book, self._clock)
         await uploads.begin(folder)
         await self._forget_went(user, folder, state)
-        files = folder.walk(b"/")
+        files = await self._in_turn(state, folder.walk, b"/")
         while _wanted(self._homes.find(user)) == auto:
-            async with self._walks:
-                begun = self._clock.monotonic()
-                batch = await asyncio.to_thread(_next_files, files)
-                took += self._clock.monotonic() - begun
+            batch = await self._in_turn(state, _next_files, files)
             if not batch:
-                state.rest = self._clock.monotonic() + REST * took
+                state.rest = self._clock.monotonic() + REST * state.took
                 await self._forget_gone(user, folder, state, FORGET_AT_ONCE + new)
                 return
             await uploads.look(batch, folder)
@@ -140,6 +144,16 @@ class HomeAuto:
             await self._begin(user, fresh, auto, folder, state)
         # It is wanted otherwise by now: begun anew when it is wanted again.
         state.changes = -1
+
+    async def _in_turn(self, state: _State, call: Callable[[_A], _T], argument: _A) -> _T:
+        """What `call` returns; a home that hangs does not keep the others waiting."""
+        async with self._walks:
+            begun = self._clock.monotonic()
+            reading = on_own_thread(call, argument)
+            await asyncio.wait([reading], timeout=HANGS)
+        found = await reading
+        state.took += self._clock.monotonic() - begun
+        return found
 
     def _finished(self, batch: Sequence[Seen], auto: AutoProcess, state: _State,
                   before: set[int]) -> list[Seen]:
@@ -170,8 +184,8 @@ class HomeAuto:
             if self._homes.written_outside(user):
                 room = 0
             batch, left = left[:room], left[room:]
-            now = [seen for seen in batch
-                   if seen.path not in under_way and _as_it_was(folder, seen)]
+            now = [seen for seen in batch if seen.path not in under_way]
+            now = await on_own_thread(_as_they_were, folder, now)
             if len(now) < len(batch):
                 soon = self._clock.monotonic() + max(auto.quiet, LOOK_EVERY)
                 state.due = min(state.due, soon)
@@ -193,7 +207,7 @@ class HomeAuto:
     async def _forget_gone(self, user: str, folder: HomeFolder, state: _State, count: int) -> None:
         """Drop what the book knows of files that are gone, some at a time, round and round."""
         paths = await self._book.processed_paths(user, state.checked, count)
-        gone = await asyncio.to_thread(lambda: [path for path in paths if _missing(folder, path)])
+        gone = await on_own_thread(_missing, folder, paths)
         if gone:
             await self._book.forget_processed(user, gone)
         state.checked = paths[-1] if len(paths) == count else b""
@@ -208,9 +222,12 @@ def _wanted(home: Home | None) -> AutoProcess | None:
     return home.auto if home is not None and home.enabled else None
 
 
+def _as_they_were(folder: HomeFolder, files: Sequence[Seen]) -> list[Seen]:
+    """Those nobody writes to, or did, or left in the middle: they may have waited for long."""
+    return [seen for seen in files if _as_it_was(folder, seen)]
+
+
 def _as_it_was(folder: HomeFolder, seen: Seen) -> bool:
-    """Whether nobody writes to it, or did, or left it in the middle: it may have waited for long.
-    """
     if folder.written_now(seen) or folder.unfinished(seen):
         return False
     try:
@@ -219,9 +236,11 @@ def _as_it_was(folder: HomeFolder, seen: Seen) -> bool:
         return False
 
 
-def _missing(folder: HomeFolder, path: bytes) -> bool:
-    try:
-        folder.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    return False
+def _missing(folder: HomeFolder, paths: Sequence[bytes]) -> list[bytes]:
+    gone = []
+    for path in paths:
+        try:
+            folder.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            gone.append(path)
+    return gone

@@ -11,7 +11,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 from zerostor.core.homes import (
     LINK_SUFFIX,
@@ -23,6 +24,7 @@ from zerostor.core.homes import (
     shown,
 )
 from zerostor.engine.homes import Homes
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.engine.tarball import FOLDER_SIZE
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
@@ -37,6 +39,10 @@ _LINK_LINE = re.compile(rb"([^\n]*[0-9a-f]{56}[a-z0-9.]*\n)?")
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
 class HomeEndings:
     """base: what links begin with in NAME.link files, gateway.public_url, or nothing."""
 
@@ -45,6 +51,7 @@ class HomeEndings:
         self._book = book
         self._clock = clock
         self._base = base.rstrip("/") + "/" if base else ""
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def stored(self, job: HomeJob, link: str) -> None:
         """The hash is durable. Raises BackendError, OSError."""
@@ -77,16 +84,16 @@ class HomeEndings:
         try:
             folder = await self._homes.counted(job.user)
             try:
-                _write(folder, job.path + LINK_SUFFIX.encode(), line)
+                await self._aside(job, _write, folder, job.path + LINK_SUFFIX.encode(), line)
             except OSError as error:
                 home = self._homes.require(job.user)
                 if error.errno != errno.EDQUOT or home.quota is not Quota.DROP_OLDEST:
                     raise
-                for gone in await asyncio.to_thread(folder.make_room, len(line)):
+                for gone in await self._aside(job, folder.make_room, len(line)):
                     await self._book.tell(HomeEvent(
                         self._clock.now(), job.user, HomeEvents.REMOVED, gone.path,
                         "the oldest file went for a link file", gone.size))
-                _write(folder, job.path + LINK_SUFFIX.encode(), line)
+                await self._aside(job, _write, folder, job.path + LINK_SUFFIX.encode(), line)
         except OSError as error:
             why = f"its link file could not be written: {error.strerror}; its link is {link}"
             await self._tell(job, HomeEvents.FAILED, why)
@@ -99,9 +106,14 @@ class HomeEndings:
             seen = list(await self._book.read_part(job.job, part))
             while seen:
                 batch, seen = seen[-REMOVED_AT_ONCE:], seen[:-REMOVED_AT_ONCE]
-                kept += [one.path for one in reversed(batch) if not _take_away(folder, one)]
-                await asyncio.sleep(0)
+                kept += await self._aside(job, _take_all_away, folder, batch)
         return kept
+
+    async def _aside(self, job: HomeJob, call: Callable[_P, _T], *args: _P.args,
+                     **kwargs: _P.kwargs) -> _T:
+        """On a thread, one at a time for each user: there may be hundreds of jobs."""
+        async with self._turns.setdefault(job.user, asyncio.Lock()):
+            return await on_own_thread(call, *args, **kwargs)
 
     async def _tell(self, job: HomeJob, kind: HomeEvents, detail: str) -> None:
         await self._book.tell(self._event(job, kind, detail))
@@ -118,6 +130,11 @@ def _write(folder: HomeFolder, path: bytes, line: bytes) -> None:
             raise OSError(errno.EEXIST, "a file of that name is there and is kept")
     with contextlib.closing(folder.open(path, _WRITE, 0o644)) as file:
         file.write(0, line)
+
+
+def _take_all_away(folder: HomeFolder, seen: Sequence[Seen]) -> list[bytes]:
+    """The last first; paths of what stays."""
+    return [one.path for one in reversed(seen) if not _take_away(folder, one)]
 
 
 def _take_away(folder: HomeFolder, seen: Seen) -> bool:

@@ -36,6 +36,7 @@ from zerostor.core.limits import JOB_ID_SIZE, JOB_TRIES
 from zerostor.engine.home_endings import HomeEndings
 from zerostor.engine.home_packing import HomePacking
 from zerostor.engine.homes import Homes
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeBook, Seen
 from zerostor.ports import Clock, JobQueue, RandomBytes, Spool
 
@@ -88,7 +89,7 @@ class HomeJobs:
         """
         path = normal_path(path)
         home = self._homes.require(user)
-        self._look_at(user, path)
+        await self._look_at(user, path)
         if sum(job.user == user and not job.auto for job in self._jobs.values()) >= ASKED_MAX:
             raise Busy(f"{ASKED_MAX} jobs of {home.user} have not ended; ask again in a moment")
         return await self._begin(HomeJob(
@@ -141,9 +142,9 @@ class HomeJobs:
         self._enqueue(job)
         return job.job
 
-    def _look_at(self, user: str, path: bytes) -> None:
+    async def _look_at(self, user: str, path: bytes) -> None:
         try:
-            self._homes.folder(user).stat(path)
+            await on_own_thread(self._homes.folder(user).stat, path)
         except OSError as error:
             raise explained(error, user, path) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -13,6 +12,7 @@ from zerostor.core.limits import MIB
 from zerostor.core.link import extension_of
 from zerostor.engine.homes import Homes
 from zerostor.engine.ingest import DEFAULT_POLICY
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.engine.tarball import Piece, file_pieces, folder_pieces
 from zerostor.home_ports import HomeBook, Seen
 from zerostor.ports import Clock, Spool, SpoolWriter
@@ -46,7 +46,7 @@ class HomePacking:
         SpoolFull, BackendError, OSError.
         """
         folder = self._homes.folder(job.user)
-        found = await asyncio.to_thread(folder.stat, job.path)
+        found = await on_own_thread(folder.stat, job.path)
         name = job.path.rpartition(b"/")[2] or job.user.encode()
         if stat.S_ISDIR(found.st_mode):
             pieces, expected, ext = folder_pieces(folder, job.path, name), None, "tar.gz"
@@ -66,7 +66,7 @@ class HomePacking:
                     told: Told, version: Seen | None) -> None:
         read, part, last, room = 0, 0, self._clock.monotonic(), ROOM_EVERY
         seen: list[Seen] = []
-        while batch := await asyncio.to_thread(_next_pieces, pieces):
+        while batch := await on_own_thread(_next_pieces, pieces):
             await writer.write([piece.chunk for piece in batch])
             read += sum(piece.read for piece in batch)
             seen += [one for piece in batch for one in piece.seen]

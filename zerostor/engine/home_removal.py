@@ -5,7 +5,6 @@ Nothing brings them back, so what is not stored has to be given up in words.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from itertools import islice
 
@@ -13,6 +12,7 @@ from zerostor.core.errors import BadRequest, Busy, NotFound
 from zerostor.core.homes import LINK_SUFFIX, Home, HomeUsage, shown
 from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.homes import Homes
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeBook, Seen
 
 BATCH = 500
@@ -45,7 +45,7 @@ class HomeRemoval:
             await self._refuse_unstored(user)
         folder = self._homes.folder(user)
         try:
-            await asyncio.to_thread(folder.remove_all)
+            await on_own_thread(folder.remove_all)
         except OSError:
             self._homes.drop_folder(user)
             raise
@@ -54,8 +54,8 @@ class HomeRemoval:
 
     async def _refuse_unstored(self, user: str) -> None:
         count, size, named = 0, 0, list[str]()
-        files = self._homes.folder(user).walk(b"/")
-        while batch := await asyncio.to_thread(_next_files, files):
+        files = await on_own_thread(self._homes.folder(user).walk, b"/")
+        while batch := await on_own_thread(_next_files, files):
             stored = set(await self._book.stored(user, batch))
             for one in batch:
                 if one not in stored and not one.path.endswith(LINK_SUFFIX.encode()):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from zerostor.core.errors import ZerostorError
 from zerostor.core.homes import HomeEvent, HomeEvents
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -37,7 +38,7 @@ class Unfinished:
         if self._marked is None:
             began_ns = await self._book.outside(self._user)
             if began_ns is not None:
-                await asyncio.to_thread(folder.left_since, began_ns)
+                await on_own_thread(folder.left_since, began_ns)
                 await self._book.mark_outside(self._user, None)
             self._left = dict(await self._book.unfinished(self._user))
             self._marked = dict(self._left)
@@ -87,11 +88,11 @@ class Unfinished:
 
     async def _settle(self, path: bytes, folder: HomeFolder) -> None:
         with contextlib.suppress(ZerostorError):  # the next walk does it as well
-            await self.look(_now(folder, path), folder)
+            await self.look(await on_own_thread(_now, folder, [path]), folder)
 
     async def end(self, folder: HomeFolder) -> None:
         """The process stops in order: what has ended well since the last walk is not left so."""
-        now = [seen for path in self._marked or () for seen in _now(folder, path)]
+        now = await on_own_thread(_now, folder, list(self._marked or ()))
         await self.look(now, folder)
 
     async def put_aside(self, fresh: Sequence[Seen], folder: HomeFolder) -> list[Seen]:
@@ -115,8 +116,9 @@ class Unfinished:
             self._left.pop(path, None)
 
 
-def _now(folder: HomeFolder, path: bytes) -> list[Seen]:
-    try:
-        return list(folder.walk(path))
-    except OSError:
-        return []
+def _now(folder: HomeFolder, paths: Sequence[bytes]) -> list[Seen]:
+    found: list[Seen] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found += folder.walk(path)
+    return found

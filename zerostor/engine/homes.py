@@ -25,6 +25,7 @@ from zerostor.core.homes import (
     Quota,
     user_name,
 )
+from zerostor.engine.own_thread import on_own_thread
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -114,7 +115,7 @@ class Homes:
         if not folder.counted:
             count = self._counting.get(user)
             if count is None:
-                count = asyncio.ensure_future(asyncio.to_thread(folder.count))
+                count = on_own_thread(folder.count)
                 self._counting[user] = count
                 count.add_done_callback(lambda _: self._counting.pop(user))
             await asyncio.shield(count)
