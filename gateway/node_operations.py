@@ -75,6 +75,7 @@ _NODE_FIELDS: dict[str, Json] = {
     "site": string(description="Where it stands."), "added": number("Seconds since 1970, UTC."),
     "wipe": {"type": "boolean", "description": "It starts empty whenever it dials in."},
     "keys": number("Keys that are good; 2 while a new one is on its way.", _WHOLE),
+    "unknown": nullable("integer", "Chunks that the hub does not know; null: not counted yet."),
     "state": string(enum=["connected", "away"]), "last_event": ref("LastNodeEvent"), **_HERE}
 _EVENT: dict[str, Json] = {
     "at": number("Seconds since 1970, UTC."), "node": _NAME,

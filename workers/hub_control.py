@@ -22,7 +22,8 @@ from zerostor.core.node_protocol import (
     node_answer,
 )
 from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
-from zerostor.core.nodes import Node
+from zerostor.core.nodes import Node, NodeEvent, NodeState
+from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_verify import verify
 from zerostor.node_ports import Fleet, NodeBook
@@ -44,12 +45,14 @@ class HubControl:
     """Answers questions about nodes."""
 
     def __init__(self, roll: NodeRoll, upkeep: NodeUpkeep, book: NodeBook, fleet: Fleet,
-                 random_bytes: RandomBytes, application: Application, facts: HubFacts) -> None:
+                 census: Census, random_bytes: RandomBytes, application: Application,
+                 facts: HubFacts) -> None:
         """application: makes the firmware for nodes; it blocks."""
         self._roll = roll
         self._upkeep = upkeep
         self._book = book
         self._fleet = fleet
+        self._census = census
         self._random = random_bytes
         self._application = application
         self._facts = facts
@@ -71,7 +74,7 @@ class HubControl:
     async def _list(self, _: web.Request) -> Answer:
         connected, last = self._fleet.connected(), await self._book.last_events()
         return {"hub": self._hub(), "nodes": [
-            node_answer(node, connected.get(node.name), last.get(node.name))
+            self._answer(node, connected.get(node.name), last.get(node.name))
             for node in self._roll.all()]}
 
     async def _events(self, request: web.Request) -> Answer:
@@ -85,7 +88,7 @@ class HubControl:
         asked = decode(AddNode, await request.read())
         node = await self._roll.add(asked.name, asked.owner, asked.site, wipe=asked.wipe)
         # The only time that keys leave the hub: they have to get into the device.
-        return node_answer(node, None, None) | {
+        return self._answer(node, None, None) | {
             "hub": self._hub(), "key": node.keys[0].reveal(),
             "update_key": node.update_key.reveal()}
 
@@ -106,7 +109,7 @@ class HubControl:
         asked = decode(WipeNode, await request.read())
         node = self._roll.require(asked.name)
         await self._fleet.wipe(node.name, format_flash=asked.format)
-        return self._answer(node)
+        return self._answer(node, self._fleet.connected().get(node.name), None)
 
     async def _verify(self, request: web.Request) -> Answer:
         asked = decode(VerifyNode, await request.read())
@@ -134,8 +137,8 @@ class HubControl:
     async def _alive(self, _: web.Request) -> Answer:
         return {"nodes": len(self._roll.all()), "connected": len(self._fleet.connected())}
 
-    def _answer(self, node: Node) -> Answer:
-        return node_answer(node, self._fleet.connected().get(node.name), None)
+    def _answer(self, node: Node, state: NodeState | None, last: NodeEvent | None) -> Answer:
+        return node_answer(node, state, last) | {"unknown": self._census.unknown.get(node.name)}
 
     def _hub(self) -> Answer:
         return {"address": self._facts.address, "heartbeat": self._facts.heartbeat}

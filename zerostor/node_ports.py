@@ -5,7 +5,7 @@ Adapters: `nodes/fleet` (Fleet), `nodes/book` (NodeBook), `nodes/shard_book` (Sh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zerostor.core.node_shard import NodeShard
@@ -90,6 +90,13 @@ class NodeBook(Protocol):
 
     async def forget_drops(self, node: str, chunks: Sequence[ChunkId]) -> None:
         """They are deleted."""
+
+
+class ChunkKeeper(Protocol):
+    """Whoever keeps chunks on nodes."""
+
+    async def known(self, node: str) -> Collection[ChunkId]:
+        """All of its chunks that may be on the node, those that are to be deleted as well."""
 
 
 class StoreLook(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.errors import SetupError
+from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_shards import ShardKeeper
 from zerostor.engine.node_wear import WearWatch
@@ -34,6 +35,7 @@ class NodeParts(NamedTuple):
     listener: Listener
     keeper: ShardKeeper
     wear: WearWatch
+    census: Census
     clock: Clock
     random_bytes: RandomBytes
     application: Callable[[], bytes]
@@ -59,8 +61,9 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         upkeep = NodeUpkeep(roll, book, fleet)
         keeper = ShardKeeper(fleet, book.shards, roll.find, upkeep.settle, wear, clock, os.urandom)
         await keeper.start()
+        census = Census(fleet, [book.shards])  # and whoever else keeps chunks
         listener = Listener(config.nodes, roll, fleet, teller, os.urandom, clock.now,
                             time.monotonic)
         await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
-        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, clock, os.urandom,
-                        application)
+        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, census, clock,
+                        os.urandom, application)

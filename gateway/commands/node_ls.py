@@ -45,7 +45,9 @@ def _row(node: dict[str, Any]) -> list[object]:
         return [*head, "", "", "", "", "", "", told]
     years = node.get("years_left")
     lasts = "" if years is None else "100+ years" if years >= 100 else f"{years:g} years"
-    return [*head, node["chunks"], size_text(node["size"] - node["free"]), size_text(node["free"]),
+    chunks = f"{node['chunks']} ({node['unknown']} unknown)" if node.get("unknown") else (
+        node["chunks"])
+    return [*head, chunks, size_text(node["size"] - node["free"]), size_text(node["free"]),
             size_text(node["heap"]), time_text(node["uptime"]), lasts, told]
 
 

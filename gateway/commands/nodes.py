@@ -57,9 +57,10 @@ async def serve(config: Config) -> None:
     from zerostor.node_wiring import build_nodes
 
     async with build_nodes(config) as parts:
-        control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.random_bytes,
-                             parts.application,
+        control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.census,
+                             parts.random_bytes, parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
         async with serve_control(application(control.routes()), config.paths.nodes_socket):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),
-                           parts.keeper.reconcile(), parts.wear.keep(), parts.listener.run())
+                           parts.keeper.reconcile(), parts.wear.keep(), parts.census.run(),
+                           parts.listener.run())

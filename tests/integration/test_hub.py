@@ -14,7 +14,9 @@ from tests.fakes.link_node import RIGHT, LinkNode
 from tests.fakes.node_works import PATIENCE, Hub, running_hub
 from zerostor.core.errors import BadRequest, ChunkMissing, NodeAway, NodeFull, UnknownNode
 from zerostor.core.node_chunk import CHUNK_SIZE
+from zerostor.core.node_shard import chunk_ids
 from zerostor.core.node_wire import Frame, Kind
+from zerostor.engine.node_census import Census
 from zerostor.engine.node_verify import verify
 
 CONTENT = bytes(range(256)) * 63 + b"end"
@@ -219,6 +221,25 @@ async def test_the_book_outlives_the_hub(tmp_path: Path) -> None:
         assert await hub.book.dropped("shed-1", 9) == [CHUNK]
         assert (await (await hub.node()).connect()).policy == 1
         assert node.keys[0].reveal() not in repr(node)
+
+
+async def test_chunks_that_nobody_here_knows_are_counted_and_stay(hub: Hub) -> None:
+    census = Census(hub.fleet, [hub.book.shards])
+    counting = asyncio.ensure_future(census.run())
+    await asyncio.sleep(0)
+    node = await hub.node()
+    node.chunks = {bytes((number,)) * 16: b"x" for number in range(7)}
+    generation = b"g" * 16
+    await hub.book.shards.note("shed-1", "key", generation, 3)
+    node.chunks |= dict.fromkeys(chunk_ids("key", generation, range(3)), b"y")
+    await hub.book.drop("shed-1", [b"\x00" * 16])
+    await node.join()
+    await hub.until(lambda: "shed-1" in census.unknown)
+    assert census.unknown["shed-1"] == 6
+    assert len(node.chunks) >= 9
+    await hub.fleet.wipe("shed-1")
+    await hub.until(lambda: census.unknown.get("shed-1") == 0)
+    counting.cancel()
 
 
 async def test_a_node_is_verified_chunk_by_chunk(hub: Hub) -> None:

@@ -101,6 +101,7 @@ def test_they_are_listed_with_what_they_say_of_themselves(face: Face) -> None:
     listed = face.json("node", "ls")
     fits(listed, "Nodes")
     first = listed["nodes"][0]
+    until(lambda: face.node("emu-1")["unknown"] == 0)
     assert first["name"] == "emu-1" and first["owner"] == "owner-2" and first["keys"] == 1
     assert first["size"] == 2 << 20 and 0 < first["free"] < first["size"] and first["heap"] > 0
     table = face.zerostor("node", "ls")

@@ -11,7 +11,7 @@ on a node is named by one row: of a shard, of a writer, or of what is to be dele
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from zerostor.core.node_shard import NodeShard, chunk_ids, decode_sizes, encode_sizes
@@ -100,6 +100,21 @@ class SqliteShardBook:
         rows = [(shard.lost, node, shard.key, shard.generation) for shard in shards]
         await self._run(lambda book: book.executemany(
             "UPDATE shards SET lost = ? WHERE node = ? AND key = ? AND generation = ?", rows))
+
+    async def known(self, node: str) -> Collection[ChunkId]:
+        """See node_ports.ChunkKeeper: of shards, of writers, and what is to be deleted."""
+        def known(book: sqlite3.Connection) -> set[ChunkId]:
+            chunks = {chunk for (chunk,) in book.execute(
+                "SELECT chunk FROM drops WHERE node = ?", (node,))}
+            for row in book.execute("SELECT key, generation, sizes, lost FROM shards"
+                                    " WHERE node = ?", (node,)):
+                chunks.update(_shard(row).chunks())
+            for key, generation, until in book.execute(
+                    "SELECT key, generation, until FROM writing WHERE node = ?", (node,)):
+                chunks.update(chunk_ids(key, generation, range(until)))
+            return chunks
+
+        return await self._run(known)
 
     async def wear(self, since: float) -> Mapping[str, Wear]:
         """Whole hours."""
