@@ -103,7 +103,7 @@ def _node(client: Client, firmware: Any, folder: Path, name: str, owner: str) ->
         return node
     try:
         answer = client.ask("/api/nodes/add", method="POST", body={
-            "name": name, "owner": owner, "site": "emulated"})
+            "name": name, "owner": owner, "site": f"of {owner}"})
     except Refused as error:
         if "there is a node" not in str(error):
             raise

@@ -140,17 +140,25 @@ class _Visit:
     async def write(self, arguments: _Arguments) -> bytes:
         if len(arguments[0]) > PIECE_MAX:
             raise ValueError(f"a WRITE is of at most {PIECE_MAX} bytes")
-        await self._writing().write(bytes(arguments[0]))
+        await self._go_on(self._writing().write(bytes(arguments[0])))
         return OK
 
     async def show(self, _: _Arguments) -> bytes:
-        await self._writing().show(last=False)
+        await self._go_on(self._writing().show(last=False))
         return OK
 
     async def last(self, _: _Arguments) -> bytes:
-        await self._writing().show(last=True)
+        await self._go_on(self._writing().show(last=True))
         self._open = None
         return OK
+
+    async def _go_on(self, step: Awaitable[None]) -> None:
+        """One that fails is the last: what was sent may go at once."""
+        try:
+            await step
+        except ZerostorError:
+            await self._abort()
+            raise
 
     async def abort(self, _: _Arguments) -> bytes:
         await self._abort()
