@@ -238,6 +238,9 @@ class HomeBook(Protocol):
         itself again. False where the job had ended before, and nothing was changed.
         """
 
+    async def keep_link(self, job: str, link: str) -> None:
+        """Remember what it was stored as, until `end_job`."""
+
     async def drop_job(self, job: str) -> None:
         """Forget it, as if it had never begun."""
 

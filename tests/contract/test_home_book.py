@@ -172,6 +172,19 @@ async def test_a_job_is_dropped_as_if_it_had_never_begun(book: SqliteHomeBook) -
     assert await book.events("ann", 9) == []
 
 
+async def test_what_a_job_was_stored_as_is_kept_until_it_ends(book: SqliteHomeBook) -> None:
+    first, second = job(1), job(2, added=2.0)
+    for one in (first, second):
+        await book.begin_job(one)
+    await book.keep_link(first.job, "abc.jpg")
+    assert [one.link for one in await book.jobs()] == ["abc.jpg", ""]
+    assert await book.ended(first.job) is None
+    await book.end_job(first.job, None, event("failed"))
+    await book.keep_link(first.job, "abc.jpg")
+    ended = await book.ended(first.job)
+    assert ended is not None and ended.detail == "why", "too late"
+
+
 async def test_a_program_that_writes_is_known_until_it_ends(book: SqliteHomeBook) -> None:
     assert await book.outside("ann") is None
     await book.mark_outside("ann", 1_700_000_000_000_000_000)

@@ -18,8 +18,9 @@ from tests.integration.test_full_disks import small_disk
 from zerostor.core.errors import BackendError, BadRequest, Busy, NotFound, SpoolFull, UnknownHome
 from zerostor.core.homes import AutoProcess
 from zerostor.core.jobs import JobState
-from zerostor.engine import home_auto, home_jobs, home_packing
+from zerostor.engine import home_auto, home_endings, home_jobs, home_packing
 from zerostor.homes.folder import Folder
+from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.directory import DirectorySpool
 
 
@@ -151,6 +152,34 @@ async def test_one_user_does_not_take_all_packers(
         for _ in range(3):
             await jobs.ask("ann", b"/a", remove=False)
         assert await home.stored(await jobs.ask("bob", b"/a", remove=False)) == b"x"
+
+
+async def test_what_was_stored_is_known_before_its_files_go(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever dies then, and is started when spool and queue have forgotten the job."""
+    gone, remove = asyncio.Event(), home_endings.HomeEndings._remove
+
+    async def dies(self: home_endings.HomeEndings, *more: object) -> None:
+        await remove(self, *more)  # type: ignore[arg-type]
+        gone.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(home_endings.HomeEndings, "_remove", dies)
+        async with home.running() as jobs, home.works.worker():
+            home.put("box/a", b"one")
+            job = await jobs.ask("ann", b"/box", remove=True)
+            async with asyncio.timeout(PATIENCE):
+                await gone.wait()
+    assert list(home.root.iterdir()) == []
+    home.works.queue = MemoryJobQueue(home.works.clock)
+    for receipts in (home.place / "spool").rglob("receipts*"):
+        receipts.unlink()
+    async with home.running(), home.works.worker():
+        update = await home.ends(job)
+        assert update.state is JobState.DONE, update
+        assert [one.link for one in await home.book.links("ann", 9)] == [update.detail]
+        assert names(await home.works.grid.read(update.detail)) == ["box", "box/a"]
 
 
 async def test_a_home_whose_disk_hangs_holds_up_no_other(

@@ -83,7 +83,7 @@ class HomeJob(msgspec.Struct, frozen=True):
     """A file or folder on its way into the store. job: as the gateway's status knows it.
 
     path: within the home, / in front; bytes, as file names are. auto: nobody asked, the home stores
-    by itself.
+    by itself. link: what it was stored as, where its end has begun.
     """
 
     job: str
@@ -92,6 +92,7 @@ class HomeJob(msgspec.Struct, frozen=True):
     remove: bool
     added: float
     auto: bool = False
+    link: str = ""
 
 
 class HomeLink(msgspec.Struct, frozen=True):

@@ -64,6 +64,9 @@ class HomeEndings:
         home = self._homes.find(job.user)
         if job.auto and home is not None and home.auto is not None and home.auto.link_files:
             await self._write_link(job, link)
+        if job.remove:
+            # Spool and queue forget it one day, and then nobody knows where the files are.
+            await self._book.keep_link(job.job, link)
         kept = await self._remove(job, parts) if job.remove else []
         if kept:
             await self._tell(job, HomeEvents.KEPT, _named(kept))

@@ -73,6 +73,7 @@ class HomeJobs:
         self._tries: dict[str, int] = {}
         self._versions: dict[str, Seen] = {}
         self._sealed: set[str] = set()
+        self._stored: dict[str, JobUpdate] = {}
         self._turns: dict[str, deque[HomeJob]] = {}
         self._at_work: dict[str, int] = {}
         self._changed = asyncio.Event()
@@ -82,6 +83,8 @@ class HomeJobs:
         """Take up what had not ended. Raises BackendError."""
         for job in await self._book.jobs():
             self._remember(job)
+            if job.link:
+                self._stored[job.job] = JobUpdate(job.job, JobState.DONE, job.link, 1.0)
             self._start(self._resume(job))
 
     async def ask(self, user: str, path: bytes, *, remove: bool) -> str:
@@ -153,7 +156,7 @@ class HomeJobs:
         while True:
             try:
                 await self._spool.discard(job.job)
-                known = await self._spool.status(job.job)
+                known = self._stored.get(job.job) or await self._spool.status(job.job)
                 break
             except (ZerostorError, OSError) as error:
                 await self._tell(job, JobState.WAITING, _reason(error))
@@ -281,6 +284,10 @@ class HomeJobs:
                     await self._ask_again(job)
 
     async def _ask_again(self, job: HomeJob) -> None:
+        stored = self._stored.get(job.job)
+        if stored is not None:
+            await self._end(job, stored)
+            return
         known = False
         for ask in (self._queue.status, self._spool.status):
             try:
@@ -304,6 +311,7 @@ class HomeJobs:
         self._sealed.discard(job.job)
         try:
             if update.state is JobState.DONE:
+                self._stored[job.job] = update
                 await self._endings.stored(job, update.detail)
             else:
                 await self._endings.failed(job, update.detail, self._versions.get(job.job))
@@ -332,6 +340,7 @@ class HomeJobs:
 
     def _forget(self, job: HomeJob) -> None:
         self._sealed.discard(job.job)
+        self._stored.pop(job.job, None)
         if self._jobs.pop(job.job, None) is not None:
             self._autos -= job.auto
         self._updates.pop(job.job, None)

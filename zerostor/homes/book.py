@@ -109,10 +109,10 @@ class SqliteHomeBook:
     async def jobs(self) -> Sequence[HomeJob]:
         """Those under way."""
         rows = await self._book.run(lambda book: book.execute(
-            "SELECT job, user, path, remove, added, auto FROM jobs WHERE ended IS NULL"
+            "SELECT job, user, path, remove, added, auto, detail FROM jobs WHERE ended IS NULL"
             " ORDER BY added, job").fetchall())
-        return [HomeJob(job, user, path, bool(remove), added, bool(auto))
-                for job, user, path, remove, added, auto in rows]
+        return [HomeJob(job, user, path, bool(remove), added, bool(auto), link)
+                for job, user, path, remove, added, auto, link in rows]
 
     async def begin_job(self, job: HomeJob) -> None:
         """Remember it."""
@@ -164,6 +164,11 @@ class SqliteHomeBook:
             return True
 
         return await self._book.run(end)
+
+    async def keep_link(self, job: str, link: str) -> None:
+        """As what is said of it."""
+        await self._book.run(lambda book: book.execute(
+            "UPDATE jobs SET detail = ? WHERE job = ? AND ended IS NULL", (link, job)))
 
     async def drop_job(self, job: str) -> None:
         """And the files that went into it."""
