@@ -16,7 +16,7 @@ from gateway.connection import Connection, Room
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
-from gateway.routes import jobs, nodes, objects, operate, spool, ssh, uploads
+from gateway.routes import jobs, nodes, objects, operate, spool, ssh, telemetry, uploads
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
 
@@ -28,7 +28,8 @@ KEEPALIVE = 30.0
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 _READS = ("GET", "HEAD", "OPTIONS")
-_LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable", "/api/nodes/")
+_LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable", "/api/nodes/",
+          "/api/telemetry/")
 
 
 @web.middleware
@@ -68,12 +69,17 @@ def build_app(services: Services) -> web.Application:
         web.get("/api/ssh/events/{user}", ssh.events),
         web.get("/api/nodes", nodes.nodes),
         web.get("/api/nodes/events", nodes.events),
+        web.get("/api/nodes/ledger", telemetry.ledger),
         web.post("/api/nodes/add", nodes.act),
         web.post("/api/nodes/remove", nodes.act),
         web.post("/api/nodes/rotate", nodes.act),
         web.post("/api/nodes/wipe", nodes.act),
         web.post("/api/nodes/verify", nodes.act),
         web.post("/api/nodes/update", nodes.act),
+        web.get("/api/telemetry", telemetry.streams),
+        web.post("/api/telemetry/{stream}", telemetry.append),
+        web.get("/api/telemetry/{stream}", telemetry.read, allow_head=False),
+        web.delete("/api/telemetry/{stream}", telemetry.remove),
         web.post("/api/spool/{verb}", spool.act),
         web.get("/api/spool/body/{job}", spool.body),
         web.get("/{link}", objects.serve),

@@ -30,6 +30,7 @@ COMMANDS = {
     "ssh": "gateway.commands.ssh",
     "nodes": "gateway.commands.nodes",
     "node": "gateway.commands.node",
+    "telemetry": "gateway.commands.telemetry",
     "zdb": "gateway.commands.zdb",
     "redis": "gateway.commands.redis",
     "ssh-enable": "gateway.commands.ssh_enable",

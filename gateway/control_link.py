@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,32 @@ class ControlLink:
         if response.status != 200:
             raise raised(answer)
         return answer
+
+    @contextlib.asynccontextmanager
+    async def streamed(self, path: str, query: Mapping[str, str], seconds: float
+                       ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer to be read as it comes. Raises as `ask` does until it begins, and then
+        DataError where it breaks off.
+        """
+        behind = self._behind
+        if not self._enabled and not self._socket_is_there():
+            raise type(behind.off)(str(behind.off))
+        limit = aiohttp.ClientTimeout(total=None, connect=ANSWER_SECONDS, sock_read=seconds)
+        try:
+            response = await self._open().get(f"http://control{path}", params=query, timeout=limit)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise behind.away(f"{behind.name} does not answer; `zerostor up` starts it again, and"
+                              f" DATA/logs/{behind.log} says why it ended") from error
+        async with response:
+            if response.status != 200:
+                try:
+                    raise raised(msgspec.json.decode(await response.content.read(MIB)))
+                except UNDECODABLE as error:
+                    raise behind.away(f"{behind.name} answered with no JSON") from error
+            try:
+                yield response
+            except aiohttp.ClientPayloadError as error:
+                raise DataError(f"{behind.name} broke off: {error}") from error
 
     async def problem(self, alive: str = "/alive") -> str | None:
         """Why the process cannot be used now, "" if it can; None where there should be none.

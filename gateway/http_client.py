@@ -99,11 +99,18 @@ class Client:
                 pass  # it stopped reading; the reason may still be there to read
             return _answer(connection.getresponse())
 
+    def send(self, path: str, content: bytes, kind: str) -> dict[str, Any]:
+        """The JSON answer to a POST of bytes. kind: their media type. Raises Unreachable, Refused.
+        """
+        with self._talk(0.0) as connection:
+            connection.request("POST", self._prefix + path, content, {"Content-Type": kind})
+            return _answer(connection.getresponse())
+
     @contextlib.contextmanager
-    def open(self, path: str) -> Iterator[http.client.HTTPResponse]:
+    def open(self, path: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
         """A GET whose body is to be streamed. Raises Unreachable, Refused."""
         with self._talk(0.0) as connection:
-            connection.request("GET", self._prefix + path)
+            connection.request("GET", self._prefix + path, headers={"Accept": accept})
             response = connection.getresponse()
             if response.status != 200:
                 _answer(response)

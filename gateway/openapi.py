@@ -15,6 +15,7 @@ from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.services import services_of
 from gateway.ssh_operations import SSH_OPERATIONS
 from gateway.ssh_schemas import SSH_SCHEMAS
+from gateway.telemetry_operations import TELEMETRY_OPERATIONS, TELEMETRY_SCHEMAS
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
 
@@ -165,10 +166,12 @@ _PAGES = (
               {200: file_answer("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
 
-OPERATIONS = _STORE + _READ + SSH_OPERATIONS + NODE_OPERATIONS + _OPERATE + _PAGES
+OPERATIONS = (_STORE + _READ + SSH_OPERATIONS + NODE_OPERATIONS + TELEMETRY_OPERATIONS + _OPERATE
+              + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "ssh": "Homes for sftp, scp and rsync, and from there into the store.",
          "nodes": "ESP32s that keep chunks.",
+         "telemetry": "Streams that are appended to, kept on nodes.",
          "operate": "For whoever runs the gateway.", "pages": "For a browser."}
 
 
@@ -203,7 +206,7 @@ def document(public_url: str = "", max_upload: int | None = None) -> Json:
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS,
+        "components": {"schemas": SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS | TELEMETRY_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")}},
     }
 

@@ -31,6 +31,7 @@ from zerostor.core.settings import (
     SpoolSettings,
     SshSettings,
     StoreSettings,
+    TelemetrySettings,
     Urls,
     WorkerSettings,
     check_cluster,
@@ -43,6 +44,7 @@ from zerostor.core.settings import (
     split_password,
 )
 from zerostor.core.ssh_settings import check_ssh
+from zerostor.core.telemetry_settings import check_telemetry
 from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
 from zerostor.paths import Paths
@@ -75,6 +77,7 @@ class Config(msgspec.Struct, frozen=True):
     cluster: ClusterSettings
     ssh: SshSettings
     nodes: NodesSettings
+    telemetry: TelemetrySettings
 
     @property
     def redis_url(self) -> str:
@@ -135,11 +138,13 @@ def load(
         cluster=_cluster(written),
         ssh=fill(SshSettings, written, "ssh"),
         nodes=nodes,
+        telemetry=fill(TelemetrySettings, written, "telemetry"),
     )
     check_gateway(config.gateway)
     check_worker(config.worker)
     check_ssh(config.ssh)
     check_nodes(config.nodes)
+    check_telemetry(config.telemetry)
     check_cluster(config.cluster)
     return config
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.errors import SetupError
+from zerostor.core.nodes import NodeEventKind
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_shards import ShardKeeper
@@ -26,7 +27,9 @@ from zerostor.ports import Clock, RandomBytes
 
 
 class NodeParts(NamedTuple):
-    """What the hub works with. application: makes the firmware for nodes; it blocks."""
+    """What the hub works with. application: makes the firmware for nodes; it blocks.
+    tell: of what happened to a node.
+    """
 
     roll: NodeRoll
     upkeep: NodeUpkeep
@@ -39,6 +42,7 @@ class NodeParts(NamedTuple):
     clock: Clock
     random_bytes: RandomBytes
     application: Callable[[], bytes]
+    tell: Callable[[NodeEventKind, str, str], None]
 
 
 @contextlib.asynccontextmanager
@@ -66,4 +70,4 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
                             time.monotonic)
         await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
         yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, census, clock,
-                        os.urandom, application)
+                        os.urandom, application, teller.tell)

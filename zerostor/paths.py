@@ -79,6 +79,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.nodes / "nodes.db"
 
     @property
+    def telemetry(self) -> Path:
+        """What was appended to streams of telemetry, as far as it is kept here."""
+        return self.root / "telemetry"
+
+    @property
+    def telemetry_book(self) -> Path:
+        """Which node has which chunk of telemetry; the ledger."""
+        return self.nodes / "telemetry.db"
+
+    @property
     def nodes_socket(self) -> Path:
         """Where the gateway asks the node hub."""
         return self.run / "nodes.sock"

@@ -9,6 +9,7 @@ from gateway.commands import (
     node_emulate,
     node_events,
     node_flash,
+    node_ledger,
     node_ls,
     node_rm,
     node_rotate,
@@ -33,5 +34,5 @@ def command() -> None:
 
 
 for _module in (node_add, node_flash, node_ls, node_events, node_verify, node_rotate, node_update,
-                node_wipe, node_rm, node_emulate):
+                node_wipe, node_rm, node_ledger, node_emulate):
     command.add_command(_module.command)

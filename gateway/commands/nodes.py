@@ -53,14 +53,18 @@ async def serve(config: Config) -> None:
     """Serve nodes, and what the gateway asks about them, until cancelled."""
     from gateway.commands.process import first_of
     from workers.hub_control import HubControl, HubFacts, application
+    from workers.telemetry_control import TelemetryControl
     from zerostor.control_socket import serve_control
     from zerostor.node_wiring import build_nodes
+    from zerostor.telemetry_wiring import build_telemetry
 
-    async with build_nodes(config) as parts:
+    async with build_nodes(config) as parts, build_telemetry(config, parts) as telemetry:
         control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.census,
                              parts.random_bytes, parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
-        async with serve_control(application(control.routes()), config.paths.nodes_socket):
+        of_telemetry = TelemetryControl(telemetry.telemetry, telemetry.ledger)
+        answers = application(control.routes(), of_telemetry.routes())
+        async with serve_control(answers, config.paths.nodes_socket):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),
                            parts.keeper.reconcile(), parts.wear.keep(), parts.census.run(),
-                           parts.listener.run())
+                           parts.listener.run(), telemetry.run())

@@ -32,6 +32,11 @@ class Outcomes:
         self._last.append(good)
 
     @property
+    def last(self) -> list[bool]:
+        """Oldest first."""
+        return list(self._last)
+
+    @property
     def share(self) -> float:
         """Of the good ones, 0 to 1; 1 where nothing is known."""
         return sum(self._last) / len(self._last) if self._last else 1.0
@@ -95,8 +100,8 @@ def draw(contenders: Sequence[Contender], count: int, taken: Sequence[Contender]
     left = [one for one in contenders if one.node not in {has.node for has in taken}]
     while left and len(chosen) < count:
         there = [*taken, *chosen]
-        least = min(_shared(one, there) for one in left)
-        best = [one for one in left if _shared(one, there) == least]
+        least = min(shared(one, there) for one in left)
+        best = [one for one in left if shared(one, there) == least]
         at = random() * sum(one.weight for one in best)
         for one in best:
             at -= one.weight
@@ -107,7 +112,7 @@ def draw(contenders: Sequence[Contender], count: int, taken: Sequence[Contender]
     return chosen
 
 
-def _shared(one: Contender, there: Sequence[Contender]) -> tuple[int, int]:
+def shared(one: Contender, there: Sequence[Contender]) -> tuple[int, int]:
     """How many copies would be lost together with it: by owner, by site."""
     return (sum(bool(one.owner) and one.owner == has.owner for has in there),
             sum(bool(one.site) and one.site == has.site for has in there))

@@ -232,6 +232,27 @@ class NodesSettings(msgspec.Struct, frozen=True):
     writes_per_day: int = 0
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True):
+    """[telemetry]. copies: of a chunk, on so many nodes. text_chunk, chunk: bytes of a chunk of a
+    stream of text and of bytes.
+
+    grace: how long a node may be away until its chunks go to others. check_every: how often each
+    copy is read by its node. keep: how long telemetry stays, 0 for good. local: "keep" the copy of
+    the hub itself, or "until-spread". rewrites_per_day: of its whole flash, that telemetry may cost
+    a node. console: HOST:PORT of the line protocol; empty for none.
+    """
+
+    copies: int = 3
+    grace: Seconds = Seconds(300.0)
+    check_every: Seconds = Seconds(86_400.0)
+    keep: Seconds = Seconds(0.0)
+    local: str = "keep"
+    text_chunk: Size = Size(5120)
+    chunk: Size = Size(16_328)
+    rewrites_per_day: int = 10
+    console: str = ""
+
+
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "gateway": GatewaySettings,
     "redis": RedisSettings,
@@ -241,6 +262,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "cluster": ClusterSettings,
     "ssh": SshSettings,
     "nodes": NodesSettings,
+    "telemetry": TelemetrySettings,
 }
 """Tables by name; [policy.NAME] and [[store]] come on top."""
 

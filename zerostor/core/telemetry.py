@@ -16,6 +16,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from zerostor.core.errors import BadRequest, DataError
@@ -28,6 +29,7 @@ _HEAD = struct.Struct(">QI")
 _CRC = struct.Struct(">I")
 PIECE_OVERHEAD = _HEAD.size + _CRC.size
 _MORE = 1 << 31
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _STREAM = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}", re.ASCII)
 assert PIECE_OVERHEAD == 16
 assert ENTRY_MAX < _MORE
@@ -47,6 +49,22 @@ def stream_name(text: str) -> str:
         raise BadRequest("a stream's name is 1 to 48 of a-z 0-9 . _ - and begins with a letter or a"
                          " digit")
     return text
+
+
+def moment(name: str, text: str) -> int:
+    """A time as people write it, seconds since the epoch or ISO 8601 (UTC unless it says), in ms.
+
+    Raises BadRequest, with the name of the parameter.
+    """
+    try:
+        if _NUMBER.fullmatch(text):
+            return int(float(text) * 1000)
+        at = datetime.fromisoformat(text[:40])
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return max(0, int(at.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise BadRequest(f"{name} is a time: seconds since 1970, or as 2026-03-01T12:00:00Z"
+                         ) from None
 
 
 def encode_piece(piece: Piece) -> bytes:

@@ -22,8 +22,12 @@ class Census:
 
     def __init__(self, fleet: Fleet, keepers: Sequence[ChunkKeeper]) -> None:
         self._fleet = fleet
-        self._keepers = keepers
+        self._keepers = [*keepers]
         self._unknown: dict[str, int] = {}
+
+    def also(self, keeper: ChunkKeeper) -> None:
+        """One more who keeps chunks on nodes."""
+        self._keepers.append(keeper)
 
     @property
     def unknown(self) -> Mapping[str, int]:

@@ -1,0 +1,142 @@
+"""Telemetry under `zerostor up`: from the command line and HTTP to emulated nodes, and back."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.integration.test_nodes_up import Face, process, until
+from tests.integration.test_ssh_homes import fits
+
+LINES = b"".join(b"%05d t=20.5 h=41 p=1013 battery=3.71 rssi=-61 door=closed\n" % number
+                 for number in range(600))
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
+    """A zerostor with a hub and three emulated nodes, two copies of each chunk."""
+    made = Face(tmp_path_factory.mktemp("telemetry"))
+    listen = made.server.removeprefix("http://")
+    with process("up", "--data", str(made.folder / "data"), "--listen", listen, output=made.screen,
+                 ZEROSTOR_NODES_ENABLED="true", ZEROSTOR_NODES_LISTEN="127.0.0.1:0",
+                 ZEROSTOR_NODES_HEARTBEAT="1s", ZEROSTOR_TELEMETRY_COPIES="2",
+                 ZEROSTOR_TELEMETRY_GRACE="2s"):
+        until(lambda: "Ctrl-C" in made.screen.read_text())
+        with process("node", "emulate", "--count", "3", "--folder", str(made.folder / "flash"),
+                     "--server", made.server, output=made.folder / "nodes"):
+            until(lambda: (made.folder / "flash" / "emu-3").exists())
+            yield made
+
+
+def post(face: Face, stream: str, body: bytes, kind: str) -> dict[str, object]:
+    request = urllib.request.Request(f"{face.server}/api/telemetry/{stream}", body,
+                                     {"Content-Type": kind})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+        found: dict[str, object] = json.load(answer)
+    fits(found, "Appended")
+    return found
+
+
+def get(face: Face, path: str, accept: str = "*/*") -> tuple[str, bytes]:
+    request = urllib.request.Request(f"{face.server}/api/telemetry/{path}",
+                                     headers={"Accept": accept})
+    with urllib.request.urlopen(request) as answer:
+        return answer.headers["Content-Type"], answer.read()
+
+
+def stream_of(face: Face, name: str) -> dict[str, object]:
+    found = [one for one in face.json("telemetry", "ls")["streams"] if one["name"] == name]
+    return found[0]
+
+
+def test_from_append_to_nodes_and_back(face: Face) -> None:
+    for begin in range(0, len(LINES), 6000):
+        post(face, "shed", LINES[begin : begin + 6000], "text/plain")
+    assert get(face, "shed") == ("text/plain; charset=utf-8", LINES)
+    until(lambda: (found := stream_of(face, "shed"))["chunks"] == found["spread"] != 0)
+    fits(face.json("telemetry", "ls"), "Streams")
+    # The hub's own files of full chunks away: what comes now comes from flash.
+    folder = face.folder / "data" / "telemetry" / "shed"
+    files = sorted(path for path in folder.iterdir() if path.name.isdecimal())
+    for path in files[:-1]:
+        path.unlink()
+    assert get(face, "shed")[1] == LINES
+    ledger = face.json("node", "ledger")
+    fits(ledger, "Ledger")
+    held = [one["chunks"] for one in ledger["owners"]]
+    assert sum(held) == 2 * (len(files) - 1) == sum(one["tokens"] for one in ledger["owners"])
+    lines = face.json("node", "ledger", "--lines")
+    fits(lines, "Ledger")
+    assert {line["kind"] for line in lines["lines"]} == {"stored"}
+
+
+def test_bytes_times_and_lines(face: Face) -> None:
+    first = post(face, "blobs", b"\x00\xff\n,", "application/octet-stream")
+    second = post(face, "blobs", "ä\n".encode(), "application/octet-stream")
+    assert get(face, "blobs") == ("application/octet-stream", b"\x00\xff\n,\xc3\xa4\n")
+    assert float(str(first["at"])) <= float(str(second["at"]))
+    _, lines = get(face, "blobs", "application/x-ndjson")
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"at": first["at"], "base64": "AP8KLA=="}, {"at": second["at"], "text": "ä\n"}]
+    assert get(face, "blobs?from=2999-01-01")[1] == b""
+    assert get(face, "blobs?from=0&to=2999-01-01T00:00:00Z")[1] == b"\x00\xff\n,\xc3\xa4\n"
+    assert face.zerostor("telemetry", "write", "notes", "the first") == ""
+    assert face.zerostor("telemetry", "read", "notes") == "the first\n"
+    assert '"text": "the first\\n"' in face.zerostor("telemetry", "read", "notes", "--times")
+
+
+@pytest.mark.parametrize(("path", "status", "code"), [
+    ("none", 404, "unknown-stream"), ("BAD", 400, "bad-request"),
+    ("notes?from=yesterday", 400, "bad-request"), ("notes?to=" + "9" * 5000, 400, "bad-request")])
+def test_what_cannot_be_read_is_said(face: Face, path: str, status: int, code: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(face, path)
+    assert refused.value.code == status
+    assert json.load(refused.value)["type"] == f"urn:zerostor:{code}"
+
+
+def test_too_much_and_nothing_are_refused(face: Face) -> None:
+    for body, status in ((bytes(1 << 20), 201), (bytes((1 << 20) + 1), 413), (b"", 400)):
+        try:
+            post(face, "large", body, "application/octet-stream")
+            assert status == 201
+        except urllib.error.HTTPError as refused:
+            assert refused.code == status
+    assert get(face, "large")[1] == bytes(1 << 20)
+    face.zerostor("telemetry", "rm", "large")
+    with pytest.raises(urllib.error.HTTPError):
+        get(face, "large")
+
+
+def test_a_dead_node_is_replaced_and_a_dead_hub_forgets_nothing(face: Face) -> None:
+    def lost() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"])
+                if str(face.folder / "flash" / "emu-2") in " ".join(one.info["cmdline"] or [])]
+
+    before = {one["owner"]: one["chunks"] for one in face.json("node", "ledger")["owners"]}
+    assert lost()
+    for one in lost():
+        one.kill()
+    hub = [one for one in psutil.process_iter(["cmdline"])
+           if str(face.folder / "data") in " ".join(one.info["cmdline"] or [])
+           and "nodes" in (one.info["cmdline"] or [])]
+    assert len(hub) == 1
+    hub[0].kill()
+    until(lambda: not hub[0].is_running())
+
+    def back() -> bool:
+        try:
+            return get(face, "shed")[1] == LINES
+        except urllib.error.HTTPError:
+            return False
+
+    until(back)
+    assert sum(before.values()) > 0
+    until(lambda: (found := stream_of(face, "shed"))["chunks"] == found["spread"])
+    assert get(face, "shed")[1] == LINES

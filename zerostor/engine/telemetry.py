@@ -1,0 +1,377 @@
+"""Streams of telemetry as users see them: append, read, list, remove.
+
+What is appended is in a local file before the answer. Appends that wait for a flush share the next
+one. Full chunks go into the book, and from there to nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from zerostor.core.errors import (
+    BadRequest,
+    Busy,
+    ChunkMissing,
+    DataError,
+    TooLarge,
+    UnknownStream,
+    ZerostorError,
+)
+from zerostor.core.node_chunk import CHUNK_SIZE, ChunkKind, Envelope, unwrap, wrap
+from zerostor.core.spread import GENERATION_SIZE, Chunk, Stream
+from zerostor.core.telemetry import (
+    ENTRY_MAX,
+    PIECE_OVERHEAD,
+    TEXT_CHUNK,
+    Piece,
+    cut,
+    encode_piece,
+    pieces,
+    stream_name,
+    whole_length,
+)
+from zerostor.engine.attendance import Attendance
+from zerostor.engine.caring import Caring
+from zerostor.engine.fetching import Fetching
+from zerostor.engine.holdings import Held, Holdings
+from zerostor.engine.spreading import Spreading
+from zerostor.ports import Clock, RandomBytes
+from zerostor.telemetry_ports import Part, TelemetryFiles
+
+_log = logging.getLogger(__name__)
+
+WAITING_MAX = 16 * ENTRY_MAX
+"""Bytes of one stream that wait for a flush; who comes then is refused."""
+BATCH_MAX = 4 * ENTRY_MAX
+STREAMS_MAX = 10_000
+AHEAD = 4
+"""Chunks that a reader has fetched before it takes them."""
+
+
+class Appended(NamedTuple):
+    """Where an entry begins. number: of the chunk; at: ms since the epoch."""
+
+    number: int
+    at: int
+
+
+class StreamSummary(NamedTuple):
+    """size: bytes of payload. spread: chunks with enough copies on nodes; waiting: those without.
+    local: chunks that the hub has itself. first, last: ms since the epoch, 0 where nothing is.
+    """
+
+    name: str
+    text: bool
+    size: int
+    chunks: int
+    spread: int
+    waiting: int
+    local: int
+    first: int
+    last: int
+
+
+class _Tail:
+    """The end of a stream. number, fill: its growing chunk, and bytes in it. unsealed: full chunks
+    that the book does not know yet.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.number = 0
+        self.fill = 0
+        self.last = 0
+        self.first = 0
+        self.unsealed: list[int] = []
+        self.waiting: deque[tuple[bytes, asyncio.Future[Appended]]] = deque()
+        self.waiting_size = 0
+        self.draining: asyncio.Task[None] | None = None
+
+
+class Telemetry:
+    """All streams. `load` first. chunk_sizes: (of text, of bytes) for streams that are new."""
+
+    def __init__(self, files: TelemetryFiles, holdings: Holdings, attendance: Attendance,
+                 spreading: Spreading, fetching: Fetching, caring: Caring, clock: Clock,
+                 random_bytes: RandomBytes,
+                 chunk_sizes: tuple[int, int] = (TEXT_CHUNK, CHUNK_SIZE)) -> None:
+        self._files = files
+        self._holdings = holdings
+        self._attendance = attendance
+        self._spreading = spreading
+        self._fetching = fetching
+        self._caring = caring
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._chunk_sizes = chunk_sizes
+        self._tails: dict[str, _Tail] = {}
+        self._making = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Find the ends of all streams; an entry that a crash cut off was never acknowledged.
+
+        Raises BackendError.
+        """
+        for stream in await self._files.streams():
+            self._tails[stream.name] = await self._recovered(stream)
+        for held in self._holdings.all():
+            held.was_whole = bool(held.copies)
+            self._spreading.changed(held)
+
+    async def append(self, name: str, content: bytes, *, text: bool) -> Appended:
+        """Durable on return. text: what a new stream is; of one that is there it changes nothing.
+
+        Raises BadRequest, TooLarge, Busy, BackendError.
+        """
+        if not content:
+            raise BadRequest("there is nothing to append: the request has no body")
+        if len(content) > ENTRY_MAX:
+            raise TooLarge(f"at most {ENTRY_MAX} bytes are appended at once")
+        tail = self._tails.get(name) or await self._make(stream_name(name), text=text)
+        if tail.waiting_size + len(content) > WAITING_MAX:
+            raise Busy("too much waits for the disk; try again")
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        tail.waiting.append((content, future))
+        tail.waiting_size += len(content)
+        if tail.draining is None:
+            tail.draining = asyncio.ensure_future(self._drain(tail))
+        return await future
+
+    def stream(self, name: str) -> Stream:
+        """Raises UnknownStream."""
+        return self._known(name).stream
+
+    def summaries(self) -> list[StreamSummary]:
+        """Of all streams, by name."""
+        return [self._summary(self._tails[name]) for name in sorted(self._tails)]
+
+    def summary(self, name: str) -> StreamSummary:
+        """Raises UnknownStream."""
+        return self._summary(self._known(name))
+
+    async def read(self, name: str, begin: int = 0, end: int | None = None
+                   ) -> AsyncIterator[Piece]:
+        """Entries with begin <= at < end, ms since the epoch, in order, in pieces.
+
+        Raises UnknownStream, ObjectUnreadable, DataError.
+        """
+        tail = self._known(name)
+        upto = 1 << 63 if end is None else end
+        chosen = [held for held in self._holdings.of_stream(name)
+                  if held.chunk.last >= begin and held.chunk.first < upto]
+        growing = [(number, None) for number in tail.unsealed] + [(tail.number, tail.fill)]
+        async for payload in self._payloads(chosen):
+            for piece in pieces(payload):
+                if begin <= piece.at < upto:
+                    yield piece
+        for number, length in growing:
+            for piece in pieces((await self._growing(name, number))[:length]):
+                if begin <= piece.at < upto:
+                    yield piece
+
+    async def remove(self, name: str) -> None:
+        """The stream with all its chunks. Raises UnknownStream, BackendError."""
+        tail = self._known(name)
+        del self._tails[name]
+        if tail.draining is not None:
+            await asyncio.wait([tail.draining])
+        await self._caring.forget(list(self._holdings.of_stream(name)))
+        await self._files.remove_stream(name)
+
+    async def settle(self) -> None:
+        """Return when no append is under way."""
+        for tail in list(self._tails.values()):
+            if tail.draining is not None:
+                await asyncio.wait([tail.draining])
+
+    def _known(self, name: str) -> _Tail:
+        found = self._tails.get(name)
+        if found is None:
+            raise UnknownStream(f"nothing was ever appended to a stream {name!r}"[:120])
+        return found
+
+    def _summary(self, tail: _Tail) -> StreamSummary:
+        stream = tail.stream
+        chunks = self._holdings.of_stream(stream.name)
+        overhead = stream.chunk_size - stream.room
+        spread = sum(self._spreading.short(held) + len(held.placing) <= 0 for held in chunks)
+        return StreamSummary(
+            stream.name, stream.text,
+            sum(held.chunk.size - overhead for held in chunks) + tail.fill, len(chunks), spread,
+            len(chunks) - spread, sum(held.chunk.local for held in chunks),
+            chunks[0].chunk.first if chunks else tail.first, tail.last)
+
+    async def _make(self, name: str, *, text: bool) -> _Tail:
+        async with self._making:
+            if name in self._tails:
+                return self._tails[name]
+            if len(self._tails) >= STREAMS_MAX:
+                raise Busy(f"there are {STREAMS_MAX} streams, the most there may be")
+            size = self._chunk_sizes[0 if text else 1]
+            stream = Stream(name, self._random_bytes(GENERATION_SIZE).hex(), text, size)
+            await self._files.create(stream)
+            tail = self._tails[name] = _Tail(stream)
+            return tail
+
+    async def _drain(self, tail: _Tail) -> None:
+        try:
+            while tail.waiting:
+                batch: list[tuple[bytes, asyncio.Future[Appended]]] = []
+                size = 0
+                while tail.waiting and size < BATCH_MAX:
+                    batch.append(tail.waiting.popleft())
+                    size += len(batch[-1][0])
+                tail.waiting_size -= size
+                await self._append(tail, batch)
+                await self._seal(tail)
+        finally:
+            tail.draining = None
+
+    async def _append(self, tail: _Tail, batch: Sequence[tuple[bytes, asyncio.Future[Appended]]]
+                      ) -> None:
+        at = max(tail.last, int(self._clock.now() * 1000))
+        parts, begins = laid_out(tail.stream.room, tail.number, tail.fill, at,
+                                 [content for content, _ in batch])
+        try:
+            await self._files.append(tail.stream.name, parts)
+        except Exception as error:  # noqa: BLE001 - handed on to whoever asked
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        last = parts[-1]
+        tail.unsealed += [part.number for part in parts[:-1]]
+        tail.number, tail.fill, tail.last = last.number, last.offset + len(last.content), at
+        tail.first = tail.first or at
+        if tail.stream.room - tail.fill <= PIECE_OVERHEAD:
+            tail.unsealed.append(tail.number)
+            tail.number, tail.fill = tail.number + 1, 0
+        for (_, future), number in zip(batch, begins, strict=True):
+            if not future.done():
+                future.set_result(Appended(number, at))
+
+    async def _seal(self, tail: _Tail) -> None:
+        """Full chunks into the book; what fails is tried again with the next append."""
+        try:
+            while tail.unsealed and self._tails.get(tail.stream.name) in (tail, None):
+                number = tail.unsealed[0]
+                payload = await self._files.read(tail.stream.name, number)
+                chunk = sealed(tail.stream, number, payload)
+                await self._holdings.write([chunk])
+                tail.unsealed.remove(number)
+                held = self._holdings.get(chunk.id)
+                if held is not None:
+                    self._spreading.changed(held)
+        except ZerostorError as error:
+            _log.warning("%s: full chunks wait: %s", tail.stream.name, error)
+
+    async def _payloads(self, chunks: Sequence[Held]) -> AsyncIterator[bytes]:
+        """In order, some fetched ahead."""
+        ahead: deque[asyncio.Future[bytes]] = deque()
+        left = iter(chunks)
+        try:
+            while True:
+                for held in left:
+                    ahead.append(asyncio.ensure_future(self._fetching.payload(held)))
+                    if len(ahead) >= AHEAD:
+                        break
+                if not ahead:
+                    return
+                yield await ahead.popleft()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    async def _growing(self, name: str, number: int) -> bytes:
+        """A chunk that was growing when the reader began; by now it may be on nodes alone."""
+        try:
+            return await self._files.read(name, number)
+        except ChunkMissing:
+            held = self._holdings.at(name, number)
+            return b"" if held is None else await self._fetching.payload(held)
+
+    async def _recovered(self, stream: Stream) -> _Tail:
+        tail = _Tail(stream)
+        known = self._holdings.of_stream(stream.name)
+        numbers = await self._files.numbers(stream.name)
+        if not known and not numbers:
+            # Of a lost book: nobody knows which numbers nodes have, so none is used again.
+            fresh = self._random_bytes(GENERATION_SIZE).hex()
+            tail.stream = Stream(stream.name, fresh, stream.text, stream.chunk_size)
+            await self._files.create(tail.stream)
+            return tail
+        there = set(numbers)
+        for held in known:
+            chunk = held.chunk
+            tail.first, tail.last = tail.first or chunk.first, max(tail.last, chunk.last)
+            if chunk.local and chunk.number not in there:
+                _log.error("chunk %d of %s: its local file is gone", chunk.number, chunk.stream)
+                await self._holdings.write([chunk._replace(local=False)])
+            elif not chunk.local and chunk.number in there:
+                await self._files.remove(chunk.stream, chunk.number)
+        tail.number = known[-1].chunk.number + 1 if known else numbers[0]
+        await self._find_end(tail, [number for number in numbers if number >= tail.number])
+        await self._seal(tail)
+        return tail
+
+    async def _find_end(self, tail: _Tail, numbers: Sequence[int]) -> None:
+        """The end of the last entry that is whole; what is behind it is put aside."""
+        name, end = tail.stream.name, (tail.number, 0)
+        for number in numbers:
+            payload = await self._files.read(name, number)
+            at, whole = 0, whole_length(payload)
+            for piece in pieces(memoryview(payload)[:whole]):
+                at += PIECE_OVERHEAD + len(piece.content)
+                tail.first, tail.last = tail.first or piece.at, max(tail.last, piece.at)
+                if not piece.more:
+                    end = number, at
+            if whole < len(payload):
+                break
+        tail.number, tail.fill = end
+        for number in reversed(numbers):
+            if number > tail.number:
+                await self._files.cut(name, number, 0)
+            elif number == tail.number:
+                await self._files.cut(name, number, tail.fill)
+        tail.unsealed = [number for number in numbers if number < tail.number]
+        if tail.stream.room - tail.fill <= PIECE_OVERHEAD:
+            tail.unsealed.append(tail.number)
+            tail.number, tail.fill = tail.number + 1, 0
+
+
+def laid_out(room: int, number: int, fill: int, at: int, contents: Sequence[bytes]
+             ) -> tuple[list[Part], list[int]]:
+    """Entries of the time `at` as bytes behind byte `fill` of chunk `number`: (for each chunk its
+    part, for each entry the chunk where it begins).
+    """
+    parts: list[tuple[int, int, list[bytes]]] = [(number, fill, [])]
+    begins = []
+    for content in contents:
+        begin = None
+        for piece in cut(at, content, room - fill, room):
+            encoded = encode_piece(piece)
+            if fill + len(encoded) > room:
+                number, fill = number + 1, 0
+                parts.append((number, 0, []))
+            parts[-1][2].append(encoded)
+            fill += len(encoded)
+            begin = number if begin is None else begin
+        begins.append(number if begin is None else begin)
+    return [Part(chunk, offset, b"".join(encoded)) for chunk, offset, encoded in parts], begins
+
+
+def sealed(stream: Stream, number: int, payload: bytes) -> Chunk:
+    """A chunk that is full. Raises DataError where its payload is not what was written."""
+    content = wrap(Envelope(ChunkKind.TELEMETRY, stream.name, number), payload)
+    times = [piece.at for piece in pieces(unwrap(content)[1])]
+    if not times:
+        raise DataError(f"chunk {number} of {stream.name} is empty")
+    return Chunk(stream.chunk_id(number), stream.name, number, len(content),
+                 hashlib.sha256(content).digest(),
+                 hashlib.md5(content, usedforsecurity=False).digest(), times[0], times[-1])
+
