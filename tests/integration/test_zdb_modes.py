@@ -323,7 +323,8 @@ def test_damage_in_a_closed_file_is_said_after_the_start(tmp_path: Path) -> None
     process.start()
     client = process.connect()
     for number in range(100):
-        client.ask(b"SET", b"key %d" % number, bytes([number]) * 2000)
+        key = b"key %d" % number
+        assert client.ask(b"SET", key, bytes([number]) * 2000) == key
     process.kill()
     with (tmp_path / "log" / "default" / "d1").open("r+b") as file:
         file.seek(30_000)

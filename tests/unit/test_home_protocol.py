@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from zerostor.core.home_protocol import MB, Enable, decode
+from zerostor.core.control_protocol import decode
+from zerostor.core.home_protocol import MB, Enable
 
 
 @pytest.mark.parametrize("size", [1, 1_001_000, 4_100_000, 33_300_000, 10**12 + 7, 10**18])
