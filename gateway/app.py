@@ -70,6 +70,7 @@ def build_app(services: Services) -> web.Application:
         web.get("/api/nodes", nodes.nodes),
         web.get("/api/nodes/events", nodes.events),
         web.get("/api/nodes/ledger", telemetry.ledger),
+        web.get("/api/nodes/jobs", telemetry.jobs),
         web.post("/api/nodes/add", nodes.act),
         web.post("/api/nodes/remove", nodes.act),
         web.post("/api/nodes/rotate", nodes.act),

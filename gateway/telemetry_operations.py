@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.api_operations import Operation, Parameter, json_answer
 from gateway.api_schemas import Json, array, number, string, struct
 from zerostor.core.limits import LISTED, LISTED_MAX
-from zerostor.core.spread import LineKind
+from zerostor.core.spread import LineKind, Task
 from zerostor.core.telemetry import ENTRY_MAX
 
 _AWAY = "`hub-away`: the node hub does not answer; `busy`: too much waits for its disk."
@@ -17,6 +17,8 @@ _WHEN = "Seconds since 1970, or ISO 8601."
 _FROM = Parameter("from", "query", f"Entries from then on. {_WHEN}", string(),
                   "2026-03-01T00:00:00Z")
 _TO = Parameter("to", "query", f"Entries before then. {_WHEN}", string(), "2026-03-02T00:00:00Z")
+_LIMIT = Parameter("limit", "query", "How many, the newest first.",
+                   {"type": "integer", "minimum": 1, "maximum": LISTED_MAX, "default": LISTED})
 _WHOLE = "integer"
 
 TELEMETRY_OPERATIONS = (
@@ -56,13 +58,27 @@ TELEMETRY_OPERATIONS = (
          404: _OFF, 503: _AWAY},
         (Parameter("lines", "query", "1: its lines.", string(enum=["1"])),
          Parameter("owner", "query", "Lines of this owner only.", string(), "anna"),
-         Parameter("limit", "query", "How many lines, the newest first.",
-                   {"type": "integer", "minimum": 1, "maximum": LISTED_MAX, "default": LISTED})),
+         _LIMIT),
         "'{base}/api/nodes/ledger'"),
+    Operation(
+        "get", "/api/nodes/jobs", "nodeJobs", "nodes", "What is done with chunks of telemetry",
+        "`writedfs` puts a chunk on a node, `replicatedfs` on another where a copy was lost,"
+        " `md5dfs` looks whether it is still there, `deldfs` takes it away.",
+        {200: json_answer("Now, and last.", "NodeJobs"), 400: "`bad-request`: limit is no number.",
+         404: _OFF, 503: _AWAY}, (_LIMIT,), "'{base}/api/nodes/jobs'"),
 )
 _NAME = string(examples=["shed"])
 _AT = number("Seconds since 1970, UTC.")
+_JOB = struct(
+    task=string(enum=[str(task) for task in Task]),
+    at=number("Seconds since 1970, UTC, that it ended; 0 while it runs."), node=string(),
+    stream=_NAME | {"description": "Empty where the chunk is forgotten."},
+    number=number("Of the chunk.", _WHOLE),
+    good={"type": "boolean", "description": "Whether it came out well."})
 TELEMETRY_SCHEMAS: dict[str, Json] = {
+    "NodeJobs": struct(running=array(_JOB), ended=array(_JOB), waiting={
+        "type": "object", "additionalProperties": number("To be done.", _WHOLE),
+        "description": "How many, by task."}),
     "Streams": struct(streams=array(struct(
         name=_NAME, text={"type": "boolean"}, size=number("Bytes of payload.", _WHOLE),
         chunks=number("Full chunks.", _WHOLE),

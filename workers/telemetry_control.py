@@ -15,6 +15,7 @@ from zerostor.core.control_protocol import refusal
 from zerostor.core.errors import TooLarge, ZerostorError
 from zerostor.core.telemetry import ENTRY_MAX, Piece, stream_name
 from zerostor.engine.ledger import Ledger
+from zerostor.engine.node_jobs import NodeJobs
 from zerostor.engine.telemetry import StreamSummary, Telemetry
 
 TIME_MAX = 2**53
@@ -24,9 +25,10 @@ TIME_MAX = 2**53
 class TelemetryControl:
     """Answers questions about telemetry and the ledger."""
 
-    def __init__(self, telemetry: Telemetry, ledger: Ledger) -> None:
+    def __init__(self, telemetry: Telemetry, ledger: Ledger, jobs: NodeJobs) -> None:
         self._telemetry = telemetry
         self._ledger = ledger
+        self._jobs = jobs
 
     def routes(self) -> Iterable[web.RouteDef]:
         """All that can be asked."""
@@ -35,6 +37,7 @@ class TelemetryControl:
             web.post("/telemetry/{stream}", FACE.answered(self._append)),
             web.get("/telemetry/{stream}", self._read),
             web.delete("/telemetry/{stream}", FACE.answered(self._remove)),
+            web.get("/jobs", FACE.answered(self._list_jobs)),
             web.get("/ledger", FACE.answered(self._standings)),
             web.get("/ledger/lines", FACE.answered(self._lines)),
         ]
@@ -85,6 +88,12 @@ class TelemetryControl:
         name = request.match_info["stream"]
         await self._telemetry.remove(name)
         return {"stream": name}
+
+    async def _list_jobs(self, request: web.Request) -> Answer:
+        limit = limit_of(request)
+        return {"running": [job._asdict() for job in self._jobs.running(limit)],
+                "waiting": self._jobs.waiting,
+                "ended": [job._asdict() for job in await self._jobs.ended(limit)]}
 
     async def _standings(self, _: web.Request) -> Answer:
         return {"owners": [one._asdict() for one in await self._ledger.standings()]}

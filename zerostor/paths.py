@@ -89,6 +89,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.nodes / "telemetry.db"
 
     @property
+    def console_socket(self) -> Path:
+        """The console of the node hub: a line protocol for people."""
+        return self.run / "console.sock"
+
+    @property
     def nodes_socket(self) -> Path:
         """Where the gateway asks the node hub."""
         return self.run / "nodes.sock"

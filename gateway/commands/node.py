@@ -6,9 +6,11 @@ import click
 
 from gateway.commands import (
     node_add,
+    node_console,
     node_emulate,
     node_events,
     node_flash,
+    node_jobs,
     node_ledger,
     node_ls,
     node_rm,
@@ -34,5 +36,6 @@ def command() -> None:
 
 
 for _module in (node_add, node_flash, node_ls, node_events, node_verify, node_rotate, node_update,
-                node_wipe, node_rm, node_ledger, node_emulate):
+                node_wipe, node_rm, node_jobs, node_ledger,
+                node_console, node_emulate):
     command.add_command(_module.command)

@@ -52,9 +52,13 @@ def command(folder: Path | None, file: Path | None, listen: str | None) -> None:
 async def serve(config: Config) -> None:
     """Serve nodes, and what the gateway asks about them, until cancelled."""
     from gateway.commands.process import first_of
+    from workers.console import Console
     from workers.hub_control import HubControl, HubFacts, application
     from workers.telemetry_control import TelemetryControl
     from zerostor.control_socket import serve_control
+    from zerostor.core.units import parse_address
+    from zerostor.engine.console_files import ConsoleFiles
+    from zerostor.engine.node_jobs import NodeJobs
     from zerostor.node_wiring import build_nodes
     from zerostor.telemetry_wiring import build_telemetry
 
@@ -62,9 +66,12 @@ async def serve(config: Config) -> None:
         control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.census,
                              parts.random_bytes, parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat))
-        of_telemetry = TelemetryControl(telemetry.telemetry, telemetry.ledger)
+        of_telemetry = TelemetryControl(telemetry.telemetry, telemetry.ledger, NodeJobs(telemetry))
         answers = application(control.routes(), of_telemetry.routes())
-        async with serve_control(answers, config.paths.nodes_socket):
+        listen = parse_address(config.telemetry.console) if config.telemetry.console else None
+        console = Console(ConsoleFiles(telemetry))
+        async with (serve_control(answers, config.paths.nodes_socket),
+                    console.serving(config.paths.console_socket, listen)):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),
                            parts.keeper.reconcile(), parts.wear.keep(), parts.census.run(),
                            parts.listener.run(), telemetry.run())

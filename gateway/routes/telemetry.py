@@ -63,6 +63,12 @@ async def remove(request: web.Request) -> web.Response:
     return web.json_response(answer, headers=_PRIVATE)
 
 
+async def jobs(request: web.Request) -> web.Response:
+    """GET /api/nodes/jobs: what is done with chunks now, and was last."""
+    answer = await services_of(request).nodes.ask("GET", "/jobs", query=dict(request.query))
+    return web.json_response(answer, headers=_PRIVATE)
+
+
 async def ledger(request: web.Request) -> web.Response:
     """GET /api/nodes/ledger: how owners stand; with `lines` in the query, its lines."""
     query = dict(request.query)

@@ -85,6 +85,17 @@ class LineKind(enum.StrEnum):
     RELEASED = "released"
 
 
+class Task(enum.StrEnum):
+    """Work on chunks, as the toy DFS names it: distribution, replication of what was lost, check,
+    deletion.
+    """
+
+    WRITE = "writedfs"
+    REPLICATE = "replicatedfs"
+    CHECK = "md5dfs"
+    DELETE = "deldfs"
+
+
 class Line(NamedTuple):
     """Of the ledger. hours: that the copy was held, once it ends. at: epoch seconds."""
 

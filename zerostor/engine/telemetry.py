@@ -142,6 +142,24 @@ class Telemetry:
             tail.draining = asyncio.ensure_future(self._drain(tail))
         return await future
 
+    async def finish_chunk(self, name: str) -> None:
+        """What grows goes to nodes as it is, and the next entry begins a chunk.
+
+        Raises UnknownStream.
+        """
+        tail = self._known(name)
+        while tail.draining is not None:
+            await asyncio.wait([tail.draining])
+        if tail.fill:
+            tail.unsealed.append(tail.number)
+            tail.number, tail.fill = tail.number + 1, 0
+            tail.draining = asyncio.ensure_future(self._drain(tail))
+            await asyncio.wait([tail.draining])
+
+    def names(self) -> list[str]:
+        """Of all streams."""
+        return list(self._tails)
+
     def stream(self, name: str) -> Stream:
         """Raises UnknownStream."""
         return self._known(name).stream
@@ -220,6 +238,7 @@ class Telemetry:
 
     async def _drain(self, tail: _Tail) -> None:
         try:
+            await self._seal(tail)
             while tail.waiting:
                 batch: list[tuple[bytes, asyncio.Future[Appended]]] = []
                 size = 0
