@@ -1,0 +1,142 @@
+"""Uploads into pools with nodes, under `zerostor up`: devices of the firmware, killed and back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.nodes import make_node
+from tests.fakes.ports import free_port
+from tests.fakes.running_up import ROOT, Up
+from zerostor.nodes.emulator import EmulatedNode
+
+REPLICAS = ["r1", "r2", "r3", "r4"]
+
+
+class NodeUp(Up):
+    """A zerostor with one pool of nodes and folders."""
+
+    def __init__(self, folder: Path, data: int, parity: int, disks: int = 0) -> None:
+        self.hub_port = free_port()
+        stores = [f'[[store]]\nname = "{name}"\nurl = "node://{name}"\n' for name in REPLICAS]
+        stores += [f'[[store]]\nname = "d{number:02}"\nurl = "dir://{folder}-disks/{number:02}"\n'
+                   for number in range(disks)]
+        super().__init__(folder, "\n".join((
+            "[nodes]", "enabled = true", f'listen = "127.0.0.1:{self.hub_port}"',
+            "[metadata]", 'archive_every = "0s"', "[policy.default]", f"data = {data}",
+            f"parity = {parity}", f"durable = {data + parity}", *stores)))
+        self.nodes: dict[str, EmulatedNode] = {}
+
+    def init_stores(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "stores", "init", "--all", "--data",
+             str(self.folder), "--config", str(self.settings)], cwd=ROOT, capture_output=True,
+            text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "zerostor node add r1" in done.stdout
+
+    def add(self, name: str, folder: Path) -> None:
+        answer = self.until(lambda: self.ask(
+            "POST", "/api/nodes/add", json.dumps({"name": name, "owner": f"owner of {name}"}),
+            {"Content-Type": "application/json"}), "the hub answers")
+        assert answer.status == 200, answer.body
+        node = make_node(folder, self.hub_port, name, key=bytes.fromhex(answer.json["key"]),
+                         chunks_kb=1024)
+        node.start()
+        self.nodes[name] = node
+
+    def states(self) -> dict[str, str]:
+        return {store["name"]: store["state"] for store in self.get("/api/stores").json["stores"]}
+
+    def until_states(self, state: str, *names: str) -> None:
+        self.until(lambda: all(self.states()[name] == state for name in names),
+                   f"{names} are {state}")
+
+
+@contextlib.contextmanager
+def running(folder: Path, data: int, parity: int, disks: int = 0) -> Iterator[NodeUp]:
+    made = NodeUp(folder / "data", data, parity, disks)
+    made.init_stores()
+    try:
+        made.start(wait=False)
+        made.until(lambda: made.get("/api/nodes").status == 200, "the hub answers")
+        for name in REPLICAS:
+            made.add(name, folder / "devices")
+        made.ready()
+        made.until_states("up", *made.nodes)
+        yield made
+    finally:
+        for node in made.nodes.values():
+            node.kill()
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeUp]:
+    with running(tmp_path_factory.mktemp("up"), 1, 2) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def away(up: NodeUp, *names: str) -> Iterator[None]:
+    """Without power while the block runs."""
+    for name in names:
+        up.nodes[name].kill()
+    up.until_states("down", *names)
+    try:
+        yield
+    finally:
+        for name in names:
+            up.nodes[name].start()
+        up.until_states("up", *names)
+
+
+
+def test_replicas_are_read_with_two_of_three_nodes_gone(up: NodeUp) -> None:
+    body = random.Random(1).randbytes(150_000)
+    link = up.store(body)
+    small = up.store(b"a line of telemetry\n", "txt")
+    assert up.get(link).body == body
+    with away(up, "r1", "r2"):
+        assert up.get(link).body == body
+        assert up.get(small).body == b"a line of telemetry\n"
+        answer = up.upload(b"x" * 1000, ext="txt", wait=1)
+        assert answer.status == 202, "three copies are promised and two nodes are here"
+        job = answer.job
+    assert up.until(lambda: up.status(job)["state"] == "DONE", "it is stored once they are back")
+
+
+def test_sixteen_folders_and_four_nodes(tmp_path: Path) -> None:
+    with running(tmp_path, 16, 4, 16) as up:
+        body = random.Random(2).randbytes(2_200_000)
+        link, small = up.store(body), up.store(b"small")
+        with away(up, *REPLICAS):
+            assert up.get(link).body == body
+            assert up.get(small).body == b"small"
+        shutil.rmtree(f"{up.folder}-disks/03")
+        assert up.get(link).body == body
+
+
+def test_a_hub_that_is_killed_is_back_with_its_shards(up: NodeUp) -> None:
+    body = random.Random(3).randbytes(60_000)
+    link = up.store(body)
+    up.kill("nodes")
+    up.until(lambda: "up" not in {up.states()[name] for name in REPLICAS}
+             or up.get(link).body == body, "its stores are down, or back already")
+    up.until_states("up", *REPLICAS)
+    assert up.get(link).body == body
+    assert up.store(body[:-1])
+
+
+def test_the_room_of_a_node_is_told(up: NodeUp) -> None:
+    stores = {store["name"]: store for store in up.get("/api/stores").json["stores"]}
+    assert 500_000 < stores["r1"]["free"] <= stores["r1"]["total"] < 1024 * 1024
+    assert stores["r1"]["url"] == "node://r1"
