@@ -16,7 +16,7 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
-from zerostor.core.node_settings import check_node_stores, check_nodes
+from zerostor.core.node_settings import check_nodes, served
 from zerostor.core.policy_settings import complete_policy
 from zerostor.core.settings import (
     REDIS_SCHEMES,
@@ -122,8 +122,7 @@ def load(
         gateway = msgspec.structs.replace(gateway, listen=parse_address(listen))
     spool = fill(SpoolSettings, written, "spool")
     paths, nodes = _paths(root, spool, environ), fill(NodesSettings, written, "nodes")
-    stores = _stores(written, root, str(paths.shards_socket))
-    check_node_stores(nodes, stores)
+    stores = served(_stores(written, root), nodes, str(paths.shards_socket))
     config = Config(
         paths=paths,
         source=_absolute(file) if file else None,
@@ -254,7 +253,7 @@ def _cluster(written: Written) -> ClusterSettings:
     return settings
 
 
-def _stores(written: Written, root: Path, hub: str) -> tuple[StoreSettings, ...]:
+def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:
     tables = written.tree.get("store", [])
     if not isinstance(tables, list):
         raise SetupError(f"{written.place('store')}: write each store as its own [[store]]")
@@ -266,8 +265,7 @@ def _stores(written: Written, root: Path, hub: str) -> tuple[StoreSettings, ...]
         _with_password(store, written, "store", str(place)) for place, store in enumerate(stores)
     ]
     check_stores(stores)
-    return tuple(msgspec.structs.replace(store, hub=hub) if store.node and not store.hub else store
-                 for store in stores)
+    return tuple(stores)
 
 
 def _policies(written: Written, stores: tuple[StoreSettings, ...]) -> dict[str, Policy]:

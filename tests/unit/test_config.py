@@ -151,10 +151,43 @@ def store_toml(*stores: str, policy: str = "data = 1\nparity = 1") -> str:
         (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://b:9900/a/b'"], "name of a namespace"),
         (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb://:pw@b/ns'"], "password_file"),
         (["name='a'\nurl='dir:///a'", "name='b'\nurl='zdb+unix://b?namespace=x'"], "full path"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='node://b'"], "nodes are off"),
+        (["name='a'\nurl='dir:///a'", "name='b'\nurl='node://h:7777/b'"], "hub on this host"),
+        (["name='a'\nurl='node://x'", "name='b'\nurl='node://x/'"], "hub on this host"),
+        (["name='a'\nurl='node://x'", "name='b'\nurl='node://x'"], "same place"),
     ],
 )
 def test_stores_refused(tmp_path, stores, said):
     assert said in refusal(tmp_path, store_toml(*stores))
+
+
+def node_toml(nodes: int, disks: int, policy: str, labels: str = "{}") -> str:
+    stores = [f"name='n{n}'\nurl='node://n{n}'\nlabels={labels}" for n in range(nodes)]
+    stores += [f"name='d{n}'\nurl='dir:///d{n}'" for n in range(disks)]
+    return "[nodes]\nenabled = true\n" + store_toml(*stores, policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "disks", "policy", "labels", "said"),
+    [
+        (20, 10, "", "{}", "at most 4 may be on nodes, which is what it can lose, and pool 'main'"
+                           " has 10 other stores: add 6"),
+        (9, 0, "data=1\nparity=2", "{owner='anna'}", "at most 2 may be with one owner"),
+        (9, 0, "data=1\nparity=2", "{site='shed'}", "room for 2: it needs stores of more sites"),
+    ],
+)
+def test_policies_that_no_placement_could_satisfy_are_refused(
+        tmp_path, nodes, disks, policy, labels, said):
+    assert said in refusal(tmp_path, node_toml(nodes, disks, policy, labels))
+
+
+def test_stores_on_nodes(tmp_path):
+    config = read(tmp_path, node_toml(4, 16, "", "{owner='anna'}"))
+    store = config.store[0]
+    assert (store.node, store.folder, store.namespace, store.host) == ("n0", "", None, "n0")
+    assert store.hub == str(config.paths.shards_socket)
+    assert read(tmp_path, node_toml(9, 0, "data=1\nparity=2")).policy["default"].durable == 3
+    assert read(tmp_path, node_toml(9, 0, "data=4\nparity=0\ndurable=4", "{owner='anna'}"))
 
 
 def test_stores_of_ones_own(tmp_path):

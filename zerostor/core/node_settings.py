@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from zerostor.core.errors import SetupError
 from zerostor.core.settings import NodesSettings, StoreSettings
 
@@ -24,9 +26,18 @@ def check_nodes(nodes: NodesSettings) -> None:
         raise SetupError(f"nodes.writes_per_day is {nodes.writes_per_day}; 0 is for no limit")
 
 
-def check_node_stores(nodes: NodesSettings, stores: Iterable[StoreSettings]) -> None:
-    """Raise SetupError for a store on a node where nobody serves nodes."""
+def served(stores: Iterable[StoreSettings], nodes: NodesSettings, hub: str
+           ) -> tuple[StoreSettings, ...]:
+    """With the socket of the hub that serves each node: `hub`, that of this DATA, unless another is
+    named. Raises SetupError where nobody would.
+    """
+    found = []
     for store in stores:
-        if store.node and not nodes.enabled and not store.hub:
-            raise SetupError(f"store {store.name!r} is on node {store.node!r}, and nodes are off:"
-                             " set enabled = true in [nodes]")
+        if store.node and not store.hub:
+            if not nodes.enabled:
+                raise SetupError(f"store {store.name!r} is on node {store.node!r}, and nodes are"
+                                 " off: set enabled = true in [nodes]")
+            found.append(msgspec.structs.replace(store, hub=hub))
+        else:
+            found.append(store)
+    return tuple(found)
