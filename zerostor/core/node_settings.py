@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -26,18 +26,14 @@ def check_nodes(nodes: NodesSettings) -> None:
         raise SetupError(f"nodes.writes_per_day is {nodes.writes_per_day}; 0 is for no limit")
 
 
-def served(stores: Iterable[StoreSettings], nodes: NodesSettings, hub: str
+def served(stores: Sequence[StoreSettings], nodes: NodesSettings, hub: str
            ) -> tuple[StoreSettings, ...]:
     """With the socket of the hub that serves each node: `hub`, that of this DATA, unless another is
     named. Raises SetupError where nobody would.
     """
-    found = []
     for store in stores:
-        if store.node and not store.hub:
-            if not nodes.enabled:
-                raise SetupError(f"store {store.name!r} is on node {store.node!r}, and nodes are"
-                                 " off: set enabled = true in [nodes]")
-            found.append(msgspec.structs.replace(store, hub=hub))
-        else:
-            found.append(store)
-    return tuple(found)
+        if store.node and not store.hub and not nodes.enabled:
+            raise SetupError(f"store {store.name!r} is on node {store.node!r}, and nodes are off:"
+                             " set enabled = true in [nodes]")
+    return tuple(msgspec.structs.replace(store, hub=hub) if store.node and not store.hub else store
+                 for store in stores)
