@@ -392,3 +392,41 @@ def test_rot_is_found_in_the_background_and_replaced():
                     assert hashlib.sha256(content).digest() == held.chunk.sha256
 
     run_virtually(run())
+
+
+def test_a_node_with_400_chunks_is_replaced_at_the_speed_of_the_flashes():
+    async def run():
+        made = World(3, SpreadRules(copies=2, grace=60, rewrites=100))
+        made.fleet.add("old", total=4096)
+        for number in range(2):
+            made.fleet.add(f"n{number}", total=4096)
+        come(made.fleet)
+        async with made.running() as parts:
+            while len(parts.holdings.on_node("old")) < 400:
+                for _ in range(20):
+                    await parts.telemetry.append("blobs", bytes(16_000), text=False)
+                await asyncio.sleep(30)
+            await spread(parts, "blobs")
+            lost = len(parts.holdings.on_node("old"))
+            for number in range(2, 6):
+                made.fleet.add(f"n{number}", total=4096)
+                made.fleet.come(f"n{number}")
+            await asyncio.sleep(10)
+            loop = asyncio.get_running_loop()
+            made.fleet.go("old")
+            await asyncio.sleep(made.rules.grace - 1)
+            while not parts.telemetry.summary("blobs").waiting:
+                await asyncio.sleep(0.1)
+            begun = loop.time()
+            waits = []
+            while parts.telemetry.summary("blobs").waiting:
+                before = loop.time()
+                await parts.telemetry.append("shed", LINE, text=True)
+                waits.append(loop.time() - before)
+                await asyncio.sleep(1)
+            # Those of n0 and n1 that do not have it already, and the four new ones.
+            fastest = lost * 16_328 / (6 * 60_000)
+            assert fastest <= loop.time() - begun < 2 * fastest
+            assert max(waits) < 0.1
+
+    run_virtually(run())

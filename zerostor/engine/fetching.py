@@ -122,8 +122,16 @@ class Fetching:
         try:
             return task.result()
         except (ChunkMissing, ChunkCorrupt) as error:
-            await self._found_bad(held, copy, error)
+            await self._note_bad(held, copy, error)
         except (ZerostorError, TimeoutError) as error:
             _log.info("chunk %d of %s from %s: %s", held.chunk.number, held.chunk.stream, copy.node,
                       str(error) or "no answer in time")
         return None
+
+    async def _note_bad(self, held: Held, copy: Copy, error: ZerostorError) -> None:
+        """A reader gets his bytes even if the book cannot be written."""
+        try:
+            await self._found_bad(held, copy, error)
+        except ZerostorError as failure:
+            _log.warning("chunk %d of %s on %s is bad, and the book cannot have it: %s",
+                         held.chunk.number, held.chunk.stream, copy.node, failure)

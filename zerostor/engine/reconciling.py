@@ -54,7 +54,10 @@ class Reconciling:
         try:
             while True:
                 self._seen.clear()
-                await self._look()
+                try:
+                    await self._look()
+                except ZerostorError as error:
+                    _log.warning("who is there cannot be written down: %s", error)
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._seen.wait()
