@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.homes import counted, failing, fill, home_of
 from tests.fakes.logs import file_size_limit
+from zerostor.homes.folder import Folder
 from zerostor.homes.rooted import has_openat2
 
 WAYS = [True] + [False] * has_openat2()
@@ -554,3 +555,16 @@ def test_a_home_is_taken_away_whatever_is_in_it(home, tmp_path):
         fill(home, b"/late", b"x")
     held.close()
     assert not os.path.exists(home.root), "who is late makes nothing again"
+
+
+def test_what_others_put_there_does_not_make_the_count_negative(tmp_path: Path) -> None:
+    """As an operator who copies files in and has them stored and removed."""
+    home = Folder(str(tmp_path / "home"), 1000)
+    home.count()
+    for name in ("a", "b/c"):
+        (tmp_path / "home" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "home" / name).write_bytes(b"123")
+    home.remove(b"/a")
+    home.remove(b"/b/c")
+    home.remove_folder(b"/b")
+    assert (home.usage.files, home.usage.used, home.entries) == (0, 0, 0)

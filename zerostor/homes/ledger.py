@@ -241,7 +241,7 @@ class Ledger:
         """It was removed."""
         with self._lock:
             self.changes += 1
-            self._folders -= 1
+            self._folders = max(0, self._folders - 1)  # what others put there was not counted
             if self._count is not None:
                 self._count.folders.change(inode, 0, None)
 
@@ -251,7 +251,7 @@ class Ledger:
             self.changes += 1
             node = self.nodes.get(found.st_ino)
             size = node.size if node else found.st_size
-            self._files -= 1
+            self._files = max(0, self._files - 1)
             if self._count is not None:
                 self._count.files.change(found.st_ino, size, None)
             if node is None:
