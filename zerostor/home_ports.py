@@ -141,6 +141,9 @@ class HomeFolder(Protocol):
     def written_now(self, seen: Seen) -> bool:
         """Whether somebody has it open for writing; without asking the disk."""
 
+    def writing(self) -> Collection[bytes]:
+        """Paths of the files that somebody has open for writing; without asking the disk."""
+
     def when_written(self, seen: Seen, told: Callable[[], None]) -> None:
         """Call `told`, on any thread, once nobody has it open for writing; at once if nobody has.
         """

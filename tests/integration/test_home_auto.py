@@ -238,6 +238,11 @@ async def test_an_upload_that_has_ended_well_is_known_as_whole_at_once(
             await asyncio.to_thread(file.close)
             while await home.book.unfinished("ann"):
                 await asyncio.sleep(0.02)
+            # Nor is one that begins meanwhile known only then.
+            file = home.ann.open(b"/b", os.O_WRONLY | os.O_CREAT, 0o644)
+            while list(await home.book.unfinished("ann")) != [b"/b"]:
+                await asyncio.sleep(0.02)
+            file.close(whole=False)
 
 
 async def test_what_clients_left_in_the_middle_is_known_to_the_next_process(

@@ -69,6 +69,7 @@ class _State:
     began: bool = False
     uploads: Unfinished | None = None
     walk: asyncio.Task[None] | None = None
+    noticing: asyncio.Task[None] | None = None
 
 
 class HomeAuto:
@@ -100,6 +101,7 @@ class HomeAuto:
 
     def _look_at(self, user: str, auto: AutoProcess) -> None:
         state = self._states.setdefault(user, _State())
+        self._notice(user, state)
         if state.walk is not None and not state.walk.done():
             return
         now = self._clock.monotonic()
@@ -113,6 +115,13 @@ class HomeAuto:
             return
         if (folder.changes, auto) != (state.changes, state.auto) or now >= state.due:
             state.walk = asyncio.ensure_future(self._walk(user, auto, folder, state))
+
+    def _notice(self, user: str, state: _State) -> None:
+        """Have the book know what is being written, walk or no walk."""
+        if state.uploads is not None and (state.noticing is None or state.noticing.done()):
+            with contextlib.suppress(OSError):
+                state.noticing = asyncio.ensure_future(
+                    state.uploads.notice(self._homes.folder(user)))
 
     async def _walk(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
         try:

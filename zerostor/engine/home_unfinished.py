@@ -43,6 +43,13 @@ class Unfinished:
             self._left = dict(await self._book.unfinished(self._user))
             self._marked = dict(self._left)
 
+    async def notice(self, folder: HomeFolder) -> None:
+        """As `look`, of what is being written now: to walk a large home takes long, and is rare."""
+        new = [path for path in folder.writing() if path not in (self._marked or {})]
+        if new and self._marked is not None:
+            with contextlib.suppress(ZerostorError):
+                await self.look(await on_own_thread(_now, folder, new), folder)
+
     async def look(self, batch: Sequence[Seen], folder: HomeFolder) -> None:
         """Have the book know which of them are being written, before they are handed on."""
         async with self._looking:

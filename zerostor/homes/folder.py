@@ -311,6 +311,10 @@ class Folder:
         """Whether somebody has it open for writing."""
         return self._ledger.open_for_writing(seen.inode)
 
+    def writing(self) -> Collection[bytes]:
+        """As HomeFolder.writing."""
+        return self._ledger.writing()
+
     def when_written(self, seen: Seen, told: Callable[[], None]) -> None:
         """As HomeFolder.when_written."""
         self._ledger.when_written(seen.inode, told)

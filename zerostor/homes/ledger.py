@@ -292,6 +292,11 @@ class Ledger:
                 return
         told()
 
+    def writing(self) -> list[bytes]:
+        """Paths of files that a handle could change."""
+        with self._lock:
+            return [node.path for node in self.nodes.values() if node.writers and not node.gone]
+
     # Counting anew.
 
     def begin_anew(self, *, empty: bool) -> None:
