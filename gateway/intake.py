@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from aiohttp import web
+
 from zerostor.core.errors import TooLarge
 from zerostor.core.limits import MIB, PACK_OBJECT_MAX
 from zerostor.ports import SpoolWriter
@@ -59,6 +61,12 @@ class Intake:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             await writing
+
+
+def refuse_encoding(request: web.Request) -> None:
+    """Raise 415 for a body that is not sent as it is."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(reason="Send the bytes without Content-Encoding")
 
 
 def too_large(limit: int) -> TooLarge:

@@ -32,7 +32,9 @@ TELEMETRY_OPERATIONS = (
         f"The body is one entry, of at most {ENTRY_MAX} bytes; the stream is made by its first one."
         " The answer means that it survives a power cut of this host; nodes get it in full chunks.",
         {201: json_answer("It is kept.", "Appended"), 400: _BAD, 404: _OFF,
-         413: "`too-large`: more than 1 MiB.", 503: _AWAY},
+         408: "Nothing came for a minute.",
+         413: "`too-large`: more than 1 MiB.", 415: "Send the bytes without Content-Encoding.",
+         503: _AWAY},
         (_STREAM,), "-d 't=20.5' '{base}/api/telemetry/shed'",
         {"required": True, "content": {"text/plain": {}, "application/octet-stream": {}}}),
     Operation(

@@ -485,10 +485,35 @@ function nodeCard({ name, owner, site, state, size, free, chunks, uptime, years_
     foreign ? "its flash holds something else" : last ? `${last.kind}: ${last.detail}` : "");
 }
 
+function showStreams({ streams }) {
+  $("streams-title").hidden = !streams.length;
+  $("stream-list").replaceChildren(...streams.map(({ name, size, chunks, waiting, last }) =>
+    card(name, make("span", { className: `state ${waiting ? "down" : "up"}` }, waiting ? "waits" : "up"),
+      chunks ? waiting / chunks : 0, `${sizeText(size)} · ${countText(chunks, "chunk")}`,
+      waiting ? `${waiting} wait for nodes` : chunks ? "all on nodes" : "grows until a chunk is full",
+      last ? `last ${new Date(last * 1000).toLocaleString()}` : "")));
+}
+
+function showLedger({ owners }) {
+  $("ledger-title").hidden = !owners.length;
+  $("ledger-list").replaceChildren(...owners.map(({ owner, chunks, hours, lost, failures, factor, tokens,
+                                                    availability }) =>
+    card(owner, make("span", { className: "soft" }, countText(tokens, "token")), 1 - factor,
+      `${countText(chunks, "chunk")} · ${Math.round(hours)} chunk-hours`,
+      `there ${Math.round(availability * 100)} % of the day · factor ${factor.toFixed(2)}`,
+      lost || failures ? `${lost} lost · ${failures} failed` : "")));
+}
+
 /** Shown where there is a node hub. */
 async function watchNodes() {
   try {
-    if (!document.hidden) showNodes(await ask("/api/nodes"));
+    if (!document.hidden) {
+      const asked = [ask("/api/nodes"), ask("/api/telemetry"), ask("/api/nodes/ledger")];
+      const [nodes, streams, ledger] = await Promise.all(asked);
+      showNodes(nodes);
+      showStreams(streams);
+      showLedger(ledger);
+    }
   } catch (error) {
     if (error.status === 404) return;
     $("nodes-line").textContent = error.message;

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.admission import require_local
+from gateway.intake import refuse_encoding
 from gateway.services import services_of
-from zerostor.core.errors import TooLarge
+from zerostor.core.errors import BadRequest, TooLarge
 from zerostor.core.telemetry import ENTRY_MAX, moment, stream_name
 
 LONG_SECONDS = 120.0
 READ_SECONDS = 3600.0
+BODY_SECONDS = 60.0
+"""Without a byte of an entry, after which it is broken off."""
+_TOO_LARGE = f"at most {ENTRY_MAX} bytes are appended at once"
 _PRIVATE = {"Cache-Control": "no-store"}
 _TEXT = ("application/json", "application/x-ndjson", "application/x-www-form-urlencoded")
 """Media types that are text besides text/*; the last one is what curl sends."""
@@ -26,11 +33,12 @@ async def streams(request: web.Request) -> web.Response:
 async def append(request: web.Request) -> web.Response:
     """POST /api/telemetry/STREAM: the body is one entry."""
     name = stream_name(request.match_info["stream"])
-    content = b""
-    while not request.content.at_eof() and len(content) <= ENTRY_MAX:
-        content += await request.content.read(ENTRY_MAX + 1 - len(content))
-    if len(content) > ENTRY_MAX:
-        raise TooLarge(f"at most {ENTRY_MAX} bytes are appended at once")
+    refuse_encoding(request)
+    if request.content_type.startswith("multipart/"):
+        raise BadRequest("the entry is the body itself, not a form")
+    if (request.content_length or 0) > ENTRY_MAX:
+        raise TooLarge(_TOO_LARGE)
+    content = await _body(request)
     answer = await services_of(request).nodes.ask(
         "POST", f"/telemetry/{name}", body=content, seconds=LONG_SECONDS,
         query={"text": "1" if _is_text(request) else "0"})
@@ -75,6 +83,21 @@ async def ledger(request: web.Request) -> web.Response:
     path = "/ledger/lines" if query.pop("lines", "") == "1" else "/ledger"
     answer = await services_of(request).nodes.ask("GET", path, query=query)
     return web.json_response(answer, headers=_PRIVATE)
+
+
+async def _body(request: web.Request) -> bytes:
+    content = bytearray()
+    try:
+        while not request.content.at_eof() and len(content) <= ENTRY_MAX:
+            async with asyncio.timeout(BODY_SECONDS):
+                content += await request.content.read(ENTRY_MAX + 1 - len(content))
+    except (ConnectionError, HttpProcessingError) as error:
+        raise BadRequest("the entry was broken off") from error
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(reason=f"Nothing came for {BODY_SECONDS:g} seconds") from error
+    if len(content) > ENTRY_MAX:
+        raise TooLarge(_TOO_LARGE)
+    return bytes(content)
 
 
 def _is_text(request: web.Request) -> bool:

@@ -12,7 +12,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.http_errors import problem, problems
-from gateway.intake import Intake, too_large
+from gateway.intake import Intake, refuse_encoding, too_large
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
@@ -209,9 +209,7 @@ def _extension(request: web.Request) -> str | None:
 
 
 def _refuse_unwanted(request: web.Request, limit: int) -> None:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding != "identity":
-        raise web.HTTPUnsupportedMediaType(reason="Send the bytes without Content-Encoding")
+    refuse_encoding(request)
     multipart = request.content_type.startswith("multipart/")
     if not multipart and (request.content_length or 0) > limit:
         raise too_large(limit)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.fakes.ssh_server import ROOT
 from tests.integration.test_nodes_up import Face, process, until
 from tests.integration.test_ssh_homes import fits
 
@@ -99,6 +102,63 @@ def test_what_cannot_be_read_is_said(face: Face, path: str, status: int, code: s
         get(face, path)
     assert refused.value.code == status
     assert json.load(refused.value)["type"] == f"urn:zerostor:{code}"
+
+
+def test_pipes_are_written_as_they_come_and_followed(face: Face) -> None:
+    reading = ["telemetry", "read", "pipe", "--follow", "--server", face.server]
+    writing = ["telemetry", "write", "pipe", "--lines", "--follow", "--server", face.server]
+    with (subprocess.Popen([sys.executable, "-m", "gateway", *writing], cwd=ROOT,
+                           stdin=subprocess.PIPE) as writer):
+        assert writer.stdin
+        writer.stdin.write(b"one\ntwo\nth")
+        writer.stdin.flush()
+        until(lambda: "pipe" in [one["name"] for one in face.json("telemetry", "ls")["streams"]])
+        with subprocess.Popen([sys.executable, "-m", "gateway", *reading], cwd=ROOT,
+                              stdout=subprocess.PIPE) as reader:
+            assert reader.stdout
+            assert [reader.stdout.readline() for _ in "12"] == [b"one\n", b"two\n"]
+            writer.stdin.write(b"ree\nfour\nlast")
+            writer.stdin.close()
+            assert writer.wait(60) == 0
+            assert [reader.stdout.readline() for _ in "12"] == [b"three\n", b"four\n"]
+            post(face, "pipe", b"\xff\n", "application/octet-stream")
+            assert reader.stdout.readline() == b"last\xff\n"
+            reader.terminate()
+    _, lines = get(face, "pipe", "application/x-ndjson")
+    assert [json.loads(line).get("text") for line in lines.splitlines()] == [
+        "one\n", "two\n", "three\n", "four\n", "last", None]
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"Content-Encoding": "gzip"}, 415), ({"Content-Type": "multipart/form-data; boundary=x"}, 400),
+    ({"Content-Length": "9999999"}, 413)])
+def test_what_is_no_plain_body_leaves_nothing(
+        face: Face, headers: dict[str, str], status: int) -> None:
+    request = urllib.request.Request(f"{face.server}/api/telemetry/odd", b"x", headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == status
+    assert "odd" not in [one["name"] for one in face.json("telemetry", "ls")["streams"]]
+
+
+def test_the_console_and_the_job_list(face: Face) -> None:
+    told = ["--data", str(face.folder / "data")]
+
+    def console(line: str, code: int = 0) -> str:
+        done = subprocess.run([sys.executable, "-m", "gateway", "node", "console", line, *told],
+                              cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done
+        return done.stdout
+
+    assert console("WRITE,motd,hello, nodes") == "WRITE,OK,12\n"
+    assert console("READ,motd") == "READ,OK,12\nhello, nodes\n"
+    until(lambda: console("LS").count(",OK\n") == 3)  # the master copy, two nodes
+    assert console("READ,none", code=1).startswith("READ,ERR,there is no file")
+    assert console("DELETE,motd") == "DELETE,OK\n"
+    jobs = face.json("node", "jobs")
+    fits(jobs, "NodeJobs")
+    assert {job["task"] for job in jobs["ended"]} >= {"writedfs", "deldfs"}
+    assert "writedfs" in face.zerostor("node", "jobs", "--limit", "1000")
 
 
 def test_too_much_and_nothing_are_refused(face: Face) -> None:

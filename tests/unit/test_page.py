@@ -14,7 +14,7 @@ from gateway import page
 
 FOLDER = Path(page.__file__).parent / "explorer"
 PAGES = ("index.html", "docs.html")
-SIZE_MAX = 44_000
+SIZE_MAX = 45_000
 
 
 class Reader(HTMLParser):

@@ -58,7 +58,7 @@ def moment(name: str, text: str) -> int:
     """
     try:
         if _NUMBER.fullmatch(text):
-            return int(float(text) * 1000)
+            return round(float(text) * 1000)
         at = datetime.fromisoformat(text[:40])
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(0, int(at.timestamp() * 1000))
