@@ -110,6 +110,7 @@ class StoreLook(NamedTuple):
     shut: str
     owner: str
     site: str
+    lasts: str
 
 
 class Wear(NamedTuple):

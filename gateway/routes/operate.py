@@ -22,7 +22,7 @@ async def stores(request: web.Request) -> web.Response:
     rows = await asyncio.gather(*(
         _store_row(services, setting.name) for setting in services.store_settings))
     listed = [{"name": setting.name, "url": setting.url, "pool": setting.pool,
-               "labels": setting.labels} | row
+               "labels": {**services.stores.stores[setting.name].labels, **setting.labels}} | row
               for setting, row in zip(services.store_settings, rows, strict=True)]
     return web.json_response({"stores": listed, "metadata": _replication(services),
                               "archive": _archive(services),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,14 @@ def test_a_hub_that_is_killed_is_back_with_its_shards(up: NodeUp) -> None:
     assert up.store(body[:-1])
 
 
-def test_the_room_of_a_node_is_told(up: NodeUp) -> None:
-    stores = {store["name"]: store for store in up.get("/api/stores").json["stores"]}
-    assert 500_000 < stores["r1"]["free"] <= stores["r1"]["total"] < 1024 * 1024
-    assert stores["r1"]["url"] == "node://r1"
+def test_how_a_node_is_as_a_store_is_told(up: NodeUp) -> None:
+    def listed() -> dict[str, Any]:
+        return {store["name"]: store for store in up.get("/api/stores").json["stores"]}
+
+    store = listed()["r1"]
+    assert 300_000 < store["free"] <= store["total"] < 1024 * 1024
+    assert store["url"] == "node://r1"
+    assert store["labels"]["owner"] == "owner of r1"
+    assert up.store(b"to three of the four")
+    up.until(lambda: sum("years" in one["labels"].get("lasts", "") for one in listed().values())
+             >= 3, "how long a flash lasts is told once it was written to")

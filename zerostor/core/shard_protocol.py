@@ -1,6 +1,6 @@
 """What the node hub is asked about shards on nodes: RESP, each request answered before the next.
 
-    LOOK node                          total, free, shut, owner, site
+    LOOK node                          total, free, shut, owner, site, lasts
     SIZE node key                      bytes
     READ node key offset length        the bytes; length up to PIECE_MAX
     KEYS node after                    up to KEYS_AT_ONCE keys behind `after`

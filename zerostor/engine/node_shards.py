@@ -86,7 +86,8 @@ class ShardKeeper:
         if stat.free < each:
             shut = "it is full"
         return StoreLook(stat.blocks // each * payload, stat.free // each * payload, shut,
-                         known.owner if known else "", known.site if known else "")
+                         known.owner if known else "", known.site if known else "",
+                         self._wear.lasts(node, stat.blocks))
 
     async def size(self, node: str, key: str) -> int:
         """From the book."""

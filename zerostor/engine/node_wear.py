@@ -14,6 +14,7 @@ from zerostor.ports import Clock
 DAY = 24 * 3600.0
 KEEP_SECONDS = 60.0
 """How often the counts go into the book; a crash forgets those of a minute."""
+YEARS_TOLD = 100
 _NONE = Wear(0, 0.0, 0.0)
 
 
@@ -58,6 +59,13 @@ class WearWatch:
         """Until a flash of `blocks` is worn at the pace of the last day; None if that had none."""
         wear = self.of(node)
         return years_left(blocks, wear.erases, wear.erased) if wear.erases and blocks else None
+
+    def lasts(self, node: str, blocks: int) -> str:
+        """`years` for a person."""
+        years = self.years(node, blocks)
+        if years is None:
+            return ""
+        return "100+ years" if years >= YEARS_TOLD else f"{years:.2g} years"
 
     def lost(self, node: str, shards: int) -> None:
         """Tell that a node has not what it had."""

@@ -108,8 +108,9 @@ class _Visit:
 
     async def look(self, arguments: _Arguments) -> bytes:
         found = self._shards.look(_node(arguments[0]))
+        texts = (found.shut, found.owner, found.site, found.lasts)
         return array([integer(found.total), integer(found.free),
-                      *(bulk(text.encode()) for text in (found.shut, found.owner, found.site))])
+                      *(bulk(text.encode()) for text in texts)])
 
     async def size(self, arguments: _Arguments) -> bytes:
         return integer(await self._shards.size(_node(arguments[0]), _key(arguments[1])))

@@ -44,7 +44,7 @@ class NodeStore:
         self._tidying: set[asyncio.Task[None]] = set()
         self.pace = PACE
         self.labels: Mapping[str, str] = {}
-        """owner and site, as the hub knows them since the last `probe`."""
+        """owner, site, and how long its flash lasts, as the hub knew at the last `probe`."""
 
     @property
     def name(self) -> str:
@@ -144,14 +144,15 @@ class NodeStore:
         for today.
         """
         async with asyncio.timeout(ASK_SECONDS):
-            _, _, shut, owner, site = await self._look()
-        self.labels = {"owner": _text(owner), "site": _text(site)}
+            _, _, shut, *told = await self._look()
+        known = zip(("owner", "site", "lasts"), map(_text, told), strict=True)
+        self.labels = {label: text for label, text in known if text}
         if shut:
             raise StoreReadOnly(f"store {self._name}: {_text(shut)}")
 
     async def _look(self) -> list[Reply]:
         reply = await self.ask(self._reads, b"LOOK", self._node)
-        if not isinstance(reply, list) or len(reply) != 5:
+        if not isinstance(reply, list) or len(reply) != 6:
             raise StoreUnavailable(f"store {self._name}: the node hub speaks another version")
         return reply
 
