@@ -430,3 +430,37 @@ def test_a_node_with_400_chunks_is_replaced_at_the_speed_of_the_flashes():
             assert max(waits) < 0.1
 
     run_virtually(run())
+
+
+def test_the_local_copy_stays_while_a_node_with_a_copy_is_away():
+    async def run():
+        made = world(2, SpreadRules(copies=2, nodes_only=True))
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            while parts.telemetry.summary("shed").waiting:
+                await asyncio.sleep(0.1)
+            made.fleet.go("n1")
+            await asyncio.sleep(100)
+            assert parts.telemetry.summary("shed").local == 6
+            made.fleet.come("n1")
+            await asyncio.sleep(400)
+            assert parts.telemetry.summary("shed").local == 0
+
+    run_virtually(run())
+
+
+def test_a_chunk_waits_for_another_owner_that_is_busy():
+    async def run():
+        made = World(1, RULES)
+        for name, owner in (("a1", "anna"), ("a2", "anna"), ("b", "bert")):
+            made.fleet.add(name, owner=owner)
+        made.fleet.nodes["b"].slow = 20
+        come(made.fleet)
+        async with made.running() as parts:
+            await asyncio.sleep(10)  # until all three are known
+            await fill(parts)
+            await spread(parts)
+            assert len(parts.holdings.on_node("b")) == 6
+
+    run_virtually(run())
