@@ -337,6 +337,18 @@ async def test_a_home_at_rest_is_not_walked(
         assert len(walks) == before
 
 
+async def test_of_a_home_that_was_made_again_nothing_is_known(home: HomeWorks) -> None:
+    async with home.running(auto=PLAIN), home.works.worker():
+        home.put("a", b"one")
+        await home.until_links(1)
+        await settled(home)
+        home.homes.drop_folder("ann")
+        (home.root / "b").write_bytes(b"two")
+        while home.ann.changes < home.auto._states["ann"].changes:
+            home.ann.set_mode(b"/a", 0o600)
+        assert await home.until_links(2) == ["/a", "/b"], "it had changed as often as this one"
+
+
 async def test_many_files_are_all_stored_once(home: HomeWorks) -> None:
     count = 300
     async with home.running(auto=PLAIN), home.works.worker():

@@ -54,11 +54,12 @@ _UNFINISHED = tuple(suffix.encode() for suffix in UNFINISHED)
 
 @dataclass
 class _State:
-    """What is known of one home. changes, auto: as of the last walk; due: when to look again
-    although nothing changes; rest: not before that; took: seconds that the walk read; unfinished:
-    inodes under names that do not count yet.
+    """What is known of one home. folder: which that is. changes, auto: as of the last walk; due:
+    when to look again although nothing changes; rest: not before that; took: seconds that the walk
+    read; unfinished: inodes under names that do not count yet.
     """
 
+    folder: HomeFolder | None = None
     changes: int = -1
     auto: AutoProcess | None = None
     due: float = 0.0
@@ -101,7 +102,7 @@ class HomeAuto:
 
     def _look_at(self, user: str, auto: AutoProcess) -> None:
         state = self._states.setdefault(user, _State())
-        self._notice(user, state)
+        self._notice(state)
         if state.walk is not None and not state.walk.done():
             return
         now = self._clock.monotonic()
@@ -113,15 +114,18 @@ class HomeAuto:
             _log.warning("the home of %s cannot be opened: %s", user, error)
             state.rest = now + ERROR_DELAY
             return
+        if state.folder is not folder:
+            # The home was taken away, and made again: what was known is of another one.
+            state = self._states[user] = _State(folder)
         if (folder.changes, auto) != (state.changes, state.auto) or now >= state.due:
             state.walk = asyncio.ensure_future(self._walk(user, auto, folder, state))
 
-    def _notice(self, user: str, state: _State) -> None:
+    @staticmethod
+    def _notice(state: _State) -> None:
         """Have the book know what is being written, walk or no walk."""
-        if state.uploads is not None and (state.noticing is None or state.noticing.done()):
-            with contextlib.suppress(OSError):
-                state.noticing = asyncio.ensure_future(
-                    state.uploads.notice(self._homes.folder(user)))
+        if state.folder is not None and state.uploads is not None and (
+                state.noticing is None or state.noticing.done()):
+            state.noticing = asyncio.ensure_future(state.uploads.notice(state.folder))
 
     async def _walk(self, user: str, auto: AutoProcess, folder: HomeFolder, state: _State) -> None:
         try:
