@@ -75,7 +75,7 @@ def command(port: str, settings: str | None, name: str | None, owner: str, site:
                               body={"name": name, "owner": owner, "site": site})
     _put_together(folder, told, _device(told, hub, wifi, password))
     _flash(name, port, folder, commands(port, folder, image, chip),
-           "as --dry-run says" if dry_run else _missing(port, image is not None))
+           "nothing was run" if dry_run else _missing(port, image is not None))
 
 
 def _put_together(folder: Path, told: dict[str, Any], device: dict[str, str | bytes | int]) -> None:
