@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.ssh_server import PATIENCE, ROOT
+from tests.integration.test_full_disks import small_disk
 from zerostor.core.errors import BackendError, ChunkMissing
 from zerostor.core.spread import (
     Account,
@@ -188,3 +189,19 @@ async def test_nobody_changes_the_ledger(tmp_path):
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
             connection.execute(change)
     connection.close()
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(tmp_path):
+    with small_disk(tmp_path / "disk", 1 << 20):
+        files = StreamFolder(tmp_path / "disk" / "telemetry")
+        await files.create(STREAM)
+        taken = 0
+        with pytest.raises(BackendError, match="full: nothing of this was taken"):
+            while True:
+                await files.append("shed", [Part(0, taken, b"x" * 50_000)])
+                taken += 50_000
+        assert taken
+        assert (await files.read("shed", 0))[:taken] == b"x" * taken
+        await files.append("shed", [Part(0, taken, b"yes")])
+        assert await files.read("shed", 0) == b"x" * taken + b"yes"
+        await files.close()

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from tests.fakes.simulated_fleet import SimulatedFleet
-from tests.fakes.telemetry_here import World, read_all
+from tests.fakes.telemetry_here import MemoryTelemetryBook, World, read_all
 from tests.fakes.virtual_time import run_virtually
 from zerostor.core.errors import BackendError, ObjectUnreadable, UnknownStream
 from zerostor.core.nodes import NodeEventKind
@@ -462,5 +462,31 @@ def test_a_chunk_waits_for_another_owner_that_is_busy():
             await fill(parts)
             await spread(parts)
             assert len(parts.holdings.on_node("b")) == 6
+
+    run_virtually(run())
+
+
+def test_a_lost_book_is_made_again_from_files_and_nodes():
+    async def run():
+        made = world()
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts)
+            await spread(parts)
+        before = {name: dict(node.chunks) for name, node in made.fleet.nodes.items()}
+        worn = sum(node.written for node in made.fleet.nodes.values())
+        made.book = MemoryTelemetryBook()
+        async with made.running() as parts:
+            assert await read_all(parts, "shed") == written
+            await spread(parts)
+            await asyncio.sleep(60)
+            assert all(len(held.good()) >= 2 for held in parts.holdings.all())
+            assert len(made.book.chunks) == 6
+        # A node that was compared before all others came may have got a chunk that another has.
+        again = sum(node.written for node in made.fleet.nodes.values()) - worn
+        assert again <= worn / 2
+        for name, chunks in before.items():
+            for chunk, content in chunks.items():
+                assert made.fleet.nodes[name].chunks.get(chunk, content) == content
 
     run_virtually(run())

@@ -350,6 +350,8 @@ class Telemetry:
                 if not piece.more:
                     end = number, at
             if whole < len(payload):
+                _log.warning("%s: chunk %d breaks at byte %d of %d: what is behind it is put aside",
+                             name, number, whole, len(payload))
                 break
         tail.number, tail.fill = end
         for number in reversed(numbers):
