@@ -30,6 +30,9 @@ class NodeRoll:
         self._clock = clock
         self._random = random_bytes
         self._nodes: dict[str, Node] = {}
+        # Who changes a node looks, writes and only then remembers: one at a time. Two keys made
+        # for one node at once would leave it with the one that the book has not.
+        self._changing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the book. Raises SetupError, BackendError."""
@@ -56,34 +59,46 @@ class NodeRoll:
         for label in (owner, site):
             if len(label) > LABEL_MAX or not label.isprintable():
                 raise BadRequest(f"an owner or site has at most {LABEL_MAX} printable characters")
-        if name in self._nodes:
-            raise BadRequest(f"there is a node {name!r}; `zerostor node rotate` gives it a new key,"
-                             " `zerostor node rm` forgets it")
-        if len(self._nodes) >= NODES_MAX:
-            raise BadRequest(f"a hub has at most {NODES_MAX} nodes")
-        return await self._keep(Node(name, owner, site, (self._secret(),), self._secret(),
-                                     self._clock.now(), wipe))
+        async with self._changing:
+            if name in self._nodes:
+                raise BadRequest(f"there is a node {name!r}; `zerostor node rotate` gives it a new"
+                                 " key, `zerostor node rm` forgets it")
+            if len(self._nodes) >= NODES_MAX:
+                raise BadRequest(f"a hub has at most {NODES_MAX} nodes")
+            return await self._keep(Node(name, owner, site, (self._secret(),), self._secret(),
+                                         self._clock.now(), wipe))
 
     async def remove(self, name: str) -> None:
         """It may dial in no more. Raises UnknownNode."""
-        self.require(name)
-        await self._book.remove(name)
-        self._nodes.pop(name, None)
+        async with self._changing:
+            self.require(name)
+            await self._book.remove(name)
+            self._nodes.pop(name, None)
 
     async def rotate(self, name: str) -> Node:
         """With a second key, if it has not one on its way already; both are good until the node
         used the new one. Raises UnknownNode.
         """
-        node = self.require(name)
-        if len(node.keys) > 1:
-            return node
-        return await self._keep(msgspec.structs.replace(node, keys=(*node.keys, self._secret())))
+        async with self._changing:
+            node = self.require(name)
+            if len(node.keys) > 1:
+                return node
+            keys = (*node.keys, self._secret())
+            return await self._keep(msgspec.structs.replace(node, keys=keys))
 
-    async def proven(self, name: str, key: int) -> None:
-        """It is here, by that one of its keys: those before it are of no use any more."""
-        node = self.find(name)
-        if node is not None and key:
-            await self._keep(msgspec.structs.replace(node, keys=node.keys[key:]))
+    async def proven(self, name: str, key: Secret) -> bool:
+        """It is here, by that key: those before it are of no use any more. False: it was removed,
+        or the key was, while it proved itself.
+        """
+        if (node := self.find(name)) is not None and key == node.keys[0]:
+            return True
+        async with self._changing:
+            node = self.find(name)
+            if node is None or key not in node.keys:
+                return False
+            keys = node.keys[node.keys.index(key):]
+            await self._keep(msgspec.structs.replace(node, keys=keys))
+            return True
 
     async def _keep(self, node: Node) -> Node:
         await self._book.put(node)

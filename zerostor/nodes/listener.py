@@ -10,7 +10,7 @@ from typing import Protocol
 from zerostor.core.errors import Busy, LinkBroken, SetupError, ZerostorError
 from zerostor.core.node_wire import Kind, Refused, refusal
 from zerostor.core.nodes import Node, NodeEventKind
-from zerostor.core.settings import NodesSettings
+from zerostor.core.settings import NodesSettings, Secret
 from zerostor.core.units import Address
 from zerostor.nodes.admission import Admission
 from zerostor.nodes.fleet import ConnectedFleet
@@ -30,8 +30,8 @@ class Register(Protocol):
     def find(self, name: str) -> Node | None:
         """The node of that name."""
 
-    async def proven(self, name: str, key: int) -> None:
-        """It is here, by that one of its keys."""
+    async def proven(self, name: str, key: Secret) -> bool:
+        """It is here, by that key. False: it may dial in no more, or not by that one."""
 
 
 class Listener:
@@ -125,10 +125,14 @@ class Listener:
         return None
 
     async def _serve(self, guest: Guest, link: Link) -> None:
+        name = guest.node.name
+        if not await self._register.proven(name, guest.node.keys[guest.key]):
+            self._teller.tell(NodeEventKind.REFUSED, name, f"{link.address}: it was removed while"
+                              " it dialed in, or its key was")
+            return
         session = Session(guest, link, self._settings.heartbeat, self._now, self._fleet.joined)
         self._fleet.join(session)
         try:
-            await self._register.proven(guest.node.name, guest.key)
             await session.run()
         finally:
             session.end("the hub stops")
