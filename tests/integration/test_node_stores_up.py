@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +18,10 @@ import pytest
 
 from tests.fakes.nodes import make_node
 from tests.fakes.ports import free_port
-from tests.fakes.running_up import ROOT, Up
+from tests.fakes.running_up import PATIENCE, ROOT, Up
+from zerostor.core.errors import StoreUnavailable
 from zerostor.nodes.emulator import EmulatedNode
+from zerostor.stores.node import NodeStore
 
 REPLICAS = ["r1", "r2", "r3", "r4"]
 
@@ -124,6 +128,45 @@ def test_sixteen_folders_and_four_nodes(tmp_path: Path) -> None:
             assert up.get(small).body == b"small"
         shutil.rmtree(f"{up.folder}-disks/03")
         assert up.get(link).body == body
+
+
+def here(store: NodeStore) -> bool:
+    async def probe() -> bool:
+        try:
+            await store.probe()
+        except StoreUnavailable:
+            return False
+        finally:
+            await store.close()
+        return True
+
+    return asyncio.run(probe())
+
+
+def test_all_metadata_comes_back_from_nodes_alone(tmp_path: Path) -> None:
+    with running(tmp_path, 2, 2) as up:
+        body = random.Random(5).randbytes(100_000)
+        link, small = up.store(body), up.store(b"small", "txt")
+        up.stop()
+        shutil.rmtree(up.folder / "metadata")
+        settings = ["--data", str(up.folder), "--config", str(up.settings)]
+        hub = subprocess.Popen([sys.executable, "-m", "gateway", "nodes", *settings], cwd=ROOT,
+                               stderr=subprocess.DEVNULL)
+        try:
+            for name in REPLICAS[1:]:
+                up.until(lambda name=name: here(  # type: ignore[misc]
+                    NodeStore(name, name, up.folder / "run" / "shards.sock")), f"{name} is here")
+            up.nodes["r1"].kill()
+            done = subprocess.run([sys.executable, "-m", "gateway", "recover", *settings],
+                                  cwd=ROOT, capture_output=True, text=True, check=False)
+            assert "2 objects" in done.stdout, done.stdout + done.stderr
+        finally:
+            hub.send_signal(signal.SIGINT)
+            hub.wait(PATIENCE)
+        up.start(wait=False)  # it is not ready for uploads, which need all four
+        up.until_states("up", *REPLICAS[1:])
+        assert up.get(link).body == body
+        assert up.get(small).body == b"small"
 
 
 def test_a_hub_that_is_killed_is_back_with_its_shards(up: NodeUp) -> None:
