@@ -48,13 +48,16 @@ class NodeStat(NamedTuple):
 
 
 class NodeState(NamedTuple):
-    """A connected node. since: epoch seconds. address: HOST:PORT that it dials from."""
+    """A connected node. since: epoch seconds. address: HOST:PORT that it dials from. wiped: how
+    often it was told to remove what it has, since then.
+    """
 
     name: str
     since: float
     address: str
     firmware: str
     stat: NodeStat
+    wiped: int = 0
 
 
 class NodeEventKind(enum.StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from zerostor.core.errors import (
@@ -33,7 +33,7 @@ from zerostor.core.node_shard import (
     chunk_size_of,
     overhead,
 )
-from zerostor.core.nodes import Node, NodeEvent, NodeEventKind, NodeStat
+from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeEventKind, NodeStat
 from zerostor.engine.node_wear import WearWatch
 from zerostor.node_ports import Fleet, ShardBook, StoreLook
 from zerostor.ports import Clock, RandomBytes
@@ -201,13 +201,10 @@ class ShardKeeper:
         while rows := await self.book.shards(node, after, _ROWS):
             shards += rows
             after = rows[-1].key
-        with _as_store(node):
-            there = {chunk: size async for chunk, size in self.fleet.listing(node)}
+        there = await self.there(node)
         changed = []
         for shard in shards:
-            head = overhead(shard.key)
-            lost = any(there.get(chunk) != head + size
-                       for chunk, size in zip(shard.chunks(), shard.sizes, strict=True))
+            lost = is_lost(shard, there)
             if lost != shard.lost:
                 changed.append(shard._replace(lost=lost))
         if changed:
@@ -216,6 +213,16 @@ class ShardKeeper:
         if missing:
             self._wear.lost(node, missing)
         return missing
+
+    async def there(self, node: str) -> Mapping[ChunkId, int]:
+        """Bytes of each chunk that the node lists."""
+        with _as_store(node):
+            return {chunk: size async for chunk, size in self.fleet.listing(node)}
+
+    def visit(self, node: str) -> tuple[float, int]:
+        """Another one as soon as the node may have lost what it had."""
+        state = self.fleet.connected().get(node)
+        return (state.since, state.wiped) if state else (0.0, 0)
 
     async def _require(self, node: str, key: str) -> NodeShard:
         with _as_store(node):
@@ -246,6 +253,7 @@ class ShardWriting:
         self._room = room(chunk, key)
         self._noted = 0
         self._sizes: list[int] = []
+        self._visit = keeper.visit(node)
         self._waiting = bytearray()
         self._ended = False
 
@@ -264,6 +272,7 @@ class ShardWriting:
                 await self._send(bytes(self._waiting))
                 self._waiting.clear()
             shard = self._shard._replace(sizes=tuple(self._sizes))
+            await self._look_after(shard)
             if await self._keeper.book.show(self._node, shard, last=last):
                 self._keeper.tidy(self._node)
         if last:
@@ -289,6 +298,17 @@ class ShardWriting:
         await self._keeper.fleet.put(self._node, chunk, wrap(envelope, payload))
         self._sizes.append(len(payload))
 
+    async def _look_after(self, shard: NodeShard) -> None:
+        """A node that was wiped since the first chunk, or left and came back empty, has not those
+        that it acknowledged; and what is not in the book yet nobody else misses.
+        """
+        if (visit := self._keeper.visit(self._node)) == self._visit:
+            return
+        if is_lost(shard, await self._keeper.there(self._node)):
+            raise StoreUnavailable(f"node {self._node} lost what it had of shard {shard.key} while"
+                                   " that was written")
+        self._visit = visit
+
     @contextmanager
     def _step(self) -> Iterator[None]:
         if self._ended:
@@ -301,6 +321,13 @@ class ShardWriting:
     def _leave(self) -> None:
         self._ended = True
         self._keeper.writers.get(self._node, set()).discard(self)
+
+
+def is_lost(shard: NodeShard, there: Mapping[ChunkId, int]) -> bool:
+    """Whether a node that has these chunks, of so many bytes, has not all of the shard."""
+    head = overhead(shard.key)
+    return any(there.get(chunk) != head + size
+               for chunk, size in zip(shard.chunks(), shard.sizes, strict=True))
 
 
 @contextmanager

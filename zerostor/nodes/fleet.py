@@ -146,6 +146,7 @@ class ConnectedFleet:
         """Also where the flash is not ours, with `format_flash`."""
         session = self._session(node)
         word = b"FORMAT" if format_flash else b"WIPE"
+        session.wiped += 1
         await session.in_turn(
             lambda turn: requests.order(turn, Kind.WIPE, word, seconds=LONG_SECONDS))
         self._teller.tell(NodeEventKind.WIPED, node, "its flash was made anew" if format_flash else

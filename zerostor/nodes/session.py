@@ -41,6 +41,7 @@ class Session:
         self.stat = WITHOUT_STAT
         self.ending = ""
         self.fault = False
+        self.wiped = 0
         self._link = link
         self._heartbeat = heartbeat
         self._since = now()
@@ -62,7 +63,7 @@ class Session:
         if self._said_at:
             stat = stat._replace(uptime=stat.uptime + max(0, int(self._now() - self._said_at)))
         firmware = self.guest.hello.firmware
-        return NodeState(self.name, self._since, self._link.address, firmware, stat)
+        return NodeState(self.name, self._since, self._link.address, firmware, stat, self.wiped)
 
     async def run(self) -> None:
         """Read until the connection ends; why stands in `ending` then, and `fault` says whether it
