@@ -311,6 +311,31 @@ async def test_a_node_that_leaves_in_the_middle_is_unavailable_at_once(tmp_path:
         await guard.close()
 
 
+async def test_reads_that_wait_for_the_flash_keep_no_probe_waiting(tmp_path: Path) -> None:
+    async with memory_nodes(tmp_path, "n1") as nodes:
+        store, flash, waiting = nodes.store(), asyncio.Event(), 0
+        await store.put("k", [OLD])
+        get = nodes.fleet.get
+
+        async def slow(node: str, chunk: bytes, offset: int = 0, length: int = 0) -> bytes:
+            nonlocal waiting
+            waiting += 1
+            await flash.wait()
+            return await get(node, chunk, offset, length)
+
+        nodes.fleet.get = slow  # type: ignore[method-assign]
+        reads = [asyncio.ensure_future(fetch(store, "k")) for _ in range(20)]
+        async with asyncio.timeout(PATIENCE):
+            while waiting < 4:
+                await asyncio.sleep(0.01)
+            for _ in range(5):
+                await store.probe()
+        assert not any(read.done() for read in reads)
+        flash.set()
+        assert await asyncio.gather(*reads) == [OLD] * 20
+        await store.close()
+
+
 async def test_without_a_hub_a_store_is_down_and_back_with_it(tmp_path: Path) -> None:
     store = NodeStore("one", "n1", tmp_path / "shards.sock")
     with pytest.raises(StoreUnavailable, match="node hub"):

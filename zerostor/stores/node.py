@@ -24,7 +24,7 @@ PACE = 20 * KIB
 """Bytes a second that a node takes and gives at least, with nothing else to do: its flash takes 55
 KB/s, proofs and retries over a weak radio have to fit as well."""
 READERS = 4
-"""Connections for all that is not a write; the node itself does one thing at a time."""
+"""Connections for reads; the node itself does one thing at a time."""
 ASK_SECONDS = 20.0
 """For what the hub answers by itself."""
 PIECE_SECONDS = 120.0
@@ -41,6 +41,9 @@ class NodeStore:
         self._node = node.encode()
         self._socket = socket
         self._reads = self.connect(READERS)
+        # What the hub answers by itself never waits behind a read, which waits for the flash: a
+        # probe that came too late would take a busy store for a dead one.
+        self._asks = self.connect(1)
         self._tidying: set[asyncio.Task[None]] = set()
         self.pace = PACE
         self.labels: Mapping[str, str] = {}
@@ -116,17 +119,17 @@ class NodeStore:
 
     async def size(self, key: str) -> int:
         """The hub knows it by heart."""
-        return _number(await self.ask(self._reads, b"SIZE", self._node, check_key(key).encode()))
+        return _number(await self.ask(self._asks, b"SIZE", self._node, check_key(key).encode()))
 
     async def delete(self, key: str) -> None:
         """The hub remembers it until the node has done it."""
-        await self.ask(self._reads, b"DEL", self._node, check_key(key).encode())
+        await self.ask(self._asks, b"DEL", self._node, check_key(key).encode())
 
     async def keys(self) -> AsyncIterator[str]:
         """In order, a page at a time."""
         after = b""
         while True:
-            page = await self.ask(self._reads, b"KEYS", self._node, after)
+            page = await self.ask(self._asks, b"KEYS", self._node, after)
             if not isinstance(page, list) or not page:
                 return
             for key in page:
@@ -151,7 +154,7 @@ class NodeStore:
             raise StoreReadOnly(f"store {self._name}: {_text(shut)}")
 
     async def _look(self) -> list[Reply]:
-        reply = await self.ask(self._reads, b"LOOK", self._node)
+        reply = await self.ask(self._asks, b"LOOK", self._node)
         if not isinstance(reply, list) or len(reply) != 6:
             raise StoreUnavailable(f"store {self._name}: the node hub speaks another version")
         return reply
@@ -160,6 +163,7 @@ class NodeStore:
         """Close the connections; what is not committed is given up."""
         for task in list(self._tidying):
             task.cancel()
+        await self._asks.close()
         await self._reads.close()
 
 
