@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.admission import require_local
+from gateway.connection import broken_off
 from gateway.intake import refuse_encoding
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest, TooLarge
@@ -57,8 +58,9 @@ async def read(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers=_PRIVATE | {
             "Content-Type": found.headers["Content-Type"], "X-Content-Type-Options": "nosniff"})
         await response.prepare(request)
-        async for part in found.content.iter_any():
-            await response.write(part)
+        with broken_off(request):
+            async for part in found.content.iter_any():
+                await response.write(part)
         await response.write_eof()
     return response
 

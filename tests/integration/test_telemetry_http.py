@@ -1,0 +1,114 @@
+"""Telemetry over HTTP where something is amiss behind it: gateway and hub in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
+
+from gateway.control_link import NODES, ControlLink
+from gateway.http_errors import problems
+from gateway.routes import telemetry
+from gateway.services import SERVICES
+from tests.fakes.telemetry_here import World
+from workers.hub_control import application
+from workers.telemetry_control import TelemetryControl
+from zerostor.control_socket import serve_control
+from zerostor.core.spread import SpreadRules
+from zerostor.engine.node_jobs import NodeJobs
+
+PATH = "/api/telemetry/shed"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(1, SpreadRules(copies=2))
+    async with made.running() as parts:
+        control = TelemetryControl(parts.telemetry, parts.ledger, NodeJobs(parts))
+        async with serve_control(application(control.routes()), tmp_path / "hub"):
+            yield made
+
+
+@pytest.fixture
+async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
+                 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    link = ControlLink(NODES, tmp_path / "hub", enabled=True)
+    app = web.Application(middlewares=[problems])
+    app[SERVICES] = cast("Any", SimpleNamespace(nodes=link))
+    app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
+                    web.get("/api/telemetry/{stream}", telemetry.read)])
+    yield await aiohttp_client(app)
+    await link.close()
+
+
+async def fill(client: TestClient[web.Request, web.Application]) -> bytes:
+    content = b"".join(b"%07d\n" % number for number in range(40_000))
+    for begin in range(0, len(content), 64_000):
+        answer = await client.post(PATH, data=content[begin : begin + 64_000],
+                                   headers={"Content-Type": "text/plain"})
+        assert answer.status == 201
+    return content
+
+
+async def test_a_chunk_that_is_lost_breaks_the_answer_off_and_never_shortens_it(
+        world: World, client: TestClient[web.Request, web.Application]) -> None:
+    content = await fill(client)
+    assert await (await client.get(PATH)).read() == content
+    last = max(number for _, number in world.files.files)
+    assert last > 20
+    del world.files.files["shed", last - 1]
+    for accept in ("*/*", "application/x-ndjson"):
+        answer = await client.get(PATH, headers={"Accept": accept})
+        assert answer.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+
+
+async def test_where_nothing_can_be_read_it_is_said(
+        world: World, client: TestClient[web.Request, web.Application]) -> None:
+    await fill(client)
+    del world.files.files["shed", 0]
+    answer = await client.get(PATH)
+    assert answer.status == 503
+    told = await answer.json()
+    assert told["type"] == "urn:zerostor:object-unreadable" and "chunk 0 of shed" in told["detail"]
+
+
+async def test_a_disk_that_is_full_refuses_and_nothing_is_left_behind(
+        world: World, client: TestClient[web.Request, web.Application]) -> None:
+    await client.post(PATH, data=b"one\n")
+    world.files.full = True
+    answer = await client.post(PATH, data=b"two\n")
+    assert answer.status == 503 and "full" in (await answer.json())["detail"]
+    world.files.full = False
+    assert (await client.post(PATH, data=b"three\n")).status == 201
+    assert await (await client.get(PATH)).read() == b"one\nthree\n"
+
+
+async def test_a_body_that_breaks_off_is_no_entry(
+        client: TestClient[web.Request, web.Application]) -> None:
+    _, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf" % PATH.encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+    assert (await client.post(PATH, data=b"whole\n")).status == 201
+    assert await (await client.get(PATH)).read() == b"whole\n"
+
+
+async def test_many_entries_at_once_are_all_there(
+        client: TestClient[web.Request, web.Application]) -> None:
+    sent = {b"%03d " % number + b"x" * number + b"\n" for number in range(200)}
+    answers = await asyncio.gather(*(client.post(PATH, data=entry) for entry in sent))
+    assert {answer.status for answer in answers} == {201}
+    found = await (await client.get(PATH)).read()
+    assert {line + b"\n" for line in found.splitlines()} == sent
