@@ -85,8 +85,8 @@ class NodeBook(Protocol):
     async def drop(self, node: str, chunks: Sequence[ChunkId]) -> None:
         """These are to be deleted when the node is next here."""
 
-    async def dropped(self, node: str, limit: int) -> Sequence[ChunkId]:
-        """Some of those."""
+    async def dropped(self, node: str, limit: int, after: ChunkId = b"") -> Sequence[ChunkId]:
+        """Some of those, by id, behind `after`."""
 
     async def forget_drops(self, node: str, chunks: Sequence[ChunkId]) -> None:
         """They are deleted."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.link_node import LinkNode, TurnedAway
+from tests.fakes.link_node import RIGHT, LinkNode, TurnedAway
 from tests.fakes.node_works import Hub, running_hub
 from zerostor.core.errors import BadRequest
-from zerostor.core.node_wire import Kind
+from zerostor.core.node_wire import Frame, Kind, Refused
 
 
 @pytest.fixture
@@ -74,3 +74,22 @@ async def test_a_key_is_known_by_what_it_is_and_not_by_its_place(hub: Hub) -> No
     await hub.roll.rotate("shed-1")
     assert await hub.roll.proven("shed-1", used)
     assert used in hub.roll.require("shed-1").keys
+
+
+@pytest.mark.parametrize("code", [Refused.IO, Refused.CORRUPT, Refused.NOSPACE])
+async def test_a_chunk_that_cannot_be_deleted_holds_up_neither_the_others_nor_a_key(
+        hub: Hub, code: Refused) -> None:
+    node = await hub.node()
+    node.chunks = {bytes((number,)) * 16: b"x" for number in range(100)}
+    stuck = bytes((3,)) * 16
+
+    async def delete(node: LinkNode, frame: Frame) -> None:
+        await (node.err(frame, code) if frame.payload == stuck else RIGHT[Kind.DEL](node, frame))
+
+    node.handlers[Kind.DEL] = delete
+    await hub.roll.rotate("shed-1")
+    await hub.book.drop("shed-1", [*node.chunks])
+    await node.join()
+    await hub.until(lambda: node.new_key is not None)
+    assert [*node.chunks] == [stuck]
+    assert await hub.book.dropped("shed-1", 9) == [stuck], "it is tried again"

@@ -9,7 +9,15 @@ from contextlib import suppress
 
 import msgspec
 
-from zerostor.core.errors import BadRequest, NodeAway, UnknownNode, ZerostorError
+from zerostor.core.errors import (
+    BadRequest,
+    ChunkCorrupt,
+    NodeAway,
+    NodeFull,
+    NodeRefusal,
+    UnknownNode,
+    ZerostorError,
+)
 from zerostor.core.node_wire import KEY_SIZE
 from zerostor.core.nodes import Node, NodeEventKind, node_name
 from zerostor.core.settings import Secret
@@ -144,11 +152,24 @@ class NodeUpkeep:
             _log.info("node %s: %s", name, error)
 
     async def settle(self, name: str) -> None:
-        """Delete what it is to have no more, and hand over a new key. Raises NodeAway."""
-        while chunks := await self._book.dropped(name, DROPS_AT_ONCE):
+        """Delete what it is to have no more, and hand over a new key. Raises NodeAway.
+
+        What it cannot delete, on a part of its flash that does not read, is left for another time:
+        neither the other chunks nor the key wait for that.
+        """
+        after, refused = b"", 0
+        while chunks := await self._book.dropped(name, DROPS_AT_ONCE, after):
+            gone = []
             for chunk in chunks:
-                await self._fleet.delete(name, chunk)
-            await self._book.forget_drops(name, chunks)
+                try:
+                    await self._fleet.delete(name, chunk)
+                    gone.append(chunk)
+                except (ChunkCorrupt, NodeFull, NodeRefusal) as error:
+                    refused, why = refused + 1, error
+            await self._book.forget_drops(name, gone)
+            after = chunks[-1]
+        if refused:
+            _log.warning("node %s cannot delete %d chunks: %s", name, refused, why)
         await self.hand_over_key(name)
 
     async def hand_over_key(self, name: str) -> bool:

@@ -120,11 +120,11 @@ class SqliteNodeBook:
         await self._book.run(lambda book: book.executemany(
             "INSERT OR IGNORE INTO drops VALUES (?, ?)", rows))
 
-    async def dropped(self, node: str, limit: int) -> Sequence[ChunkId]:
+    async def dropped(self, node: str, limit: int, after: ChunkId = b"") -> Sequence[ChunkId]:
         """By id."""
         rows = await self._book.run(lambda book: book.execute(
-            "SELECT chunk FROM drops WHERE node = ? ORDER BY chunk LIMIT ?",
-            (node, limit)).fetchall())
+            "SELECT chunk FROM drops WHERE node = ? AND chunk > ? ORDER BY chunk LIMIT ?",
+            (node, after, limit)).fetchall())
         return [chunk for (chunk,) in rows]
 
     async def forget_drops(self, node: str, chunks: Sequence[ChunkId]) -> None:
