@@ -26,6 +26,7 @@ from zerostor.core.spread import SpreadRules
 from zerostor.engine.node_jobs import NodeJobs
 
 PATH = "/api/telemetry/shed"
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -69,7 +70,8 @@ async def test_a_chunk_that_is_lost_breaks_the_answer_off_and_never_shortens_it(
         answer = await client.get(PATH, headers={"Accept": accept})
         assert answer.status == 200
         with pytest.raises(aiohttp.ClientError):
-            await answer.read()
+            async with asyncio.timeout(PATIENCE):
+                await answer.read()
 
 
 async def test_where_nothing_can_be_read_it_is_said(
