@@ -70,6 +70,15 @@ def usage(root: int, *, with_client: bool = True) -> Usage:
     return Usage(cpu, rss)
 
 
+def child(parent: int, command: str) -> int:
+    """Process of the `zerostor up` with that pid, by its command. Raises SetupError."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if command.encode() in words[:5]:
+            return int(pid)
+    raise SetupError(f"`zerostor up` runs no {command} process")
+
+
 def disk_bytes(folder: Path) -> int:
     """Bytes that the files below `folder` take on the disk."""
     total = 0

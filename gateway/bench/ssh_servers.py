@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.bench.machine import free_address, running, up_command, usage
+from gateway.bench.machine import child, free_address, running, up_command, usage
 from zerostor.core.errors import SetupError
 
 USER = "bench"
@@ -80,7 +80,7 @@ def _ours(folder: Path, key: Path) -> Iterator[SshServer]:
             f"http://{http}/api/ssh/enable", json.dumps(asked).encode(),
             {"Content-Type": "application/json"})
         _opened(request)
-        yield SshServer("zerostor", USER, ssh.port, "", _child(up, "ssh"), _options(key))
+        yield SshServer("zerostor", USER, ssh.port, "", child(up, "ssh"), _options(key))
 
 
 @contextlib.contextmanager
@@ -122,14 +122,6 @@ def _opened(request: urllib.request.Request) -> None:
             time.sleep(0.1)
         else:
             return
-
-
-def _child(parent: int, command: str) -> int:
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if command.encode() in words[:5]:
-            return int(pid)
-    raise SetupError(f"`zerostor up` runs no {command} process")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
