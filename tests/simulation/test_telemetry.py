@@ -113,6 +113,46 @@ def test_a_node_that_stays_away_is_replaced_and_one_that_comes_back_is_trimmed()
     run_virtually(run())
 
 
+def test_the_end_of_the_grace_period_is_noticed_at_once():
+    async def run():
+        made = world(rules=SpreadRules(copies=2, grace=304.0))
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            await spread(parts)
+            made.fleet.go("n1")
+            await asyncio.sleep(306)
+            assert all(sum(copy.node != "n1" for copy in held.good()) == 2
+                       for held in parts.holdings.all())
+
+    run_virtually(run())
+
+
+def test_full_chunks_before_one_that_cannot_be_read_go_out():
+    async def run():
+        made = world()
+        come(made.fleet)
+        async with made.running() as parts:
+            read = made.files.read
+
+            async def broken(stream: str, number: int) -> bytes:
+                if number == 2:
+                    raise BackendError("the disk is broken here")
+                return await read(stream, number)
+
+            made.files.read = broken
+            # One entry fills several chunks, which share a commit.
+            await parts.telemetry.append("shed", bytes(30_000), text=True)
+            await spread(parts)
+            assert parts.telemetry.summary("shed").chunks == 2
+            made.files.read = read
+            await parts.telemetry.append("shed", b"more", text=True)
+            await spread(parts)
+            assert parts.telemetry.summary("shed").chunks == 5
+
+    run_virtually(run())
+
+
 @pytest.mark.parametrize("fault", ["keeps_nothing", "other_bytes"])
 def test_a_node_that_lies_is_caught_and_pays(fault):
     async def run():

@@ -7,6 +7,7 @@ Nodes come and go; after a grace period what they have does not count any more. 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from zerostor.core.node_chunk import BLOCK, FILE_HEADER, blocks, erases
@@ -105,6 +106,12 @@ class Attendance:
         limit = self._clock.monotonic() - self._rules.grace
         return [node for node, place in self._places.items()
                 if place.gone is not None and place.gone <= limit]
+
+    def next_expiry(self) -> float:
+        """Seconds until one more is away for longer than the grace period; infinity: none is."""
+        limit = self._clock.monotonic() - self._rules.grace
+        return min((place.gone - limit for place in self._places.values()
+                    if place.gone is not None and place.gone > limit), default=math.inf)
 
     def contenders(self, size: int) -> list[Contender]:
         """Nodes that could take a chunk of `size` bytes, busy ones too."""

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 """Between looks at who is there, for what no event told."""
+EXPIRED_SECONDS = 0.1
+"""Looked for so long after a grace period ended, lest it be too early."""
 LIST_SECONDS = 60.0
 RETRY_SECONDS = 5.0
 DROP_SECONDS = 30.0
@@ -58,8 +60,9 @@ class Reconciling:
                     await self._look()
                 except ZerostorError as error:
                     _log.warning("who is there cannot be written down: %s", error)
+                soon = self._attendance.next_expiry() + EXPIRED_SECONDS
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(min(LOOK_SECONDS, soon)):
                         await self._seen.wait()
                 except TimeoutError:
                     continue

@@ -143,12 +143,16 @@ class Spreading:
 
     def _start_some(self) -> None:
         idle: dict[str, None] | None = None
+        takers: dict[int, list[Contender]] = {}
         for chunk, held in list(islice(self._line.items(), SCAN)):
             del self._line[chunk]
             need = self.short(held)
             if self._holdings.get(chunk) is not held or need <= 0:
                 continue
-            everyone = self._attendance.contenders(held.chunk.size)
+            size = held.chunk.size
+            if size not in takers:  # most are of one size, and to ask all nodes takes a while
+                takers[size] = self._attendance.contenders(size)
+            everyone = takers[size]
             if idle is None:
                 idle = {one.node: None for one in everyone
                         if not self._attendance.place(one.node).turn.locked()}

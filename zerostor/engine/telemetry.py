@@ -49,8 +49,8 @@ WAITING_MAX = 16 * ENTRY_MAX
 """Bytes of one stream that wait for a flush; who comes then is refused."""
 BATCH_MAX = 4 * ENTRY_MAX
 STREAMS_MAX = 10_000
-AHEAD = 4
-"""Chunks that a reader has fetched before it takes them."""
+SEALED_AT_ONCE, AHEAD = 64, 4
+"""Chunks that share a commit, and those that a reader has fetched before it takes them."""
 
 
 class Appended(NamedTuple):
@@ -278,14 +278,16 @@ class Telemetry:
         """Full chunks into the book; what fails is tried again with the next append."""
         try:
             while tail.unsealed and self._tails.get(tail.stream.name) in (tail, None):
-                number = tail.unsealed[0]
-                payload = await self._files.read(tail.stream.name, number)
-                chunk = sealed(tail.stream, number, payload)
-                await self._holdings.write([chunk])
-                tail.unsealed.remove(number)
-                held = self._holdings.get(chunk.id)
-                if held is not None:
-                    self._spreading.changed(held)
+                chunks: list[Chunk] = []
+                try:
+                    for number in tail.unsealed[:SEALED_AT_ONCE]:
+                        payload = await self._files.read(tail.stream.name, number)
+                        chunks.append(sealed(tail.stream, number, payload))
+                finally:  # those before one that cannot be read
+                    await self._holdings.write(chunks)
+                    del tail.unsealed[: len(chunks)]
+                    for held in filter(None, (self._holdings.get(one.id) for one in chunks)):
+                        self._spreading.changed(held)
         except ZerostorError as error:
             _log.warning("%s: full chunks wait: %s", tail.stream.name, error)
 
