@@ -55,6 +55,8 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_STORES = 20
 SOCKET_PATH_MAX = 103
 """Bytes of a unix socket's path on macOS; Linux has 107."""
+_LONGEST_SOCKET = "nodes.sock.new"
+"""Of all in that folder: as it is called until it is ready."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
 
 
@@ -333,11 +335,11 @@ def _paths(root: Path, spool: SpoolSettings, environ: Mapping[str, str]) -> Path
 
 def _run_folder(root: Path, environ: Mapping[str, str]) -> Path:
     """DATA/run, or a short private folder when the path of a socket in there would be too long."""
-    if len(os.fsencode(root / "run" / "redis.sock")) <= SOCKET_PATH_MAX:
+    if len(os.fsencode(root / "run" / _LONGEST_SOCKET)) <= SOCKET_PATH_MAX:
         return root / "run"
     digest = hashlib.blake2b(os.fsencode(root), digest_size=8).hexdigest()
     for base in (environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()):
         folder = Path(base) / f"zerostor-{os.getuid()}-{digest}"
-        if base and len(os.fsencode(folder / "redis.sock")) <= SOCKET_PATH_MAX:
+        if base and len(os.fsencode(folder / _LONGEST_SOCKET)) <= SOCKET_PATH_MAX:
             return folder
     raise SetupError(f"{root} is too deep for unix sockets: give a shorter folder with --data")

@@ -297,6 +297,8 @@ def test_sockets_fit_even_below_a_deep_folder(tmp_path):
     for run in (paths, read(deep).paths, read(deep, XDG_RUNTIME_DIR="/" + "x" * 200).paths):
         assert len(os.fsencode(run.redis_socket)) <= SOCKET_PATH_MAX
         assert len(os.fsencode(run.zdb_socket)) <= SOCKET_PATH_MAX
+        assert len(os.fsencode(run.nodes_socket)) + len(".new") <= SOCKET_PATH_MAX
+        assert len(os.fsencode(run.console_socket)) <= SOCKET_PATH_MAX
     assert read(deep).paths.run == read(deep).paths.run
     assert read(deep).paths.run != read(deep.parent).paths.run
     assert read(Path("/srv/z")).paths.run == Path("/srv/z/run")
