@@ -121,3 +121,12 @@ def test_the_hub_keeps_to_the_vectors_of_the_link():
         assert opener.next_frame() == (kind, one["request"], payload)
     new_key = bytes.fromhex(VECTORS["new_key"])
     assert wire.masked(wire.masked(new_key, keys.mask), keys.mask) == new_key
+
+
+def test_what_a_node_says_moves_no_line_and_no_terminal() -> None:
+    nasty = b"bad\x1b[2J\nINFO all is well\xff\xe2\x80\xae"
+    assert wire.parse_refusal(b"\x06" + nasty) == (6, "bad?[2J?INFO all is well\ufffd?")
+    assert len(wire.parse_refusal(b"\x06" + b"x" * 4000)[1]) == 60
+    hello = (b"EDN\x01\x01\x01a" + bytes(20) + (4096).to_bytes(2) + bytes(4)
+             + bytes((len(nasty),)) + nasty)
+    assert wire.parse_hello(hello).firmware == "bad?[2J?INFO all is well\ufffd?"

@@ -207,8 +207,7 @@ def parse_hello(payload: bytes) -> Hello:
     text = name.decode("ascii", "replace")
     if not is_node_name(text):
         raise LinkBroken("a greeting with a name that no node has")
-    return Hello(lowest, highest, text, nonce, hint, segment, boots,
-                 firmware.decode("ascii", "replace"), payload)
+    return Hello(lowest, highest, text, nonce, hint, segment, boots, _shown(firmware), payload)
 
 
 def challenge(nonce: bytes, heartbeat: int, *, wipe: bool) -> bytes:
@@ -240,7 +239,12 @@ def refusal(code: Refused, sentence: str) -> bytes:
 
 def parse_refusal(payload: bytes) -> tuple[int, str]:
     """(code, sentence) of ERR."""
-    return (payload[0] if payload else 0), payload[1:].decode("utf-8", "replace")
+    return (payload[0] if payload else 0), _shown(payload[1 : 1 + ERROR_TEXT_MAX])
+
+
+def _shown(text: bytes) -> str:
+    """What a node says goes into logs and onto terminals: no line ends, nothing that moves them."""
+    return "".join(one if one.isprintable() else "?" for one in text.decode("utf-8", "replace"))
 
 
 def is_node_name(text: str) -> bool:
