@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +50,48 @@ def command(count: int, prefix: str, owners: int, folder: Path, drop: float | No
       zerostor node emulate --count 30 --drop 1m
     """
     from zerostor.core.nodes import node_name
-    from zerostor.nodes.emulator import build
 
     node_name(f"{prefix}-{count}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # keys are in it
+    with _only_one(folder):
+        _run(client, folder, [f"{prefix}-{number}" for number in range(1, count + 1)], owners,
+             drop, slow)
+
+
+def _run(client: Client, folder: Path, names: list[str], owners: int, drop: float | None,
+         slow: bool) -> None:
+    from zerostor.nodes.emulator import build
+
     made = folder / ".firmware"
     _remove(made)
     firmware = build(made)
     if not firmware.real:
         click.echo("MicroPython is missing here: CPython runs the nodes instead", err=True)
-    nodes = [_node(client, firmware, folder, f"{prefix}-{number}", f"owner-{number % owners + 1}")
-             for number in range(1, count + 1)]
+    known = {node["name"] for node in client.ask("/api/nodes").get("nodes") or []}
+    nodes = [_node(client, firmware, folder, name, f"owner-{number % owners + 1}", name in known)
+             for number, name in enumerate(names, 1)]
     try:
         for node in nodes:
             node.start(slow=int(slow))
-        click.echo(f"{count} nodes run; their flash is in {folder}. `zerostor node ls` shows them,"
-                   " Ctrl-C ends them.")
+        click.echo(f"{len(nodes)} nodes run; their flash is in {folder}. `zerostor node ls` shows"
+                   " them, Ctrl-C ends them.")
         _look_after(nodes, drop, slow)
     finally:
         for node in nodes:
             node.kill()
         _remove(made)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Two that run one device would write over each other's flash."""
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(f"another `zerostor node emulate` runs the nodes in {folder}: end it,"
+                             " or give this one a --folder and a --name of its own") from None
+        yield
 
 
 def _look_after(nodes: list[EmulatedNode], drop: float | None, slow: bool) -> None:
@@ -92,15 +116,22 @@ def _look_after(nodes: list[EmulatedNode], drop: float | None, slow: bool) -> No
             click.echo(f"{nodes[number].folder.name} loses its power")
 
 
-def _node(client: Client, firmware: Any, folder: Path, name: str, owner: str) -> EmulatedNode:
+def _node(client: Client, firmware: Any, folder: Path, name: str, owner: str, known: bool
+          ) -> EmulatedNode:
     """One that the hub knows: as it was left, or new."""
     from zerostor.nodes.emulator import EmulatedNode
 
     node = EmulatedNode(firmware, folder / name)
     if (node.folder / "nvs.json").exists():
+        if not known:
+            raise SetupError(f"{node.folder} is a node that this hub does not know, and would not"
+                             " let in: remove that folder, or give another --folder")
         host, port = _dialed(client.ask("/api/nodes")["hub"]["address"])
         node.configure({"hub": host, "port": port})
         return node
+    if node.folder.exists():
+        raise SetupError(f"{node.folder} is there, and is no node: remove it, or give another"
+                         " --folder")
     try:
         answer = client.ask("/api/nodes/add", method="POST", body={
             "name": name, "owner": owner, "site": f"of {owner}"})

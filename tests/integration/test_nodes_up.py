@@ -197,6 +197,24 @@ def test_one_is_added_and_flashed_in_one_step(face: Face, tmp_path: Path) -> Non
     face.zerostor("node", "rm", "shed-9", "--yes")
 
 
+def test_devices_that_run_already_or_belong_elsewhere_are_not_started(
+        face: Face, tmp_path: Path) -> None:
+    def refused(folder: Path) -> str:
+        return face.zerostor("node", "emulate", "--count", "1", "--folder", str(folder), code=1)
+
+    assert "another `zerostor node emulate`" in refused(face.folder / "flash")
+    assert (face.folder / "flash").stat().st_mode & 0o777 == 0o700
+    assert face.all_here()
+    (tmp_path / "emu-1").mkdir()
+    assert "is no node" in refused(tmp_path)
+    stranger = tmp_path / "other" / "shed-7-1"
+    stranger.mkdir(parents=True)
+    (stranger / "nvs.json").write_text('{"edn": {}}')
+    assert "does not know" in face.zerostor(
+        "node", "emulate", "--count", "1", "--folder", str(tmp_path / "other"), "--name", "shed-7",
+        code=1)
+
+
 def test_only_programs_of_this_host_may_change_them(face: Face) -> None:
     request = urllib.request.Request(
         f"{face.server}/api/nodes/add", b'{"name": "x"}',
