@@ -21,6 +21,8 @@ from zerostor.core.units import parse_address
 BOOTLOADER_AT = {"esp32": "0x1000", "esp32c3": "0x0", "esp32s3": "0x0"}
 """Where an image of MicroPython begins on each chip."""
 SETTINGS_MAX = 65_536
+TEXT_MAX = 64
+"""firmware/app/settings.py reads a longer one as none at all, and the device would not start."""
 
 
 @click.command("flash", short_help="Put firmware and settings into an ESP32.")
@@ -70,6 +72,10 @@ def command(port: str, settings: str | None, name: str | None, owner: str, site:
         raise SetupError(f"{folder} exists: remove it, or give another --folder")
     hub = _dialed(hub, told or client.ask("/api/nodes"))
     password = wifi_password_file.read_text().strip() if wifi_password_file else ""
+    texts = {"--hub": parse_address(hub).host, "--wifi": wifi, "--wifi-password-file": password}
+    for option, text in texts.items():
+        if len(text.encode()) > TEXT_MAX:
+            raise BadRequest(f"{option}: a device keeps texts of at most {TEXT_MAX} bytes")
     # Last, when nothing is left to be said against it: its keys are shown this once.
     told = told or client.ask("/api/nodes/add", method="POST",
                               body={"name": name, "owner": owner, "site": site})
@@ -127,8 +133,10 @@ def _read(file: str) -> dict[str, Any]:
         try:
             settings = json.loads(source.read(SETTINGS_MAX))
             assert isinstance(settings, dict)
-            bytes.fromhex(settings["key"])
-        except (ValueError, KeyError, AssertionError, RecursionError) as error:
+            for name in ("key", "update_key"):
+                bytes.fromhex(settings[name])
+            str(settings["name"])
+        except (ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
             raise BadRequest(f"{file} is not what `zerostor node add NAME --json` printed"
                              ) from error
     return settings
