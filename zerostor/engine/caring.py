@@ -63,6 +63,7 @@ class Caring:
         self._rules = rules
         self._whole: dict[bytes, Held] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
+        self._forgetting = asyncio.Lock()
 
     def whole(self, held: Held) -> None:
         """This one has enough copies: some may go."""
@@ -83,11 +84,20 @@ class Caring:
     async def forget(self, chunks: list[Held]) -> None:
         """These are no longer wanted: the book forgets them, then their files and copies go."""
         for held in chunks:
-            dropped: list[Change] = [self._dropped(copy) for copy in held.copies.values()]
-            dropped += [self._attendance.line(LineKind.RELEASED, copy.node, copy.chunk, copy)
-                        for copy in held.good()]
+            async with self._forgetting:
+                if self._holdings.get(held.chunk.id) is held:
+                    await self._forget_one(held)
+
+    async def _forget_one(self, held: Held) -> None:
+        dropped: list[Change] = [self._dropped(copy) for copy in held.copies.values()]
+        dropped += [self._attendance.line(LineKind.RELEASED, copy.node, copy.chunk, copy)
+                    for copy in held.good()]
+        held.leaving = True
+        try:
             await self._holdings.write([*dropped, ChunkGone(held.chunk.id)])
-            await self._files.remove(held.chunk.stream, held.chunk.number)
+        finally:
+            held.leaving = False
+        await self._files.remove(held.chunk.stream, held.chunk.number)
 
     async def _round(self) -> None:
         try:
@@ -199,14 +209,17 @@ class Caring:
         released = [self._attendance.line(LineKind.RELEASED, copy.node, copy.chunk, copy)
                     for copy in surplus]
         dropped: list[Change] = [self._dropped(copy) for copy in (*spare, *surplus)]
-        if dropped:
+        if dropped and self._is_known(held):
             await self._holdings.write([*dropped, *released])
         if self._may_free(held):
             await self._holdings.write([held.chunk._replace(local=False)])
             await self._files.remove(held.chunk.stream, held.chunk.number)
 
     def _may_free(self, held: Held) -> bool:
-        return self._rules.nodes_only and held.chunk.local
+        return self._rules.nodes_only and held.chunk.local and self._is_known(held)
+
+    def _is_known(self, held: Held) -> bool:
+        return not held.leaving and self._holdings.get(held.chunk.id) is held
 
     async def _delete(self, copy: Copy) -> None:
         async with asyncio.timeout(DROP_SECONDS):

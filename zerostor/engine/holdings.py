@@ -23,10 +23,10 @@ from zerostor.telemetry_ports import TelemetryBook
 
 class Held:
     """A chunk with its copies by node. placing: nodes that it is on its way to. avoid: nodes that
-    failed it; both in order.
+    failed it; both in order. leaving: it is being forgotten, and nothing new is noted of it.
     """
 
-    __slots__ = ("avoid", "chunk", "copies", "placing", "tries", "was_whole")
+    __slots__ = ("avoid", "chunk", "copies", "leaving", "placing", "tries", "was_whole")
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
@@ -35,6 +35,7 @@ class Held:
         self.avoid: dict[str, None] = {}
         self.tries = 0
         self.was_whole = False
+        self.leaving = False
 
     def good(self) -> list[Copy]:
         """Copies that count, wherever their nodes are."""

@@ -7,7 +7,6 @@ one. Full chunks go into the book, and from there to nodes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -17,20 +16,17 @@ from zerostor.core.errors import (
     BadRequest,
     Busy,
     ChunkMissing,
-    DataError,
     TooLarge,
     UnknownStream,
     ZerostorError,
 )
-from zerostor.core.node_chunk import CHUNK_SIZE, ChunkKind, Envelope, unwrap, wrap
-from zerostor.core.spread import GENERATION_SIZE, Chunk, Stream
+from zerostor.core.node_chunk import CHUNK_SIZE
+from zerostor.core.spread import GENERATION_SIZE, Stream
 from zerostor.core.telemetry import (
     ENTRY_MAX,
     PIECE_OVERHEAD,
     TEXT_CHUNK,
     Piece,
-    cut,
-    encode_piece,
     pieces,
     stream_name,
     whole_length,
@@ -40,8 +36,9 @@ from zerostor.engine.caring import Caring
 from zerostor.engine.fetching import Fetching
 from zerostor.engine.holdings import Held, Holdings
 from zerostor.engine.spreading import Spreading
+from zerostor.engine.telemetry_chunks import laid_out, sealed
 from zerostor.ports import Clock, RandomBytes
-from zerostor.telemetry_ports import Part, TelemetryFiles
+from zerostor.telemetry_ports import TelemetryFiles
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +108,7 @@ class Telemetry:
         self._chunk_sizes = chunk_sizes
         self._tails: dict[str, _Tail] = {}
         self._making = asyncio.Lock()
+        self._removing: dict[str, asyncio.Future[None]] = {}
 
     async def load(self) -> None:
         """Find the ends of all streams; an entry that a crash cut off was never acknowledged.
@@ -150,7 +148,7 @@ class Telemetry:
         tail = self._known(name)
         while tail.draining is not None:
             await asyncio.wait([tail.draining])
-        if tail.fill:
+        if tail.fill and self._known(name) is tail:
             tail.unsealed.append(tail.number)
             tail.number, tail.fill = tail.number + 1, 0
             tail.draining = asyncio.ensure_future(self._drain(tail))
@@ -193,13 +191,24 @@ class Telemetry:
                     yield piece
 
     async def remove(self, name: str) -> None:
-        """The stream with all its chunks. Raises UnknownStream, BackendError."""
+        """The stream with all its chunks; one that is made again under its name waits until then.
+
+        Raises UnknownStream, BackendError; then what is left of it is there.
+        """
         tail = self._known(name)
+        ended = self._removing[name] = asyncio.get_running_loop().create_future()
         del self._tails[name]
-        if tail.draining is not None:
-            await asyncio.wait([tail.draining])
-        await self._caring.forget(list(self._holdings.of_stream(name)))
-        await self._files.remove_stream(name)
+        try:
+            if tail.draining is not None:
+                await asyncio.wait([tail.draining])
+            await self._caring.forget(list(self._holdings.of_stream(name)))
+            await self._files.remove_stream(name)
+        except BaseException:
+            self._tails[name] = tail
+            raise
+        finally:
+            del self._removing[name]
+            ended.set_result(None)
 
     async def settle(self) -> None:
         """Return when no append is under way."""
@@ -225,9 +234,13 @@ class Telemetry:
             chunks[0].chunk.first if chunks else tail.first, tail.last)
 
     async def _make(self, name: str, *, text: bool) -> _Tail:
+        while name in self._removing:
+            await asyncio.wait([self._removing[name]])
         async with self._making:
             if name in self._tails:
                 return self._tails[name]
+            if name in self._removing:
+                raise Busy(f"the stream {name} is being removed; try again")
             if len(self._tails) >= STREAMS_MAX:
                 raise Busy(f"there are {STREAMS_MAX} streams, the most there may be")
             size = self._chunk_sizes[0 if text else 1]
@@ -365,36 +378,3 @@ class Telemetry:
         if tail.stream.room - tail.fill <= PIECE_OVERHEAD:
             tail.unsealed.append(tail.number)
             tail.number, tail.fill = tail.number + 1, 0
-
-
-def laid_out(room: int, number: int, fill: int, at: int, contents: Sequence[bytes]
-             ) -> tuple[list[Part], list[int]]:
-    """Entries of the time `at` as bytes behind byte `fill` of chunk `number`: (for each chunk its
-    part, for each entry the chunk where it begins).
-    """
-    parts: list[tuple[int, int, list[bytes]]] = [(number, fill, [])]
-    begins = []
-    for content in contents:
-        begin = None
-        for piece in cut(at, content, room - fill, room):
-            encoded = encode_piece(piece)
-            if fill + len(encoded) > room:
-                number, fill = number + 1, 0
-                parts.append((number, 0, []))
-            parts[-1][2].append(encoded)
-            fill += len(encoded)
-            begin = number if begin is None else begin
-        begins.append(number if begin is None else begin)
-    return [Part(chunk, offset, b"".join(encoded)) for chunk, offset, encoded in parts], begins
-
-
-def sealed(stream: Stream, number: int, payload: bytes) -> Chunk:
-    """A chunk that is full. Raises DataError where its payload is not what was written."""
-    content = wrap(Envelope(ChunkKind.TELEMETRY, stream.name, number), payload)
-    times = [piece.at for piece in pieces(unwrap(content)[1])]
-    if not times:
-        raise DataError(f"chunk {number} of {stream.name} is empty")
-    return Chunk(stream.chunk_id(number), stream.name, number, len(content),
-                 hashlib.sha256(content).digest(),
-                 hashlib.md5(content, usedforsecurity=False).digest(), times[0], times[-1])
-

@@ -1,0 +1,84 @@
+"""Streams that are removed, made again, refused and looked after, all at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.fakes.telemetry_here import World, read_all
+from tests.fakes.virtual_time import run_virtually
+from tests.simulation.test_telemetry import LINE, come, fill, spread, world
+from zerostor.core.errors import BackendError, UnknownStream
+from zerostor.core.spread import SpreadRules
+
+
+def test_what_is_appended_while_the_stream_of_its_name_is_removed_stays():
+    async def run():
+        made = world()
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            await spread(parts)
+            slow(made)
+            removing = asyncio.ensure_future(parts.telemetry.remove("shed"))
+            await asyncio.sleep(0)
+            written = await fill(parts)
+            await removing
+            assert await read_all(parts, "shed") == written
+        async with made.running() as parts:
+            assert await read_all(parts, "shed") == written
+
+    run_virtually(run())
+
+
+def test_a_stream_whose_removal_failed_is_there_and_can_be_removed():
+    async def run():
+        made = world()
+        async with made.running() as parts:
+            written = await fill(parts)
+            write, made.book.write = made.book.write, refuse
+            with pytest.raises(BackendError):
+                await parts.telemetry.remove("shed")
+            assert await read_all(parts, "shed") == written
+            made.book.write = write
+            await parts.telemetry.append("shed", LINE, text=True)
+            assert await read_all(parts, "shed") == written + LINE
+            await parts.telemetry.remove("shed")
+            with pytest.raises(UnknownStream):
+                parts.telemetry.summary("shed")
+
+    run_virtually(run())
+
+
+async def refuse(_: object) -> None:
+    raise BackendError("the disk is full")
+
+
+def test_a_chunk_that_is_let_go_while_it_is_removed_does_not_come_back():
+    async def run():
+        made = world(2, SpreadRules(copies=2, nodes_only=True))
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            while parts.telemetry.summary("shed").waiting:
+                await asyncio.sleep(0.1)
+            slow(made)
+            held = parts.holdings.of_stream("shed")[0]
+            assert held.chunk.local
+            await asyncio.gather(parts.telemetry.remove("shed"), parts.caring._let_go(held))
+            assert not parts.holdings.of_stream("shed")
+            assert not made.book.chunks
+
+    run_virtually(run())
+
+
+def slow(made: World) -> None:
+    """Writing to the book takes as long as a flush."""
+    write = made.book.write
+
+    async def written(changes):
+        await asyncio.sleep(0.01)
+        await write(changes)
+
+    made.book.write = written
