@@ -21,7 +21,7 @@ from zerostor.core.errors import (
     ZerostorError,
 )
 from zerostor.core.node_chunk import CHUNK_SIZE
-from zerostor.core.spread import GENERATION_SIZE, Stream
+from zerostor.core.spread import GENERATION_SIZE, Chunk, Stream
 from zerostor.core.telemetry import (
     ENTRY_MAX,
     PIECE_OVERHEAD,
