@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.services import Services
 from zerostor import __version__
+from zerostor.core.nodes import NodeEventKind
 from zerostor.core.replication import ReplicationState, Role
 from zerostor.engine.archivist import ArchiveState
 
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_OF_NODES = (
+    ("chunks", "zerostor_node_chunks", "Chunks that a connected node keeps."),
+    ("size", "zerostor_node_size_bytes", "Of its flash for chunks."),
+    ("free", "zerostor_node_free_bytes", "Of its flash for chunks."),
+    ("writes", "zerostor_node_writes", "Chunks written since the node started."),
+)
+"""Field of the hub's answer, name, text."""
 
 
 class Sample(NamedTuple):
@@ -31,6 +40,29 @@ def exposition(services: Services) -> str:
         lines += _replication(services.role.state)
     if services.archivist is not None:
         lines += _archive(services.archivist.state, services.clock.now())
+    return "\n".join(lines) + "\n"
+
+
+def node_exposition(hub: Mapping[str, Any] | None) -> str:
+    """Metrics of the node hub, as it answers them; empty where it is away, None: there is none."""
+    if hub is None:
+        return ""
+    lines = _metric("zerostor_node_hub_up", "gauge", "1 while the node hub answers, else 0.",
+                    [Sample({}, bool(hub))])
+    if hub:
+        nodes = hub["nodes"]
+        here = {name: stat for name, stat in nodes.items() if stat is not None}
+        lines += _metric("zerostor_nodes_connected", "gauge", "Nodes that are connected.",
+                         [Sample({}, len(here))])
+        lines += _metric("zerostor_node_up", "gauge", "1 for a node that is connected, else 0.",
+                         [Sample({"node": name}, name in here) for name in nodes])
+        for field, metric, text in _OF_NODES:
+            lines += _metric(metric, "gauge", text, [
+                Sample({"node": name}, stat[field]) for name, stat in here.items()])
+        lines += _metric("zerostor_node_events_total", "counter",
+                         "What happened to nodes since the hub started; refused are handshakes.",
+                         [Sample({"kind": kind}, hub["events"].get(kind, 0))
+                          for kind in NodeEventKind])
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -20,9 +20,10 @@ from zerostor.core.node_protocol import (
     WipeNode,
     event_answer,
     node_answer,
+    stat_answer,
 )
 from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
-from zerostor.core.nodes import Node, NodeEvent, NodeState
+from zerostor.core.nodes import Node, NodeEvent, NodeEventKind, NodeState
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_verify import verify
@@ -35,10 +36,14 @@ FACE = Face("the node hub", "the disk of the node hub")
 
 @dataclass(frozen=True)
 class HubFacts:
-    """What a device needs to know of the hub. address: HOST:PORT as set in nodes.listen."""
+    """What a device needs to know of the hub, and what happened: events since the start.
+
+    address: HOST:PORT as set in nodes.listen.
+    """
 
     address: str
     heartbeat: float
+    events: Mapping[NodeEventKind, int]
 
 
 class HubControl:
@@ -68,6 +73,7 @@ class HubControl:
             web.post("/wipe", FACE.answered(self._wipe)),
             web.post("/verify", FACE.answered(self._verify)),
             web.post("/update", FACE.answered(self._update)),
+            web.get("/figures", FACE.answered(self._figures)),
             web.get("/alive", FACE.answered(self._alive)),
         ]
 
@@ -136,6 +142,13 @@ class HubControl:
 
     async def _alive(self, _: web.Request) -> Answer:
         return {"nodes": len(self._roll.all()), "connected": len(self._fleet.connected())}
+
+    async def _figures(self, _: web.Request) -> Answer:
+        connected = self._fleet.connected()
+        nodes = {node.name: connected.get(node.name) for node in self._roll.all()}
+        return {"events": {str(kind): count for kind, count in self._facts.events.items()},
+                "nodes": {name: None if state is None else stat_answer(state.stat)
+                          for name, state in nodes.items()}}
 
     def _answer(self, node: Node, state: NodeState | None, last: NodeEvent | None) -> Answer:
         return node_answer(node, state, last) | {"unknown": self._census.unknown.get(node.name)}

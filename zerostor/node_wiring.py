@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from zerostor.clock import SystemClock
@@ -28,7 +28,7 @@ from zerostor.ports import Clock, RandomBytes
 
 class NodeParts(NamedTuple):
     """What the hub works with. application: makes the firmware for nodes; it blocks.
-    tell: of what happened to a node.
+    tell: of what happened to a node; events: how often what did, kept up to date.
     """
 
     roll: NodeRoll
@@ -43,6 +43,7 @@ class NodeParts(NamedTuple):
     random_bytes: RandomBytes
     application: Callable[[], bytes]
     tell: Callable[[NodeEventKind, str, str], None]
+    events: Mapping[NodeEventKind, int]
 
 
 @contextlib.asynccontextmanager
@@ -70,4 +71,4 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
                             time.monotonic)
         await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
         yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, census, clock,
-                        os.urandom, application, teller.tell)
+                        os.urandom, application, teller.tell, teller.counts)

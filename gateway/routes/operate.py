@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from gateway.exposition import EXPOSITION_TYPE, exposition
+from gateway.control_link import ALIVE_SECONDS
+from gateway.exposition import EXPOSITION_TYPE, exposition, node_exposition
 from gateway.services import Services, services_of
 from zerostor import __version__
 from zerostor.core.errors import ZerostorError
@@ -46,8 +48,20 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics, for Prometheus."""
-    return web.Response(body=exposition(services_of(request)).encode(),
+    services = services_of(request)
+    text = exposition(services) + node_exposition(await _hub_figures(services))
+    return web.Response(body=text.encode(),
                         headers={"Content-Type": EXPOSITION_TYPE})
+
+
+async def _hub_figures(services: Services) -> dict[str, Any] | None:
+    """None where there is no node hub; empty where it does not answer."""
+    if not services.nodes.enabled:
+        return None
+    try:
+        return await services.nodes.ask("GET", "/figures", seconds=ALIVE_SECONDS)
+    except ZerostorError:
+        return {}
 
 
 async def unready(services: Services) -> list[str]:

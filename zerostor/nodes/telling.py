@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from zerostor.core.nodes import NodeEvent, NodeEventKind
 
@@ -24,12 +24,14 @@ class Teller:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._watchers: set[_Watcher] = set()
+        self._counts: collections.Counter[NodeEventKind] = collections.Counter()
         self._told: collections.OrderedDict[tuple[str, NodeEventKind], _Told] = (
             collections.OrderedDict())
 
     def tell(self, kind: NodeEventKind, node: str, detail: str = "", *, known: bool = True) -> None:
         """It happened. known: False for a name that is nobody's; all those share one limit."""
         now = self._now()
+        self._counts[kind] += 1
         more = 0 if kind in ALWAYS else self._count((node if known else "", kind), now)
         if more is None:
             return
@@ -38,6 +40,11 @@ class Teller:
         event = NodeEvent(now, node, kind, detail)
         for watcher in self._watchers:
             watcher.put(event)
+
+    @property
+    def counts(self) -> Mapping[NodeEventKind, int]:
+        """What happened since the start, with what was not told."""
+        return self._counts
 
     async def watch(self) -> AsyncIterator[NodeEvent]:
         """Events from the call on."""
