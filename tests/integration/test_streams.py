@@ -205,3 +205,30 @@ async def test_a_full_disk_refuses_and_loses_nothing(tmp_path):
         await files.append("shed", [Part(0, taken, b"yes")])
         assert await files.read("shed", 0) == b"x" * taken + b"yes"
         await files.close()
+
+
+async def test_what_was_refused_is_not_there_after_a_restart(tmp_path):
+    with small_disk(tmp_path / "disk", 1 << 20):
+        files = StreamFolder(tmp_path / "disk" / "telemetry")
+        await files.create(STREAM)
+        await files.append("shed", [Part(0, 0, b"abc")])
+        parts = [Part(0, 3, b"x" * 5000), *(Part(n, 0, b"x" * 5000) for n in range(1, 400))]
+        with pytest.raises(BackendError, match="full: nothing of this was taken"):
+            await files.append("shed", parts)
+        assert await files.numbers("shed") == [0]
+        assert await files.read("shed", 0) == b"abc"
+        await files.close()
+
+
+async def test_a_flush_that_failed_leaves_nothing_behind(files, monkeypatch):
+    await files.append("shed", [Part(0, 0, b"abc")])
+
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(BackendError, match="Input/output error"):
+            await files.append("shed", [Part(0, 3, b"def"), Part(1, 0, b"ghi")])
+    assert await files.numbers("shed") == [0]
+    assert await files.read("shed", 0) == b"abc"

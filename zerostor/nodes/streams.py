@@ -129,9 +129,14 @@ class StreamFolder:
             raise ChunkMissing(f"there is no local file of chunk {number} of {stream}") from None
 
     def _append(self, batch: _Batch, stream: str, parts: Sequence[Part]) -> None:
-        for part in parts:
-            if part.content:
-                batch.write(self._path(stream, part.number), part)
+        before = batch.written
+        try:
+            for part in parts:
+                if part.content:
+                    batch.write(self._path(stream, part.number), part)
+        except (OSError, BackendError):
+            batch.undo(before)
+            raise
 
     def _cut(self, stream: str, number: int, length: int) -> None:
         path = self._path(stream, number)
@@ -149,6 +154,24 @@ class _Batch:
     def __init__(self) -> None:
         self._files: dict[Path, int] = {}
         self._folders: dict[Path, None] = {}
+        self._begins: list[tuple[Path, int]] = []
+
+    @property
+    def written(self) -> int:
+        """Writes so far, for `undo`."""
+        return len(self._begins)
+
+    def undo(self, before: int) -> None:
+        """Writes after the first `before` ones never were, as far as the disk lets us: whoever
+        loads the files would take them for acknowledged.
+        """
+        for path, offset in reversed(self._begins[before:]):
+            with contextlib.suppress(OSError):
+                os.truncate(path, offset)
+                if not offset:
+                    os.unlink(path)
+                    os.close(self._files.pop(path))
+        del self._begins[before:]
 
     def write(self, path: Path, part: Part) -> None:
         """At its offset; what a write that failed left behind it goes."""
@@ -164,6 +187,7 @@ class _Batch:
             os.ftruncate(file, part.offset)
         if not part.offset:
             self._folders[path.parent] = None
+        self._begins.append((path, part.offset))
         left = memoryview(part.content)
         while left:
             left = left[os.pwrite(file, left, part.offset + len(part.content) - len(left)):]
@@ -194,6 +218,7 @@ def _run_all(works: list[_Work]) -> Ended:
             batch.flush()
         except OSError as error:
             # Nobody knows what of it is on the disk.
+            batch.undo(0)
             return [(None, _told(error))] * len(works)
         return ended
     finally:
