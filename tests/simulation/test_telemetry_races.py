@@ -82,3 +82,51 @@ def slow(made: World) -> None:
         await write(changes)
 
     made.book.write = written
+
+
+def test_an_old_copy_of_the_book_has_no_chunk_of_a_node_written_over():
+    async def run():
+        made = world(2, SpreadRules(copies=2, nodes_only=True))
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            await spread(parts)
+            old = dict(made.book.chunks), dict(made.book.copies)
+            await parts.telemetry.append("shed", LINE * 9, text=True)
+            await parts.telemetry.finish_chunk("shed")
+            await spread(parts)
+            await asyncio.sleep(300)
+            assert parts.telemetry.summary("shed").local == 0
+        there = {node.name: dict(node.chunks) for node in made.fleet.nodes.values()}
+        made.book.chunks, made.book.copies = old
+        async with made.running() as parts:
+            await parts.telemetry.append("shed", b"another", text=True)
+            await parts.telemetry.finish_chunk("shed")
+            await spread(parts)
+        for node in made.fleet.nodes.values():
+            assert node.chunks.items() > there[node.name].items()
+
+    run_virtually(run())
+
+
+def test_a_stream_whose_folder_is_gone_is_read_from_nodes_and_goes_on():
+    async def run():
+        made = world(3)
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts)
+            await parts.telemetry.finish_chunk("shed")
+            await spread(parts)
+        made.files.made.clear()
+        made.files.files.clear()
+        for _ in range(2):
+            async with made.running() as parts:
+                await asyncio.sleep(60)
+                assert await read_all(parts, "shed") == written
+                assert parts.telemetry.summary("shed").text
+                await parts.telemetry.append("shed", LINE, text=True)
+                await parts.telemetry.finish_chunk("shed")
+                written += LINE
+                assert await read_all(parts, "shed") == written
+
+    run_virtually(run())

@@ -52,5 +52,6 @@ def test_what_is_no_time(text):
 def test_ids_are_of_one_stream_and_its_generation():
     stream = Stream("shed", "00" * 8, True, 5120)
     others = (Stream("yard", "00" * 8, True, 5120), Stream("shed", "01" * 8, True, 5120))
-    ids = {one.chunk_id(number) for one in (stream, *others) for number in range(3)}
-    assert len(ids) == 9 and all(len(one) == 16 for one in ids)
+    ids = {one.chunk_id(number, content * 32) for one in (stream, *others) for number in range(3)
+           for content in (b"a", b"b")}
+    assert len(ids) == 18 and all(len(one) == 16 for one in ids)

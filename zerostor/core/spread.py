@@ -31,9 +31,11 @@ class Stream(msgspec.Struct, frozen=True):
         """Bytes of payload in a chunk."""
         return room(self.chunk_size, self.name)
 
-    def chunk_id(self, number: int) -> ChunkId:
-        """Of its chunk `number`."""
-        named = f"{ChunkKind.TELEMETRY:d}/{self.name}/{self.generation}/{number}"
+    def chunk_id(self, number: int, sha256: bytes) -> ChunkId:
+        """Of its chunk `number` with that content: an old copy of the book that is put back hands
+        out numbers again, and nodes may have other chunks of these.
+        """
+        named = f"{ChunkKind.TELEMETRY:d}/{self.name}/{self.generation}/{number}/{sha256.hex()}"
         return hashlib.sha256(named.encode()).digest()[:16]
 
 

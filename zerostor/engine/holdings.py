@@ -69,6 +69,11 @@ class Holdings:
         """None where it is not known."""
         return self._chunks.get(chunk)
 
+    def streams(self) -> dict[str, int]:
+        """Those that chunks are known of, and the largest of these in bytes."""
+        return {name: max(held.chunk.size for held in chunks)
+                for name, chunks in self._streams.items() if chunks}
+
     def of_stream(self, stream: str, begin: int = 0) -> Sequence[Held]:
         """From number `begin` on, ascending."""
         chunks = self._streams.get(stream, [])

@@ -115,7 +115,15 @@ class Telemetry:
 
         Raises BackendError.
         """
-        for stream in await self._files.streams():
+        streams = {stream.name: stream for stream in await self._files.streams()}
+        for name, size in self._holdings.streams().items():
+            if name not in streams:
+                _log.error("%s: its folder is gone; what nodes have of it is there", name)
+                text = size <= self._chunk_sizes[0]
+                size = max(size, self._chunk_sizes[0 if text else 1])
+                streams[name] = self._begun(name, size, text=text)
+                await self._files.create(streams[name])
+        for stream in streams.values():
             self._tails[stream.name] = await self._recovered(stream)
         for held in self._holdings.all():
             held.was_whole = bool(held.copies)
@@ -244,10 +252,13 @@ class Telemetry:
             if len(self._tails) >= STREAMS_MAX:
                 raise Busy(f"there are {STREAMS_MAX} streams, the most there may be")
             size = self._chunk_sizes[0 if text else 1]
-            stream = Stream(name, self._random_bytes(GENERATION_SIZE).hex(), text, size)
+            stream = self._begun(name, size, text=text)
             await self._files.create(stream)
             tail = self._tails[name] = _Tail(stream)
             return tail
+
+    def _begun(self, name: str, size: int, *, text: bool) -> Stream:
+        return Stream(name, self._random_bytes(GENERATION_SIZE).hex(), text, size)
 
     async def _drain(self, tail: _Tail) -> None:
         try:
@@ -335,8 +346,7 @@ class Telemetry:
         numbers = await self._files.numbers(stream.name)
         if not known and not numbers:
             # Of a lost book: nobody knows which numbers nodes have, so none is used again.
-            fresh = self._random_bytes(GENERATION_SIZE).hex()
-            tail.stream = Stream(stream.name, fresh, stream.text, stream.chunk_size)
+            tail.stream = self._begun(stream.name, stream.chunk_size, text=stream.text)
             await self._files.create(tail.stream)
             return tail
         there = set(numbers)

@@ -39,6 +39,6 @@ def sealed(stream: Stream, number: int, payload: bytes) -> Chunk:
     times = [piece.at for piece in pieces(unwrap(content)[1])]
     if not times:
         raise DataError(f"chunk {number} of {stream.name} is empty")
-    return Chunk(stream.chunk_id(number), stream.name, number, len(content),
-                 hashlib.sha256(content).digest(),
+    sha256 = hashlib.sha256(content).digest()
+    return Chunk(stream.chunk_id(number, sha256), stream.name, number, len(content), sha256,
                  hashlib.md5(content, usedforsecurity=False).digest(), times[0], times[-1])
