@@ -130,3 +130,40 @@ def test_a_stream_whose_folder_is_gone_is_read_from_nodes_and_goes_on():
                 assert await read_all(parts, "shed") == written
 
     run_virtually(run())
+
+
+def test_old_telemetry_of_one_stream_goes_however_much_another_one_has(monkeypatch):
+    monkeypatch.setattr("zerostor.engine.caring.FORGET_AT_ONCE", 4)
+
+    async def run():
+        made = world(rules=SpreadRules(copies=2, keep=7200))
+        async with made.running() as parts:
+            await fill(parts, stream="old")
+            await asyncio.sleep(7000)
+            await fill(parts, stream="new")
+        # As SQLite has them: by name.
+        made.book.chunks = dict(sorted(made.book.chunks.items(), key=lambda one: one[1].stream))
+        async with made.running() as parts:
+            await asyncio.sleep(400)
+            assert parts.telemetry.summary("old").chunks == 0
+            assert parts.telemetry.summary("new").chunks == 6
+
+    run_virtually(run())
+
+
+def test_a_look_of_the_future_does_not_spare_a_copy_the_next_one():
+    async def run():
+        made = world(2, SpreadRules(copies=2, recheck=3600))
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            await spread(parts)
+            copy = parts.holdings.of_stream("shed")[0].good()[0]
+            ahead = parts.caring._clock.now() + 1e6
+            await parts.holdings.write([copy._replace(verified=ahead)])
+        async with made.running() as parts:
+            await asyncio.sleep(8000)
+            held = parts.holdings.of_stream("shed")[0]
+            assert all(copy.verified < ahead for copy in held.good())
+
+    run_virtually(run())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from itertools import islice
+from itertools import islice, takewhile
 
 from zerostor.core.errors import ChunkCorrupt, ChunkMissing, ZerostorError
 from zerostor.core.performance import draw
@@ -118,9 +118,10 @@ class Caring:
         if not self._rules.keep:
             return
         limit = (self._clock.now() - self._rules.keep) * 1000
-        old = [held for held in islice(self._holdings.all(), FORGET_AT_ONCE)
-               if held.chunk.last < limit]
-        await self.forget(old)
+        old = (held for stream in self._holdings.streams()
+               for held in takewhile(lambda held: held.chunk.last < limit,
+                                     self._holdings.of_stream(stream)))
+        await self.forget(list(islice(old, FORGET_AT_ONCE)))
 
     async def _look_over(self, node: str) -> None:
         place = self._attendance.place(node)
@@ -154,7 +155,8 @@ class Caring:
     def _is_due(self, copy: Copy) -> bool:
         now = self._clock.now()
         came = now - (self._clock.monotonic() - self._attendance.place(copy.node).came)
-        return copy.verified < max(came, now - self._rules.recheck)
+        # One of the future is of a clock that was set back.
+        return not max(came, now - self._rules.recheck) <= copy.verified <= now
 
     async def look(self, held: Held, copy: Copy) -> bool:
         """Whether the copy is right; what follows is written down.
@@ -198,7 +200,8 @@ class Caring:
                     self._random)
         names = {one.node for one in stay}
         for copy in [copy for copy in good if copy.node in names]:
-            if copy.verified < self._clock.now() - FRESH_SECONDS:
+            now = self._clock.now()
+            if not now - FRESH_SECONDS <= copy.verified <= now:
                 async with self._attendance.place(copy.node).turn:
                     if not await self.look(held, copy):
                         return
