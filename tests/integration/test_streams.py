@@ -232,3 +232,15 @@ async def test_a_flush_that_failed_leaves_nothing_behind(files, monkeypatch):
             await files.append("shed", [Part(0, 3, b"def"), Part(1, 0, b"ghi")])
     assert await files.numbers("shed") == [0]
     assert await files.read("shed", 0) == b"abc"
+
+
+async def test_a_removal_that_a_crash_cut_off_leaves_no_file_to_a_stream_of_that_name(
+        files, tmp_path, monkeypatch):
+    await files.append("shed", [Part(0, 0, b"abc"), Part(1, 0, b"def")])
+    with monkeypatch.context() as patch:  # it ends after one file
+        patch.setattr("shutil.rmtree", lambda path, **_: (path / "stream").unlink(missing_ok=True))
+        await files.remove_stream("shed")
+    assert await files.streams() == []
+    await files.create(STREAM)
+    assert await files.numbers("shed") == []
+    assert [path.name for path in (tmp_path / "telemetry").iterdir()] == ["shed"]

@@ -81,8 +81,12 @@ class StreamFolder:
     async def remove_stream(self, stream: str) -> None:
         """Its folder."""
         def remove(_: _Batch) -> None:
-            shutil.rmtree(self._root / stream, ignore_errors=True)
+            gone = self._root / f".{stream}.removed"
+            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._root / stream, gone)
             flush_folder(self._root)
+            shutil.rmtree(gone, ignore_errors=True)
 
         await self._lane.run(remove)
 
@@ -97,6 +101,9 @@ class StreamFolder:
     def _streams(self, _: _Batch) -> list[Stream]:
         found = []
         for entry in sorted(os.scandir(self._root), key=lambda entry: entry.name):
+            if entry.name.startswith("."):  # a removal that was cut off
+                shutil.rmtree(entry.path, ignore_errors=True)
+                continue
             path = Path(entry.path) / ABOUT
             try:
                 stream = msgspec.json.decode(path.read_bytes(), type=Stream)
