@@ -84,7 +84,7 @@ class LinkNode:
         with contextlib.suppress(TurnedAway, ConnectionError):
             while True:
                 frame = await self.hear()
-                await self.handlers.get(frame.kind, RIGHT[frame.kind])(self, frame)
+                await (self.handlers.get(frame.kind) or RIGHT[frame.kind])(self, frame)
 
     async def say(self, kind: int, request: int = 0, payload: bytes = b"") -> None:
         self.writer.write(self.sealer.seal(kind, request, payload))

@@ -47,6 +47,8 @@ WRITERS_MAX = 64
 """Shards that are being written to one node."""
 TIDY_PAUSE = 1.0
 """Seconds between two rounds of deletions on a node."""
+RETRY_SECONDS = 5.0
+"""Until a node that could not be compared with the book is tried again."""
 _ROWS = 256
 _log = logging.getLogger(__name__)
 
@@ -184,13 +186,17 @@ class ShardKeeper:
                 works = {name: work for name, work in works.items() if not work.done()}
 
     async def _reconciled(self, event: NodeEvent) -> None:
-        try:
-            lost = await self.compare(event.node)
-        except ZerostorError as error:
-            _log.info("node %s: what it has could not be compared: %s", event.node, error)
+        # The next visit has a comparison of its own.
+        while event.node in self.fleet.connected():
+            try:
+                lost = await self.compare(event.node)
+            except ZerostorError as error:
+                _log.info("node %s: what it has cannot be compared yet: %s", event.node, error)
+                await self._clock.sleep(RETRY_SECONDS)
+                continue
+            if lost:
+                _log.warning("node %s: %d shards are not there any more", event.node, lost)
             return
-        if lost:
-            _log.warning("node %s: %d shards are not there any more", event.node, lost)
 
     async def compare(self, node: str) -> int:
         """Mark the shards of which the node lists not all chunks; how many that are.

@@ -77,12 +77,11 @@ class SqliteNodeBook:
         await self._book.run(lambda book: book.execute("REPLACE INTO nodes VALUES (?, ?)", row))
 
     async def remove(self, name: str) -> None:
-        """With what was to be deleted on it."""
-        def remove(book: sqlite3.Connection) -> None:
-            book.execute("DELETE FROM nodes WHERE name = ?", (name,))
-            book.execute("DELETE FROM drops WHERE node = ?", (name,))
-
-        await self._book.run(remove)
+        """What was to be deleted on it stays so: the device may be added again, and ids are never
+        given to anything else.
+        """
+        await self._book.run(
+            lambda book: book.execute("DELETE FROM nodes WHERE name = ?", (name,)))
 
     async def tell(self, events: Sequence[NodeEvent]) -> None:
         """In one transaction."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from zerostor.core.errors import ChunkCorrupt, ChunkMissing, NodeAway, NodeFault, NodeFull
-from zerostor.core.node_chunk import blocks
+from zerostor.core.node_chunk import FILE_HEADER, blocks
 from zerostor.core.node_wire import NONCE_SIZE, PAGE, Flag, Kind, masked
 from zerostor.core.nodes import ChunkId, NodeEvent, NodeEventKind, NodeState
 from zerostor.nodes import requests
@@ -130,16 +131,21 @@ class ConnectedFleet:
 
     async def listing(self, node: str, after: ChunkId = b"") -> AsyncIterator[tuple[ChunkId, int]]:
         """Page by page, others take their turn between them."""
-        session, count = self._session(node), 0
+        session, count, size = self._session(node), 0, 0
         while True:
             page = await session.in_turn(partial(requests.page, after=after))
             for item in page:
                 yield item
             count += len(page)
+            size += sum(each + FILE_HEADER for _, each in page)
             if len(page) < PAGE:
                 return
-            if count > requests.LISTED_MAX:
-                raise NodeFault(f"node {node} lists more than {requests.LISTED_MAX} chunks")
+            flash = session.stat.block * session.stat.blocks
+            # Twice, since others may write and delete between two pages.
+            if count > requests.LISTED_MAX or size > 2 * flash > 0:
+                session.fault = True
+                session.end(f"it lists {count} chunks of {size} bytes, its flash has {flash}")
+                raise NodeFault(f"node {node}: {session.ending}")
             after = page[-1][0]
 
     async def wipe(self, node: str, *, format_flash: bool = False) -> None:
@@ -164,7 +170,11 @@ class ConnectedFleet:
         """Its connection ends."""
         session = self._session(node)
         await session.in_turn(lambda turn: requests.update(turn, app, signature))
-        await session.in_turn(lambda turn: requests.order(turn, Kind.RESTART))
+        if not session.ending:
+            # A link that ends here is a restart of which the OK was lost: whenever it starts now,
+            # it is with what it has taken.
+            with suppress(NodeAway):
+                await session.in_turn(lambda turn: requests.order(turn, Kind.RESTART))
         self._teller.tell(NodeEventKind.UPDATED, node, "it starts with new firmware")
         session.end("it starts anew")
 

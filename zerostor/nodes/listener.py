@@ -46,6 +46,7 @@ class Listener:
         self._teller = teller
         self._random = random_bytes
         self._now = now
+        self._monotonic = monotonic
         self._admission = Admission(settings.connections, settings.address_connections, monotonic)
         self._visits: set[asyncio.Task[None]] = set()
         self.address = settings.listen
@@ -130,7 +131,8 @@ class Listener:
             self._teller.tell(NodeEventKind.REFUSED, name, f"{link.address}: it was removed while"
                               " it dialed in, or its key was")
             return
-        session = Session(guest, link, self._settings.heartbeat, self._now, self._fleet.joined)
+        session = Session(guest, link, self._settings.heartbeat, self._now, self._monotonic,
+                          self._fleet.joined)
         self._fleet.join(session)
         try:
             await session.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -31,11 +32,13 @@ _T = TypeVar("_T")
 class Session:
     """From READY to the end of the connection. joined: called at the first STATR.
 
+    now: epoch seconds, told as the time since when it is here; monotonic: for all that is due.
+
     Calls raise NodeAway when the connection ends. Whatever a node sends that has no place ends it.
     """
 
     def __init__(self, guest: Guest, link: Link, heartbeat: float, now: Callable[[], float],
-                 joined: Callable[[Session], None]) -> None:
+                 monotonic: Callable[[], float], joined: Callable[[Session], None]) -> None:
         self.guest = guest
         self.name = guest.node.name
         self.stat = WITHOUT_STAT
@@ -45,23 +48,23 @@ class Session:
         self._link = link
         self._heartbeat = heartbeat
         self._since = now()
-        self._now = now
+        self._monotonic = monotonic
         self._joined = joined
-        self._stat_at = self._said_at = 0.0
+        self._stat_at = self._said_at = -math.inf
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._request = 0
         self._busy = False
         self._answers = Answers()
         self._works: set[asyncio.Future[Any]] = set()
-        self._unasked = Budget(UNASKED, UNASKED_PER_SECOND, now)
+        self._unasked = Budget(UNASKED, UNASKED_PER_SECOND, monotonic)
 
     @property
     def state(self) -> NodeState:
         """As it is now, by what it said last."""
         stat = self.stat
-        if self._said_at:
-            stat = stat._replace(uptime=stat.uptime + max(0, int(self._now() - self._said_at)))
+        if self._said_at != -math.inf:
+            stat = stat._replace(uptime=stat.uptime + int(self._monotonic() - self._said_at))
         firmware = self.guest.hello.firmware
         return NodeState(self.name, self._since, self._link.address, firmware, stat, self.wiped)
 
@@ -112,7 +115,7 @@ class Session:
     def note_deleted(self) -> None:
         """A chunk is gone; what that gives back STATR knows."""
         self.stat = self.stat._replace(chunks=max(0, self.stat.chunks - 1))
-        self._stat_at = 0.0
+        self._stat_at = -math.inf
 
     def note_full(self) -> None:
         """It said that it has no room, so nothing is free until STATR says otherwise."""
@@ -120,7 +123,7 @@ class Session:
 
     async def ask_stat(self) -> None:
         """Ask for STATR, without waiting for it. Raises LinkBroken."""
-        self._stat_at = self._now()
+        self._stat_at = self._monotonic()
         await self._link.send(Kind.STAT)
 
     async def _work(self, work: Callable[[Exchange], Awaitable[_T]]) -> _T:
@@ -179,7 +182,7 @@ class Session:
             self._take_stat(frame.payload)
         elif frame.kind == Kind.PING:
             await self._link.send(Kind.PONG, frame.request)
-            if self._now() - self._stat_at >= STAT_SECONDS:
+            if self._monotonic() - self._stat_at >= STAT_SECONDS:
                 await self.ask_stat()
 
     def _take_stat(self, payload: bytes) -> None:
@@ -189,10 +192,11 @@ class Session:
         stat = NodeStat._make((*numbers, Flag(flags & 7)))
         if stat.free > stat.blocks or (stat.blocks and stat.block not in BLOCK_SIZES):
             raise self._faulty(f"claims {stat.free} free of {stat.blocks} blocks of {stat.block}")
-        first = not self._said_at
-        self.stat, self._said_at = stat, self._now()
+        first = self._said_at == -math.inf
+        self.stat, self._said_at = stat, self._monotonic()
         # An estimate, or a trial, is over soon: asked again at the next sign of life.
-        self._stat_at = 0.0 if stat.flags & (Flag.ESTIMATE | Flag.TRIAL) else self._said_at
+        unsure = stat.flags & (Flag.ESTIMATE | Flag.TRIAL)
+        self._stat_at = -math.inf if unsure else self._said_at
         if first:
             self._joined(self)
 
