@@ -11,7 +11,7 @@ from tests.fakes.logs import SMALL, contents, keys_are_found, opened
 from zerostor.core.log_format import Mode
 
 SCRIPT = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from zerostor.core.log_format import Mode
 from zerostor.zdb.segments import LogSettings, LogStore
@@ -38,9 +38,10 @@ async def main():
         if turn % 90 == 0:
             store.rotate()
         store.newest.waiters.append(done.set)
-        print("try", *said, sep=";", flush=True)
+        # In one piece: a blow between two would leave half a line.
+        os.write(1, (";".join(["try", *said]) + "\\n").encode())
         await done.wait()
-        print("done", flush=True)
+        os.write(1, b"done\\n")
 
 asyncio.run(main())
 """
