@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.running_up import JSON, Up, content_of, digest
+from tests.fakes.running_up import Up, content_of, digest
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.limits import CELL_SIZE, MIB, PACK_OBJECT_MAX
 
@@ -217,8 +217,7 @@ def test_a_refused_expectation_ends_the_connection(up):
 @pytest.mark.parametrize("how", ["length", "chunked"])
 def test_a_client_that_hangs_up_leaves_nothing(up, wait, size, how):
     """With wait and a large body the worker is following already."""
-    jobs = up.get("/api/jobs").json
-    assert jobs["spool"] == 0
+    up.until(up.idle, "what others sent is stored")
     before, files = len(objects(up)), shard_files(up)
     announced = b"Transfer-Encoding: chunked" if how == "chunked" else b"Content-Length: 40000000"
     with up.raw() as raw:
@@ -232,7 +231,7 @@ def test_a_client_that_hangs_up_leaves_nothing(up, wait, size, how):
         # A reset, as from a cable that was cut, and not an orderly end.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     up.until(lambda: up.spool_left() == [], "the entry is removed")
-    up.until(lambda: idle(up), "the queue forgets it")
+    up.until(up.idle, "the queue forgets it")
     assert len(objects(up)) == before
     up.until(lambda: shard_files(up) <= files, "no shard of it is left")
 
@@ -595,15 +594,10 @@ def test_many_clients_at_once_each_get_their_own_bytes(up):
 
     with ThreadPoolExecutor(32) as pool:
         assert sum(pool.map(client, range(32))) == 192
-    up.until(lambda: up.spool_left() == [], "the spool is empty")
-    assert idle(up)
+    up.until(up.idle, "nothing is left to do")
+    assert up.spool_left() == []
     jobs = [record.job for record in up.records()]
     assert len(jobs) == len(set(jobs)), "one record per job"
-
-
-def idle(up: Up) -> bool:
-    jobs = up.get("/api/jobs", JSON).json
-    return not any(jobs[kind] for kind in ("waiting", "running", "delayed", "spool"))
 
 
 def objects(up: Up) -> set[str]:

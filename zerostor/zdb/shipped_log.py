@@ -289,7 +289,9 @@ def _free_name(folder: Path, name: str) -> Path:
 
 
 def _copy_tail(path: Path, offset: int, target: Path) -> None:
-    with path.open("rb") as source, target.open("xb") as copy:
+    # Tried again and again, and killed at any time: one name, so that leftovers do not add up.
+    unfinished = path.with_name("aside.new")
+    with path.open("rb") as source, unfinished.open("wb") as copy:
         os.fchmod(copy.fileno(), 0o600)
         source.seek(offset)
         try:
@@ -297,9 +299,9 @@ def _copy_tail(path: Path, offset: int, target: Path) -> None:
             copy.flush()
             kernel_calls.flush(copy.fileno())
         except OSError:
-            # It is tried again and again; what is left would take what room there is.
-            target.unlink()
+            unfinished.unlink()
             raise
+    unfinished.rename(target)
     kernel_calls.flush_folder(path.parent)
 
 
