@@ -1,5 +1,6 @@
 # make run     install into .venv and start everything; Ctrl-C stops it       ARGS="--data DIR ..."
 # make test    install what the tests need and run them all                   ARGS="-k name"
+# make again   run once more what failed the last time, one test at a time
 # make lint    ruff, mypy and the import contracts
 # make bench   measure this machine, with floors beside every figure          ARGS="--quick"
 # make clean   remove what make made; never ./data
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 # Processes that tests run in: they wait for servers more than they compute, also on two cores.
 JOBS ?= 4
 
-.PHONY: run test lint bench clean
+.PHONY: run test again lint bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -18,6 +19,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+again: $(VENV)/.test-installed
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
