@@ -24,7 +24,7 @@ class LogPart(NamedTuple):
 class LogState(NamedTuple):
     """log_id: 16 bytes that tell the log from every other. leads: its server takes writes.
 
-    term: as of ports.MetadataStore, of the server whose log it is.
+    term: as of ports.MetadataStore, of the server whose log it is. next_id: which it gives next.
     """
 
     log_id: bytes
@@ -32,6 +32,7 @@ class LogState(NamedTuple):
     leads: bool
     files: tuple[LogPart, ...]
     term: str = ""
+    next_id: int = 0
 
 
 class MetadataLog(Protocol):

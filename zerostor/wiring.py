@@ -36,6 +36,7 @@ from zerostor.engine.rebuild import Workshop
 from zerostor.engine.recover import Recovery
 from zerostor.engine.recovered import Summary
 from zerostor.engine.salvage import Progress
+from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
@@ -161,8 +162,8 @@ def archivist(config: Config, parts: Parts) -> Archivist:
 
 
 async def pool_is_ahead(config: Config, url: str) -> str:
-    """Why the pool has more of the metadata log than the server at `url`, as far as we heard;
-    else empty. Raises MetadataUnavailable, SetupError.
+    """What of the metadata log the pool has, and the server at `url` has not, as far as we heard;
+    empty if nothing. Raises MetadataUnavailable, SetupError.
     """
     try:
         index = decode_copy(await IndexFile(config.paths.containers).read()).index
@@ -171,18 +172,9 @@ async def pool_is_ahead(config: Config, url: str) -> str:
     # A server that does not answer in time must not pass for one that has everything.
     log = log_at(config, url)
     try:
-        here = await log.state()
+        return pool_ahead(index, await log.state())
     finally:
         await log.close()
-    kept = max(((row.file, row.end) for row in index.rows), default=(0, 0))
-    end = max(((part.file, part.size) for part in here.files), default=(0, 0))
-    if index.log_id != here.log_id:
-        return ""
-    if index.epoch > here.epoch:
-        return f"it has epoch {index.epoch}, and this server {here.epoch}"
-    if kept > end:
-        return "it has file {}, byte {}, and this server file {}, byte {}".format(*kept, *end)
-    return ""
 
 
 @contextlib.asynccontextmanager

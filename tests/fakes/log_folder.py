@@ -38,7 +38,8 @@ class StoreLog:
         files = tuple(LogPart(*file) for file in store.log_files())
         if self.durable is not None and not files[-1].closed:
             files = (*files[:-1], files[-1]._replace(size=self.durable))
-        return LogState(self.other_id or store.log_id, store.epoch, self.leads, files)
+        return LogState(self.other_id or store.log_id, store.epoch, self.leads, files,
+                        next_id=store.next_id)
 
     async def read(self, file: int, offset: int, size: int) -> bytes:
         return self._server.store.read_log(file, offset, min(size, 50_000))

@@ -408,7 +408,11 @@ async def test_a_part_never_takes_the_id_of_an_object(site: Site) -> None:
     await site.archive.close()
 
 
-async def test_a_metadata_host_put_back_from_a_copy_does_not_touch_the_index(site: Site) -> None:
+@pytest.mark.parametrize("written", [0, 2, 30])
+async def test_a_metadata_host_put_back_from_a_copy_writes_no_more(
+    site: Site, written: int
+) -> None:
+    """Nor does it touch the index. written: objects before the stores were looked at."""
     await site.store(6)
     await site.archivist.look(now=True)
     copy_log(site)
@@ -417,10 +421,29 @@ async def test_a_metadata_host_put_back_from_a_copy_does_not_touch_the_index(sit
     before = [path.read_bytes() for path in site.index_files()]
     await site.archive.close()
     archivist = await moved(site, promoted=False)
-    await site.store(2)
+    await site.store(written)
     with pytest.raises(Superseded, match="more of this metadata log than its server"):
         await archivist.look(now=True)
     assert [path.read_bytes() for path in site.index_files()] == before
+    with pytest.raises(MetadataUnavailable, match="this old copy of the log"):
+        await site.archive.metadata.reserve([b"an id that was given before"])
+
+
+async def test_a_log_that_lost_its_end_goes_on_behind_all_its_ids(site: Site) -> None:
+    """The pool has more of it too, but no id is given twice: it takes writes."""
+    await site.store(6)
+    await site.archivist.look(now=True)
+    highest = max(row.metadata_id for row in (await site.archive.index()).rows)
+    await site.archive.close()
+    last = max((site.folder / "log" / "default").glob("d[0-9]*"))
+    os.truncate(last, last.stat().st_size // 2)
+    before, site.archive = site.archive, Archive(site.folder, site.archive.grid)
+    site.archive.identity = before.identity
+    await site.archive.start()
+    with pytest.raises(Superseded, match="more of this metadata log than its server"):
+        await site.archive.archivist().look(now=True)
+    number, = await site.archive.metadata.reserve([b"a new one"])
+    assert number > highest
 
 
 async def test_a_master_that_goes_on_beside_its_successor_writes_no_index(site: Site) -> None:
@@ -439,6 +462,34 @@ async def test_a_master_that_goes_on_beside_its_successor_writes_no_index(site: 
     with pytest.raises(MetadataUnavailable, match=r"another server was promoted \(epoch 1\)"):
         await old.metadata.reserve([b"an id that its successor gives too"])
     await old.close()
+
+
+@pytest.mark.parametrize("listed", ["nothing", "an empty index", "own copy only"])
+async def test_a_host_that_the_stores_never_listed_writes_no_more_after_a_recovery(
+    site: Site, listed: str
+) -> None:
+    """It was killed before they did, so the recovery began another log."""
+    if listed == "an empty index":
+        await site.archivist.look(now=True)
+        assert all(not decode_copy(path.read_bytes()).index.rows for path in site.index_files())
+    await site.store(6)
+    if listed == "own copy only":
+        await site.archivist.look(now=True)
+        for path in site.index_files():
+            path.unlink()
+    summary = await site.recover()
+    assert summary.salvaged["objects"] and not summary.containers
+    before = [path.read_bytes() for path in site.index_files()]
+    with pytest.raises(Superseded, match="gone on elsewhere"):
+        await site.archive.archivist().look(now=True)
+    assert [path.read_bytes() for path in site.index_files()] == before
+    with pytest.raises(MetadataUnavailable, match=r"recovered from the stores"):
+        await site.archive.metadata.reserve([b"an id that the other one gives too"])
+    await site.archive.close()
+    archivist = await go_on(site, "new")
+    await site.store(3)
+    await archivist.look(now=True)
+    assert (await site.archive.index()).rows
 
 
 async def test_an_id_that_metadata_begun_anew_gave_again_is_named(site: Site) -> None:

@@ -36,13 +36,13 @@ from zerostor.core.replication import same_term
 from zerostor.core.shard import Member, shard_key
 from zerostor.engine.containers import (
     IndexCopies,
-    epoch_of_most,
     good_copies,
     index_of_log,
     sign,
 )
 from zerostor.engine.log_parts import ARCHIVE_JOB, READ_SIZE, LogBody, entries, is_ours, is_sound
 from zerostor.engine.pool import Policy, StorePool
+from zerostor.engine.succession import epoch_elsewhere, gives_ids_again
 from zerostor.engine.write import Writer
 from zerostor.log_ports import LogPart, LogState, ServedLog, Signer
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes
@@ -203,12 +203,12 @@ class Archivist:
                     self._signer)
 
     async def _require_latest(self, found: list[tuple[str, Copy]], state: LogState) -> None:
-        """Raise Superseded if most stores have a later epoch of this log.
+        """Raise Superseded if most stores say that this log has gone on elsewhere.
 
         Its server writes no more then: the ids that it gives are somebody else's by now.
         """
-        epoch = epoch_of_most(found, state.log_id, len(self._stores.stores))
-        if epoch > state.epoch:
+        epoch = epoch_elsewhere(found, state, len(self._stores.stores))
+        if epoch:
             await self._log.supersede(epoch)
             raise Superseded("this metadata log has gone on elsewhere since it was here: another"
                              " was promoted, or recovered from the stores; stop this zerostor")
@@ -234,6 +234,8 @@ class Archivist:
         """Go on from `index`, with what an earlier run stored and did not live to list."""
         here = await index_of_log(index, state.epoch, self._metadata)
         if here is None or _shorter(state, index):
+            if await gives_ids_again(index, await self._log.state(), self._metadata):
+                await self._log.supersede(state.epoch + 1)
             raise Superseded("the stores hold more of this metadata log than its server, which lost"
                              " its end or was put back from a copy: run `zerostor mend`; if it says"
                              " that nothing is damaged, stop and run `zerostor recover`")

@@ -130,18 +130,6 @@ def good_copies(copies: Iterable[tuple[str, bytes]]) -> list[tuple[str, Copy]]:
     return found
 
 
-def epoch_of_most(found: Iterable[tuple[str, Copy]], log_id: bytes, stores: int) -> int:
-    """The epoch of a log that more than half of `stores` have, or a later one; 0 if they have none.
-
-    A few of them cannot name any epoch they like.
-    """
-    epochs: dict[str, int] = {}
-    for name, copy in found:
-        if copy.index.log_id == log_id:
-            epochs[name] = max(copy.index.epoch, epochs.get(name, 0))
-    return next(iter(sorted(epochs.values(), reverse=True)[stores // 2 :]), 0)
-
-
 async def index_of_log(
     index: ContainerIndex, epoch: int, metadata: MetadataStore
 ) -> ContainerIndex | None:

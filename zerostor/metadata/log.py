@@ -27,7 +27,7 @@ class ZdbLog:
         if not isinstance(log_id, bytes) or (role.writable and len(log_id) != LOG_ID_SIZE):
             raise strange(log_id)
         return LogState(log_id, role.epoch, role.writable, tuple(LogPart(*row) for row in rows),
-                        role.term)
+                        role.term, role.next_id)
 
     async def read(self, file: int, offset: int, size: int) -> bytes:
         """As the port says."""

@@ -119,8 +119,11 @@ class KnownServers:
         standing = self._standing
         if self._outranked:
             where = f" at {standing.superseded_by}" if standing.superseded_by else ""
+            # Who was promoted tells its id; who only looked at the stores cannot.
+            after = "; it is followed once it answers" if standing.successor else (
+                ", or recovered from the stores, or they have more than this old copy of the log")
             self.store.refused = (f"another server{where} was promoted (epoch"
-                                  f" {standing.superseded}); it is followed once it answers")
+                                  f" {standing.superseded}){after}")
 
     async def _ask_others(self, *more: str) -> None:
         """Whether one of those that are known is the master by now."""
