@@ -337,16 +337,25 @@ async def test_one_that_reconnects_all_the_time(hub: Hub) -> None:
     await (await hub.node("other")).connect()  # of the same address
 
 
-async def test_strangers_that_flood_keep_nobody_out_but_their_address(hub: Hub) -> None:
+async def test_strangers_that_flood_keep_nobody_out(hub: Hub) -> None:
+    """Not even a node of their own address: a whole house has one."""
     for _ in range(60):
         with contextlib.suppress(TurnedAway, ConnectionError):
             await LinkNode("nobody", bytes(32), hub.address).connect()
-    with pytest.raises((TurnedAway, ConnectionError)):
-        await (await hub.node("other")).connect()
-    elsewhere = await hub.node("shed-1")
-    elsewhere.local = ("127.0.0.9", 0)
-    await elsewhere.connect()
+    await hub.joined("other")
     assert len(await hub.book.events("nobody", 1000)) < 30
+
+
+async def test_strangers_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, connections=200, address_connections=100) as hub:
+        here = [await hub.joined(f"n{number}") for number in range(3)]
+        silent = [await asyncio.open_connection(*hub.address) for _ in range(150)]
+        await hub.joined("late")
+        await hub.event("refused", text="gave way")
+        assert {node.name for node in here} < set(hub.fleet.connected())
+        for _, writer in silent:
+            writer.close()
+        await hub.until(lambda: hub.listener._admission._open.total() == len(here) + 1)
 
 
 async def test_two_nodes_with_one_name(hub: Hub) -> None:
@@ -368,12 +377,13 @@ async def test_two_nodes_with_one_name(hub: Hub) -> None:
 
 async def test_connections_are_bounded(tmp_path: Path) -> None:
     async with running_hub(tmp_path, connections=5, address_connections=3) as hub:
-        writers = [(await asyncio.open_connection(*hub.address))[1] for _ in range(3)]
+        nodes = [await hub.joined(f"n{number}") for number in range(3)]
         reader, writer = await asyncio.open_connection(*hub.address)
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
+        writer.close()
         assert "address_connections" in (await hub.event("refused")).detail
-        for one in [*writers, writer]:
-            one.close()
+        for node in nodes:
+            await node.leave()
         await hub.until(lambda: not hub.listener._admission._open)
         await hub.joined()

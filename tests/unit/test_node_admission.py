@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from zerostor.core.errors import Busy
 from zerostor.core.nodes import NodeEvent, NodeEventKind
 from zerostor.nodes import admission
-from zerostor.nodes.admission import Admission, Budget
+from zerostor.nodes.admission import Admission, Budget, Seat
 from zerostor.nodes.telling import OFTEN, PERIOD, Teller
 
 
@@ -48,46 +47,66 @@ def test_budgets_remember_only_so_many_keys(time: Time, monkeypatch: pytest.Monk
     assert len(budget._left) == 3
 
 
-def fill(made: Admission, count: int) -> Iterator[str]:
-    for _ in range(count):
-        made.enter("here")
-        yield "here"
+def come(made: Admission, host: str, *, fits: bool = False) -> Seat:
+    seat = Seat(host, lambda: None, lambda: fits)
+    made.enter(seat)
+    return seat
+
+
+def proven(made: Admission, host: str) -> Seat:
+    seat = come(made, host)
+    made.greeted(seat)
+    return seat
 
 
 def test_connections_of_an_address_and_in_all_are_counted(time: Time) -> None:
     made = Admission(3, 2, time)
-    assert list(fill(made, 2)) == ["here"] * 2
+    first, _ = proven(made, "here"), proven(made, "here")
     with pytest.raises(Busy, match="address_connections"):
-        made.enter("here")
-    made.enter("there")
+        come(made, "here")
+    proven(made, "there")
     with pytest.raises(Busy, match=r"nodes\.connections"):
-        made.enter("elsewhere")
-    made.greeted("here", welcome=True)
-    made.leave("here")
-    made.enter("elsewhere")
+        come(made, "elsewhere")
+    made.leave(first)
+    come(made, "elsewhere")
 
 
-def test_those_that_did_not_prove_who_they_are_have_a_limit_of_their_own(time: Time) -> None:
+def test_who_has_proven_nothing_gives_way_and_strangers_first(time: Time) -> None:
+    made = Admission(5000, 3, time)
+    device = come(made, "house", fits=True)
+    strangers = [come(made, "house") for _ in range(9)]
+    assert [seat.gave_way for seat in strangers] == [True] * 7 + [False] * 2
+    assert not device.gave_way
+    for seat in strangers:
+        made.greeted(seat)
+        made.leave(seat)
+    assert made._open == {"house": 1}
+    again = [come(made, "house", fits=True) for _ in range(3)]
+    assert device.gave_way, "the eldest of those that are alike"
+    made.leave(device)
+    assert made._open == {"house": len(again)}
+
+
+def test_strangers_of_one_address_leave_room_for_others(time: Time) -> None:
     made = Admission(5000, 5000, time)
-    for _ in fill(made, admission.GREETING_OF_ADDRESS):
-        pass
-    with pytest.raises(Busy, match="not proven"):
-        made.enter("here")
-    made.enter("there")
-    made.greeted("here", welcome=True)
-    made.enter("here")
+    strangers = [come(made, "house") for _ in range(admission.GREETING_OF_ADDRESS + 1)]
+    other = come(made, "elsewhere")
+    assert sum(seat.gave_way for seat in strangers) == 1
+    for number in range(admission.GREETING_MAX):
+        come(made, f"address {number}")
+    assert other.gave_way and all(seat.gave_way for seat in strangers)
+    assert len(made._greeting) == made._open.total() == admission.GREETING_MAX
 
 
-def test_failures_shut_an_address_out_for_a_while(time: Time) -> None:
+def test_an_address_that_dials_all_the_time_is_not_listened_to(time: Time) -> None:
     made = Admission(5000, 5000, time)
-    for _ in range(admission.FAILURES):
-        made.enter("here")
-        made.greeted("here", welcome=False)
-        made.leave("here")
-    with pytest.raises(Busy, match="led to nothing"):
-        made.enter("here")
-    time.now += 1 / admission.FAILURES_PER_SECOND
-    made.enter("here")
+    for _ in range(admission.DIALS):
+        made.leave(proven(made, "house"))
+    with pytest.raises(Busy, match="too often"):
+        come(made, "house")
+    come(made, "elsewhere")
+    time.now += 2 / admission.DIALS_PER_SECOND
+    come(made, "house")
 
 
 async def heard(teller: Teller, act: object) -> list[NodeEvent]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from zerostor.core.errors import Busy
 
@@ -12,10 +12,9 @@ KNOWN_MAX = 4096
 GREETING_MAX = 256
 """Connections that may be shaking hands, in all."""
 GREETING_OF_ADDRESS = 64
-DIALS, DIALS_PER_SECOND = 600, 20.0
-"""Connections of one address: at once, and for long. Two hundred nodes may stand behind one."""
-FAILURES, FAILURES_PER_SECOND = 20, 0.2
-"""Greetings of one address that led to nothing."""
+DIALS, DIALS_PER_SECOND = 600, 100.0
+"""Connections of one address: at once, and for long. Two hundred nodes may stand behind one.
+To turn one away at the door costs half of what it costs to hear who it is."""
 JOINS, JOINS_PER_SECOND = 8, 0.1
 """Times that one node may come back. A device that restarts for ever takes about 5 s each time."""
 
@@ -44,48 +43,71 @@ class Budget:
         return left >= 1.0
 
 
+class Seat:
+    """A connection that was let in. end: ends it. fits: whether it showed the hint of a key."""
+
+    def __init__(self, host: str, end: Callable[[], None], fits: Callable[[], bool]) -> None:
+        self.host = host
+        self.fits = fits
+        self.gave_way = False
+        self._end = end
+
+    def give_way(self) -> None:
+        """Another one takes its place."""
+        self.gave_way = True
+        self._end()
+
+
 class Admission:
-    """most: connections in all. of_address: of one address."""
+    """most: connections in all. of_address: of one address.
+
+    Who has not proven who it is gives way to the next, the eldest first: a device that dials and
+    says nothing, or is nobody, would else keep out all nodes behind the same router.
+    """
 
     def __init__(self, most: int, of_address: int, now: Callable[[], float]) -> None:
         self._most = most
         self._of_address = of_address
         self._open: collections.Counter[str] = collections.Counter()
-        self._greeting: collections.Counter[str] = collections.Counter()
+        self._greeting: dict[Seat, None] = {}
         self._dials = Budget(DIALS, DIALS_PER_SECOND, now)
-        self._failures = Budget(FAILURES, FAILURES_PER_SECOND, now)
         self._joins = Budget(JOINS, JOINS_PER_SECOND, now)
 
-    def enter(self, host: str) -> None:
-        """A connection of `host` begins to shake hands. Raises Busy; then it did not enter."""
+    def enter(self, seat: Seat) -> None:
+        """A connection begins to shake hands. Raises Busy; then it did not enter."""
+        host = seat.host
         if not self._dials.spend(host):
             raise Busy("this address dials too often")
-        if self._failures.left(host) < 1.0:
-            raise Busy("too many greetings from this address led to nothing")
-        if self._open.total() >= self._most or self._open[host] >= self._of_address:
-            raise Busy("too many connections (nodes.connections, nodes.address_connections)")
-        if (self._greeting.total() >= GREETING_MAX
-                or self._greeting[host] >= min(self._of_address, GREETING_OF_ADDRESS)):
-            raise Busy("too many connections that have not proven who they are")
+        here = [one for one in self._greeting if one.host == host]
+        if self._open[host] >= self._of_address or len(here) >= GREETING_OF_ADDRESS:
+            self._make_room(here)
+        elif self._open.total() >= self._most or len(self._greeting) >= GREETING_MAX:
+            self._make_room(self._greeting)
         self._open[host] += 1
-        self._greeting[host] += 1
+        self._greeting[seat] = None
 
-    def greeted(self, host: str, *, welcome: bool) -> None:
+    def greeted(self, seat: Seat) -> None:
         """Its hand is shaken, or it failed."""
-        _less(self._greeting, host)
-        if not welcome:
-            self._failures.spend(host)
+        self._greeting.pop(seat, None)
 
     def may_join(self, name: str) -> bool:
         """Whether the node of this name, proven, comes no more often than it should."""
         return self._joins.spend(name)
 
-    def leave(self, host: str) -> None:
+    def leave(self, seat: Seat) -> None:
         """The connection is gone."""
-        _less(self._open, host)
+        if not seat.gave_way:
+            self._less(seat.host)
 
+    def _make_room(self, strangers: Collection[Seat]) -> None:
+        if not strangers:
+            raise Busy("too many connections (nodes.connections, nodes.address_connections)")
+        leaving = min(strangers, key=lambda seat: seat.fits())
+        del self._greeting[leaving]
+        self._less(leaving.host)
+        leaving.give_way()
 
-def _less(counter: collections.Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+    def _less(self, host: str) -> None:
+        self._open[host] -= 1
+        if self._open[host] <= 0:
+            del self._open[host]

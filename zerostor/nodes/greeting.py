@@ -42,7 +42,9 @@ class Guest(NamedTuple):
 
 
 class Greeting:
-    """One handshake. name: what the caller said of itself so far, unproven."""
+    """One handshake. name: what the caller said of itself so far, unproven. fits: with the hint of
+    a key of that node, which strangers do not know.
+    """
 
     def __init__(self, find: Callable[[str], Node | None], random_bytes: RandomBytes,
                  heartbeat: int) -> None:
@@ -50,6 +52,7 @@ class Greeting:
         self._random = random_bytes
         self._heartbeat = heartbeat
         self.name = ""
+        self.fits = False
 
     @property
     def known(self) -> bool:
@@ -78,6 +81,7 @@ class Greeting:
             raise LinkBroken(f"it speaks EDN {hello.lowest} to {hello.highest}, this hub"
                              f" {PROTOCOL}: flash it anew")
         node, key = await self._known(link, hello)
+        self.fits = True
         secret = bytes.fromhex(node.keys[key].reveal())
         challenged = challenge(self._random(NONCE_SIZE), self._heartbeat, wipe=node.wipe)
         keys = link_keys(secret, hello.raw, challenged)

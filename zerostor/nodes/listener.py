@@ -12,7 +12,7 @@ from zerostor.core.node_wire import Kind, Refused, refusal
 from zerostor.core.nodes import Node, NodeEventKind
 from zerostor.core.settings import NodesSettings, Secret
 from zerostor.core.units import Address
-from zerostor.nodes.admission import Admission
+from zerostor.nodes.admission import Admission, Seat
 from zerostor.nodes.fleet import ConnectedFleet
 from zerostor.nodes.greeting import Greeting, Guest
 from zerostor.nodes.link import BUFFERED, Link
@@ -87,35 +87,35 @@ class Listener:
         task.add_done_callback(self._visits.discard)
 
     async def _visit(self, link: Link) -> None:
+        greeting = Greeting(self._register.find, self._random, round(self._settings.heartbeat))
+        seat = Seat(link.host, link.abort, lambda: greeting.fits)
         try:
-            self._admission.enter(link.host)
+            self._admission.enter(seat)
         except Busy as error:
             _log.debug("%s: %s", link.address, error)
             self._teller.tell(NodeEventKind.REFUSED, "", f"{link.address}: {error}", known=False)
             link.abort()
             return
         try:
-            guest = await self._greet(link)
+            guest = await self._greet(link, greeting, seat)
             if guest is not None:
                 await self._serve(guest, link)
         except ZerostorError as error:
             _log.warning("%s: %s", link.address, error)
         finally:
-            self._admission.leave(link.host)
+            self._admission.leave(seat)
             link.close()
 
-    async def _greet(self, link: Link) -> Guest | None:
-        greeting = Greeting(self._register.find, self._random, round(self._settings.heartbeat))
-        welcome = False
+    async def _greet(self, link: Link, greeting: Greeting, seat: Seat) -> Guest | None:
         try:
             guest = await greeting.welcome(link)
-            welcome = True
         except LinkBroken as error:
-            self._teller.tell(NodeEventKind.REFUSED, greeting.name, f"{link.address}: {error}",
+            why = "it gave way to newer connections" if seat.gave_way else str(error)
+            self._teller.tell(NodeEventKind.REFUSED, greeting.name, f"{link.address}: {why}",
                               known=greeting.known)
             return None
         finally:
-            self._admission.greeted(link.host, welcome=welcome)
+            self._admission.greeted(seat)
         name = guest.node.name
         if self._admission.may_join(name):
             if self._fleet.may_replace(name):
