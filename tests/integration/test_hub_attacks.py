@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.link_node import RIGHT, LinkNode, TurnedAway, hello
+from tests.fakes.link_node import RIGHT, Handler, LinkNode, TurnedAway, hello
 from tests.fakes.node_works import Hub, running_hub
 from zerostor.core import node_wire as wire
 from zerostor.core.errors import BackendError, ChunkCorrupt, NodeAway, NodeFault, NodeFull
 from zerostor.core.node_chunk import CHUNK_SIZE
 from zerostor.core.node_wire import Frame, Kind, Opener, Refused, Sealer
-from zerostor.nodes import exchange, fleet, link
+from zerostor.nodes import exchange, fleet, link, session
 
 CONTENT = os.urandom(CHUNK_SIZE)
 CHUNK = b"c" * 16
@@ -293,6 +293,61 @@ async def test_one_that_never_answers(
     liar.handlers[Kind.DEL] = silent
     await spoiled(hub, hub.fleet.delete("liar", CHUNK), NodeAway)
     assert "no answer" in (await hub.event("left", "liar")).detail
+
+
+async def begin(node: LinkNode, frame: Frame) -> None:
+    """The first frame of an answer to GET; nothing to DATA."""
+    if frame.kind == Kind.GET:
+        await node.say(Kind.META, frame.request, wire.META.pack(CHUNK_SIZE, bytes(32)))
+
+
+async def drip(node: LinkNode, frame: Frame) -> None:
+    """A byte now and then, each in time."""
+    await begin(node, frame)
+    getting = frame.kind == Kind.GET
+    node.handlers.pop(Kind.DATA, None)
+    with contextlib.suppress(ConnectionError):
+        for number in range(4000):
+            await node.say(Kind.DATA if getting else Kind.ACK, frame.request,
+                           wire.OFFSET.pack(number + (not getting)) + b"x" * getting)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("evil", [begin, drip])
+@pytest.mark.parametrize("kind", [Kind.GET, Kind.DATA])
+async def test_one_that_hangs_in_the_middle_of_a_chunk_holds_up_nobody_else(
+        hub: Hub, liar: LinkNode, monkeypatch: pytest.MonkeyPatch, kind: Kind, evil: Handler
+        ) -> None:
+    if evil is begin:
+        monkeypatch.setattr(exchange.Exchange.answer, "__kwdefaults__", {"seconds": 0.5})
+    else:
+        monkeypatch.setattr(session.Session.in_turn, "__defaults__", (0.5,))
+    liar.handlers[kind] = evil
+    calls = [asyncio.ensure_future(call) for call in (
+        hub.fleet.get("liar", CHUNK) if kind == Kind.GET else
+        hub.fleet.put("liar", CHUNK, CONTENT), hub.fleet.digest("liar", CHUNK, "md5"))]
+    while not calls[0].done():
+        assert await hub.fleet.get("honest", CHUNK) == CONTENT
+    for call in calls:
+        await spoiled(hub, asyncio.wait_for(call, 30), NodeAway)
+    await hub.event("left", "liar", "no answer" if evil is begin else "longer than")
+
+
+@pytest.mark.parametrize("claims", [
+    {"blocks": 2**32 - 1, "free": 2**32 - 1}, {"blocks": 1 << 18, "block": 4097},
+    {"block": 0}, {"block": 2**32 - 1}, {"free": 513}])
+async def test_a_flash_that_cannot_be(hub: Hub, liar: LinkNode, claims: dict[str, int]) -> None:
+    await liar.say_stat(**claims)
+    await hub.event("fault", "liar", "claims")
+    await hub.until(lambda: not hub.is_here("liar"))
+
+
+async def test_numbers_that_are_absurd_and_do_no_harm(hub: Hub, liar: LinkNode) -> None:
+    most = 2**32 - 1
+    await liar.say_stat(chunks=most, heap=most, low=most, uptime=most, boots=most, writes=most,
+                        flags=255)
+    await hub.until(lambda: hub.fleet.connected()["liar"].stat.writes == most)
+    await hub.fleet.put("liar", CHUNK, CONTENT)
 
 
 async def test_one_that_talks_all_the_time(hub: Hub, liar: LinkNode) -> None:

@@ -11,6 +11,10 @@ from zerostor.nodes.link import Link
 ANSWER_SECONDS = 30.0
 """For one frame of an answer. 4 KB take a flash 75 ms at 55 KB/s; a first write after a start may
 walk all of it, and an erase storm lasts seconds. A node that lost its power is noticed no later."""
+WHOLE_SECONDS = 180.0
+"""For all frames of an answer together: the largest chunk at 400 bytes a second, on a radio that
+hardly works. A node that sends a byte now and then would else hold up all who wait for their turn.
+"""
 LONG_SECONDS = 600.0
 """To remove thousands of chunks, or to make a file system anew: 15 ms a chunk, 45 ms a block."""
 HELD_MAX = 8

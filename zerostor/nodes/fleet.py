@@ -154,7 +154,7 @@ class ConnectedFleet:
         word = b"FORMAT" if format_flash else b"WIPE"
         session.wiped += 1
         await session.in_turn(
-            lambda turn: requests.order(turn, Kind.WIPE, word, seconds=LONG_SECONDS))
+            lambda turn: requests.order(turn, Kind.WIPE, word, seconds=LONG_SECONDS), LONG_SECONDS)
         self._teller.tell(NodeEventKind.WIPED, node, "its flash was made anew" if format_flash else
                           "its chunks were removed")
         await session.ask_stat()

@@ -12,7 +12,7 @@ from zerostor.core.node_chunk import blocks
 from zerostor.core.node_wire import STAT, Flag, Frame, Kind
 from zerostor.core.nodes import NodeStat, NodeState
 from zerostor.nodes.admission import Budget
-from zerostor.nodes.exchange import Answers, Exchange
+from zerostor.nodes.exchange import WHOLE_SECONDS, Answers, Exchange
 from zerostor.nodes.greeting import Guest
 from zerostor.nodes.link import Link
 
@@ -24,6 +24,8 @@ UNASKED, UNASKED_PER_SECOND = 30, 2.0
 STAT_SECONDS = 60.0
 """How old a STATR may be when the node says that it is idle."""
 BLOCK_SIZES = range(256, (1 << 20) + 1)
+FLASH_MAX = 1 << 30
+"""Bytes of a flash that are believed; LISTED_MAX chunks of the usual size fill it."""
 WITHOUT_STAT = NodeStat(0, 0, 0, 0, 0, 0, 0, 0, 0, Flag(0))
 _KINDS = frozenset(Kind)
 _T = TypeVar("_T")
@@ -88,8 +90,10 @@ class Session:
             self._answers.end()
             self._link.abort()
 
-    async def in_turn(self, work: Callable[[Exchange], Awaitable[_T]]) -> _T:
-        """What `work` returns, when all that came before has ended.
+    async def in_turn(self, work: Callable[[Exchange], Awaitable[_T]],
+                      seconds: float = WHOLE_SECONDS) -> _T:
+        """What `work` returns, when all that came before has ended. seconds: for all of it, from
+        its turn on.
 
         Who is cancelled while he waits asked for nothing; once it began it goes on to its end,
         for the node would answer all the same. Raises Busy, NodeAway.
@@ -101,7 +105,7 @@ class Session:
             await self._turn.acquire()
         finally:
             self._waiting -= 1
-        task = asyncio.ensure_future(self._work(work))
+        task = asyncio.ensure_future(self._work(work, seconds))
         self._works.add(task)
         task.add_done_callback(self._worked)
         return await asyncio.shield(task)
@@ -126,13 +130,18 @@ class Session:
         self._stat_at = self._monotonic()
         await self._link.send(Kind.STAT)
 
-    async def _work(self, work: Callable[[Exchange], Awaitable[_T]]) -> _T:
+    async def _work(self, work: Callable[[Exchange], Awaitable[_T]], seconds: float) -> _T:
         if self.ending:
             raise NodeAway(f"node {self.name} left: {self.ending}")
         self._request += 1
         self._busy = True
         try:
-            return await work(Exchange(self._link, self._request, self._answers))
+            async with asyncio.timeout(seconds):
+                return await work(Exchange(self._link, self._request, self._answers))
+        except TimeoutError:
+            self.fault = True
+            self.end(f"one request took it longer than {seconds:g} s")
+            raise NodeAway(f"node {self.name} left: {self.ending}") from None
         except LinkBroken as error:
             self.end(str(error))
             raise NodeAway(f"node {self.name} left: {self.ending}") from error
@@ -190,7 +199,8 @@ class Session:
             raise self._faulty(f"a STATR of {len(payload)} bytes")
         *numbers, flags = STAT.unpack(payload)
         stat = NodeStat._make((*numbers, Flag(flags & 7)))
-        if stat.free > stat.blocks or (stat.blocks and stat.block not in BLOCK_SIZES):
+        if (stat.free > stat.blocks or stat.block * stat.blocks > FLASH_MAX
+                or (stat.blocks and stat.block not in BLOCK_SIZES)):
             raise self._faulty(f"claims {stat.free} free of {stat.blocks} blocks of {stat.block}")
         first = self._said_at == -math.inf
         self.stat, self._said_at = stat, self._monotonic()
