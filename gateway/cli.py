@@ -39,6 +39,7 @@ COMMANDS = {
     "ssh-size": "gateway.commands.ssh_size",
     "ssh-links": "gateway.commands.ssh_links",
     "ssh-events": "gateway.commands.ssh_events",
+    "keygen": "gateway.commands.keygen",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

@@ -156,6 +156,14 @@ def server_address(environ: Mapping[str, str] | None = None) -> str:
     return environ.get("ZEROSTOR_SERVER") or DEFAULT_SERVER
 
 
+def user_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the command line keeps what is this person's: $XDG_CONFIG_HOME or ~/.config."""
+    environ = os.environ if environ is None else environ
+    stated = environ.get("XDG_CONFIG_HOME", "")
+    base = Path(stated) if os.path.isabs(stated) else Path(os.path.expanduser("~"), ".config")
+    return base / "zerostor"
+
+
 def effective(config: Config) -> dict[str, object]:
     """The settings as plain values by section; secrets are *** and empty ones left out."""
     plain: dict[str, object] = {

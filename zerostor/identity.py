@@ -1,7 +1,7 @@
-"""The Ed25519 key of this zerostor: what a recovery trusts.
+"""The Ed25519 keys that sign: of this zerostor, which a recovery trusts, and of a person.
 
-Made once and kept in a file; of a cluster it follows from the secret that all its hosts have, so
-that they sign alike.
+Made once and kept in a file. The key of a cluster follows from the secret that all its hosts have,
+so that they sign alike.
 """
 
 from __future__ import annotations
@@ -52,7 +52,27 @@ def load_identity(path: Path) -> Identity:
     """
     try:
         if not path.exists():
-            _make(path)
+            with contextlib.suppress(FileExistsError):
+                _make(path)
+    except OSError as error:
+        raise SetupError(f"cannot make a key in {path}: {error.strerror}") from error
+    return read_identity(path)
+
+
+def new_identity(path: Path) -> Identity:
+    """A new key, kept in `path`, where there must be nothing yet. Raises SetupError."""
+    try:
+        _make(path)
+    except FileExistsError:
+        raise SetupError(f"there is something in {path} already") from None
+    except OSError as error:
+        raise SetupError(f"cannot make a key in {path}: {error.strerror}") from error
+    return read_identity(path)
+
+
+def read_identity(path: Path) -> Identity:
+    """The key in `path`. Raises SetupError."""
+    try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if os.fstat(descriptor).st_mode & 0o077:
@@ -72,14 +92,14 @@ def load_identity(path: Path) -> Identity:
 
 
 def _make(path: Path) -> None:
-    """Written aside and linked, so that it is whole or not there, and the first one stays."""
+    """Written aside and linked: it is whole or not there. Raises FileExistsError: the first stays.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, secrets.token_bytes(_SEED_SIZE).hex().encode() + b"\n")
         os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
+        os.link(aside, path)
     finally:
         os.close(descriptor)
         os.unlink(aside)

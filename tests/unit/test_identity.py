@@ -12,7 +12,7 @@ from nacl.signing import VerifyKey
 
 from zerostor import config, wiring
 from zerostor.core.errors import SetupError, StoreUnavailable
-from zerostor.identity import cluster_identity, load_identity
+from zerostor.identity import cluster_identity, load_identity, new_identity, read_identity
 from zerostor.index_file import IndexFile
 
 
@@ -55,6 +55,19 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="No such file"):
         load_identity(tmp_path / "gone" / "identity.key")
+
+
+def test_a_new_key_takes_the_place_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    made = new_identity(path)
+    assert read_identity(path).public_key == made.public_key
+    with pytest.raises(SetupError, match="already"):
+        new_identity(path)
+    assert read_identity(path).public_key == made.public_key
+    assert os.listdir(tmp_path) == ["key"]
+    with pytest.raises(SetupError, match="No such file"):
+        read_identity(tmp_path / "none")
+    assert os.listdir(tmp_path) == ["key"]
 
 
 async def test_index_file(tmp_path: Path) -> None:
