@@ -38,6 +38,10 @@ class Stream(msgspec.Struct, frozen=True):
         named = f"{ChunkKind.TELEMETRY:d}/{self.name}/{self.generation}/{number}/{sha256.hex()}"
         return hashlib.sha256(named.encode()).digest()[:16]
 
+    def made(self, chunk: Chunk) -> bool:
+        """Whether it is one of this generation."""
+        return chunk.id == self.chunk_id(chunk.number, chunk.sha256)
+
 
 class Chunk(NamedTuple):
     """A full chunk. size, sha256, md5: of the chunk as nodes keep it. first, last: ms since the

@@ -24,12 +24,10 @@ from zerostor.core.node_chunk import CHUNK_SIZE
 from zerostor.core.spread import GENERATION_SIZE, Chunk, Stream
 from zerostor.core.telemetry import (
     ENTRY_MAX,
-    PIECE_OVERHEAD,
     TEXT_CHUNK,
     Piece,
     pieces,
     stream_name,
-    whole_length,
 )
 from zerostor.engine.attendance import Attendance
 from zerostor.engine.caring import Caring
@@ -37,6 +35,7 @@ from zerostor.engine.fetching import Fetching
 from zerostor.engine.holdings import Held, Holdings
 from zerostor.engine.spreading import Spreading
 from zerostor.engine.telemetry_chunks import laid_out, sealed
+from zerostor.engine.telemetry_tail import Appended, Tail, found_again
 from zerostor.ports import Clock, RandomBytes
 from zerostor.telemetry_ports import TelemetryFiles
 
@@ -48,13 +47,6 @@ BATCH_MAX = 4 * ENTRY_MAX
 STREAMS_MAX = 10_000
 SEALED_AT_ONCE, AHEAD = 64, 4
 """Chunks that share a commit, and those that a reader has fetched before it takes them."""
-
-
-class Appended(NamedTuple):
-    """Where an entry begins. number: of the chunk; at: ms since the epoch."""
-
-    number: int
-    at: int
 
 
 class StreamSummary(NamedTuple):
@@ -73,23 +65,6 @@ class StreamSummary(NamedTuple):
     last: int
 
 
-class _Tail:
-    """The end of a stream. number, fill: its growing chunk, and bytes in it. unsealed: full chunks
-    that the book does not know yet.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.number = 0
-        self.fill = 0
-        self.last = 0
-        self.first = 0
-        self.unsealed: list[int] = []
-        self.waiting: deque[tuple[bytes, asyncio.Future[Appended]]] = deque()
-        self.waiting_size = 0
-        self.draining: asyncio.Task[None] | None = None
-
-
 class Telemetry:
     """All streams. `load` first. chunk_sizes: (of text, of bytes) for streams that are new."""
 
@@ -106,7 +81,7 @@ class Telemetry:
         self._clock = clock
         self._random_bytes = random_bytes
         self._chunk_sizes = chunk_sizes
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, Tail] = {}
         self._making = asyncio.Lock()
         self._removing: dict[str, asyncio.Future[None]] = {}
 
@@ -157,8 +132,7 @@ class Telemetry:
         while tail.draining is not None:
             await asyncio.wait([tail.draining])
         if tail.fill and self._known(name) is tail:
-            tail.unsealed.append(tail.number)
-            tail.number, tail.fill = tail.number + 1, 0
+            tail.end_chunk()
             tail.draining = asyncio.ensure_future(self._drain(tail))
             await asyncio.wait([tail.draining])
 
@@ -224,13 +198,13 @@ class Telemetry:
             if tail.draining is not None:
                 await asyncio.wait([tail.draining])
 
-    def _known(self, name: str) -> _Tail:
+    def _known(self, name: str) -> Tail:
         found = self._tails.get(name)
         if found is None:
             raise UnknownStream(f"nothing was ever appended to a stream {name!r}"[:120])
         return found
 
-    def _summary(self, tail: _Tail) -> StreamSummary:
+    def _summary(self, tail: Tail) -> StreamSummary:
         stream = tail.stream
         chunks = self._holdings.of_stream(stream.name)
         overhead = stream.chunk_size - stream.room
@@ -241,7 +215,7 @@ class Telemetry:
             len(chunks) - spread, sum(held.chunk.local for held in chunks),
             chunks[0].chunk.first if chunks else tail.first, tail.last)
 
-    async def _make(self, name: str, *, text: bool) -> _Tail:
+    async def _make(self, name: str, *, text: bool) -> Tail:
         while name in self._removing:
             await asyncio.wait([self._removing[name]])
         async with self._making:
@@ -254,13 +228,13 @@ class Telemetry:
             size = self._chunk_sizes[0 if text else 1]
             stream = self._begun(name, size, text=text)
             await self._files.create(stream)
-            tail = self._tails[name] = _Tail(stream)
+            tail = self._tails[name] = Tail(stream)
             return tail
 
     def _begun(self, name: str, size: int, *, text: bool) -> Stream:
         return Stream(name, self._random_bytes(GENERATION_SIZE).hex(), text, size)
 
-    async def _drain(self, tail: _Tail) -> None:
+    async def _drain(self, tail: Tail) -> None:
         try:
             await self._seal(tail)
             while tail.waiting:
@@ -275,7 +249,7 @@ class Telemetry:
         finally:
             tail.draining = None
 
-    async def _append(self, tail: _Tail, batch: Sequence[tuple[bytes, asyncio.Future[Appended]]]
+    async def _append(self, tail: Tail, batch: Sequence[tuple[bytes, asyncio.Future[Appended]]]
                       ) -> None:
         at = max(tail.last, int(self._clock.now() * 1000))
         parts, begins = laid_out(tail.stream.room, tail.number, tail.fill, at,
@@ -289,16 +263,14 @@ class Telemetry:
             return
         last = parts[-1]
         tail.unsealed += [part.number for part in parts[:-1]]
-        tail.number, tail.fill, tail.last = last.number, last.offset + len(last.content), at
-        tail.first = tail.first or at
-        if tail.stream.room - tail.fill <= PIECE_OVERHEAD:
-            tail.unsealed.append(tail.number)
-            tail.number, tail.fill = tail.number + 1, 0
+        tail.number, tail.fill = last.number, last.offset + len(last.content)
+        tail.saw(at, at)
+        tail.end_full_chunk()
         for (_, future), number in zip(batch, begins, strict=True):
             if not future.done():
                 future.set_result(Appended(number, at))
 
-    async def _seal(self, tail: _Tail) -> None:
+    async def _seal(self, tail: Tail) -> None:
         """Full chunks into the book; what fails is tried again with the next append."""
         try:
             while tail.unsealed and self._tails.get(tail.stream.name) in (tail, None):
@@ -340,51 +312,11 @@ class Telemetry:
             held = self._holdings.at(name, number)
             return b"" if held is None else await self._fetching.payload(held)
 
-    async def _recovered(self, stream: Stream) -> _Tail:
-        tail = _Tail(stream)
-        known = self._holdings.of_stream(stream.name)
-        numbers = await self._files.numbers(stream.name)
-        if not known and not numbers:
+    async def _recovered(self, stream: Stream) -> Tail:
+        tail = await found_again(stream, self._files, self._holdings)
+        if tail is None:
             # Of a lost book: nobody knows which numbers nodes have, so none is used again.
-            tail.stream = self._begun(stream.name, stream.chunk_size, text=stream.text)
+            tail = Tail(self._begun(stream.name, stream.chunk_size, text=stream.text))
             await self._files.create(tail.stream)
-            return tail
-        there = set(numbers)
-        for held in known:
-            chunk = held.chunk
-            tail.first, tail.last = tail.first or chunk.first, max(tail.last, chunk.last)
-            if chunk.local and chunk.number not in there:
-                _log.error("chunk %d of %s: its local file is gone", chunk.number, chunk.stream)
-                await self._holdings.write([chunk._replace(local=False)])
-            elif not chunk.local and chunk.number in there:
-                await self._files.remove(chunk.stream, chunk.number)
-        tail.number = known[-1].chunk.number + 1 if known else numbers[0]
-        await self._find_end(tail, [number for number in numbers if number >= tail.number])
         await self._seal(tail)
         return tail
-
-    async def _find_end(self, tail: _Tail, numbers: Sequence[int]) -> None:
-        """The end of the last entry that is whole; what is behind it is put aside."""
-        name, end = tail.stream.name, (tail.number, 0)
-        for number in numbers:
-            payload = await self._files.read(name, number)
-            at, whole = 0, whole_length(payload)
-            for piece in pieces(memoryview(payload)[:whole]):
-                at += PIECE_OVERHEAD + len(piece.content)
-                tail.first, tail.last = tail.first or piece.at, max(tail.last, piece.at)
-                if not piece.more:
-                    end = number, at
-            if whole < len(payload):
-                _log.warning("%s: chunk %d breaks at byte %d of %d: what is behind it is put aside",
-                             name, number, whole, len(payload))
-                break
-        tail.number, tail.fill = end
-        for number in reversed(numbers):
-            if number > tail.number:
-                await self._files.cut(name, number, 0)
-            elif number == tail.number:
-                await self._files.cut(name, number, tail.fill)
-        tail.unsealed = [number for number in numbers if number < tail.number]
-        if tail.stream.room - tail.fill <= PIECE_OVERHEAD:
-            tail.unsealed.append(tail.number)
-            tail.number, tail.fill = tail.number + 1, 0
