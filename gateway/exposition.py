@@ -20,6 +20,13 @@ _OF_NODES = (
     ("writes", "zerostor_node_writes", "Chunks written since the node started."),
 )
 """Field of the hub's answer, name, text."""
+_OF_TELEMETRY = (
+    ("streams", "zerostor_telemetry_streams", "Streams of telemetry."),
+    ("chunks", "zerostor_telemetry_chunks", "Full chunks of all streams."),
+    ("waiting", "zerostor_telemetry_waiting_chunks", "Of these, without enough copies on nodes."),
+    ("missing", "zerostor_telemetry_missing_copies", "Copies on nodes that those lack."),
+    ("local", "zerostor_telemetry_local_bytes", "Of full chunks that the hub has itself."),
+)
 
 
 class Sample(NamedTuple):
@@ -63,6 +70,19 @@ def node_exposition(hub: Mapping[str, Any] | None) -> str:
                          "What happened to nodes since the hub started; refused are handshakes.",
                          [Sample({"kind": kind}, hub["events"].get(kind, 0))
                           for kind in NodeEventKind])
+    return "\n".join(lines) + "\n"
+
+
+def telemetry_exposition(hub: Mapping[str, Any], now: float) -> str:
+    """Metrics of telemetry, as the hub answers them; empty where it does not."""
+    if not hub:
+        return ""
+    lines = []
+    for field, metric, text in _OF_TELEMETRY:
+        lines += _metric(metric, "gauge", text, [Sample({}, hub[field])])
+    lines += _metric("zerostor_telemetry_waiting_seconds", "gauge",
+                     "For which the first chunk that waits for a node does, 0 where none waits.",
+                     [Sample({}, max(0.0, now - hub["waits"]) if hub["waits"] else 0.0)])
     return "\n".join(lines) + "\n"
 
 

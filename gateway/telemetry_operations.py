@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.api_operations import Operation, Parameter, json_answer
-from gateway.api_schemas import Json, array, number, string, struct
+from gateway.api_schemas import Json, array, nullable, number, string, struct
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.core.spread import LineKind, Task
 from zerostor.core.telemetry import ENTRY_MAX
@@ -86,6 +86,8 @@ TELEMETRY_SCHEMAS: dict[str, Json] = {
         chunks=number("Full chunks.", _WHOLE),
         spread=number("Of these, with all their copies on nodes.", _WHOLE),
         waiting=number("Of these, without.", _WHOLE),
+        waiting_since=nullable("number", "Seconds since 1970, UTC: since when the first of those"
+                               " waits for a node; null: none does."),
         local=number("Of these, with a copy on the hub.", _WHOLE), first=_AT, last=_AT))),
     "Appended": struct(stream=_NAME, number=number("The chunk where it begins.", _WHOLE), at=_AT),
     "StreamNamed": struct(stream=_NAME),

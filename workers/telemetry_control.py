@@ -14,9 +14,10 @@ from zerostor.control_socket import Answer, limit_of, number_of
 from zerostor.core.control_protocol import refusal
 from zerostor.core.errors import TooLarge, ZerostorError
 from zerostor.core.telemetry import ENTRY_MAX, Piece, stream_name
-from zerostor.engine.ledger import Ledger
 from zerostor.engine.node_jobs import NodeJobs
-from zerostor.engine.telemetry import StreamSummary, Telemetry
+from zerostor.engine.telemetry import StreamSummary
+from zerostor.engine.telemetry_figures import figures
+from zerostor.engine.telemetry_parts import TelemetryParts
 
 TIME_MAX = 2**53
 """Milliseconds since the epoch; no clock says more."""
@@ -25,10 +26,11 @@ TIME_MAX = 2**53
 class TelemetryControl:
     """Answers questions about telemetry and the ledger."""
 
-    def __init__(self, telemetry: Telemetry, ledger: Ledger, jobs: NodeJobs) -> None:
-        self._telemetry = telemetry
-        self._ledger = ledger
-        self._jobs = jobs
+    def __init__(self, parts: TelemetryParts) -> None:
+        self._parts = parts
+        self._telemetry = parts.telemetry
+        self._ledger = parts.ledger
+        self._jobs = NodeJobs(parts)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """All that can be asked."""
@@ -37,6 +39,7 @@ class TelemetryControl:
             web.post("/telemetry/{stream}", FACE.answered(self._append)),
             web.get("/telemetry/{stream}", self._read),
             web.delete("/telemetry/{stream}", FACE.answered(self._remove)),
+            web.get("/figures/telemetry", FACE.answered(self._figures)),
             web.get("/jobs", FACE.answered(self._list_jobs)),
             web.get("/ledger", FACE.answered(self._standings)),
             web.get("/ledger/lines", FACE.answered(self._lines)),
@@ -89,6 +92,9 @@ class TelemetryControl:
         await self._telemetry.remove(name)
         return {"stream": name}
 
+    async def _figures(self, _: web.Request) -> Answer:
+        return figures(self._parts)._asdict()
+
     async def _list_jobs(self, request: web.Request) -> Answer:
         limit = limit_of(request)
         return {"running": [job._asdict() for job in self._jobs.running(limit)],
@@ -104,7 +110,8 @@ class TelemetryControl:
 
 
 def _summary(one: StreamSummary) -> Answer:
-    return one._asdict() | {"first": one.first / 1000, "last": one.last / 1000}
+    told = one._asdict() | {"first": one.first / 1000, "last": one.last / 1000}
+    return told | {"waiting_since": told.pop("waits") or None}
 
 
 async def _contents(found: AsyncIterator[Piece]) -> AsyncIterator[bytes]:

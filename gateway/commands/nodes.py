@@ -58,7 +58,6 @@ async def serve(config: Config) -> None:
     from zerostor.control_socket import serve_control
     from zerostor.core.units import parse_address
     from zerostor.engine.console_files import ConsoleFiles
-    from zerostor.engine.node_jobs import NodeJobs
     from zerostor.node_wiring import build_nodes
     from zerostor.telemetry_wiring import build_telemetry
 
@@ -67,7 +66,7 @@ async def serve(config: Config) -> None:
                              parts.random_bytes, parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat,
                                       parts.events))
-        of_telemetry = TelemetryControl(telemetry.telemetry, telemetry.ledger, NodeJobs(telemetry))
+        of_telemetry = TelemetryControl(telemetry)
         answers = application(control.routes(), of_telemetry.routes())
         listen = parse_address(config.telemetry.console) if config.telemetry.console else None
         console = Console(ConsoleFiles(telemetry))

@@ -110,15 +110,18 @@ def read(stream: str, begin: str | None, end: str | None, times: bool, follow: b
 @json_option
 @server_option
 def ls(as_json: bool, client: Client) -> None:
-    """List the streams, and how much of each has all its copies on nodes."""
+    """List the streams: how many of their chunks have all copies on nodes, and how many wait for
+    nodes, since when.
+    """
     answer = client.ask("/api/telemetry")
     if as_json:
         print_json(answer)
         return
-    print_table(["stream", "kind", "size", "chunks", "spread", "waiting", "local", "last"], [
+    print_table(["stream", "kind", "size", "chunks", "spread", "waiting", "since", "local",
+                 "last"], [
         [one["name"], "text" if one["text"] else "bytes", size_text(one["size"]), one["chunks"],
-         one["spread"], one["waiting"], one["local"],
-         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["last"]))]
+         one["spread"], one["waiting"], _time(one["waiting_since"]), one["local"],
+         _time(one["last"])]
         for one in answer.get("streams") or []])
 
 
@@ -128,6 +131,10 @@ def ls(as_json: bool, client: Client) -> None:
 def rm(stream: str, client: Client) -> None:
     """Remove STREAM with all its chunks."""
     client.ask(f"/api/telemetry/{quote(stream, safe='')}", method="DELETE")
+
+
+def _time(at: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
 
 
 def _entries(*, lines: bool, raw: bool) -> Iterator[bytes]:

@@ -487,10 +487,12 @@ function nodeCard({ name, owner, site, state, size, free, chunks, uptime, years_
 
 function showStreams({ streams }) {
   $("streams-title").hidden = !streams.length;
-  $("stream-list").replaceChildren(...streams.map(({ name, size, chunks, waiting, last }) =>
+  $("stream-list").replaceChildren(...streams.map(
+    ({ name, size, chunks, waiting, waiting_since: since, last }) =>
     card(name, make("span", { className: `state ${waiting ? "down" : "up"}` }, waiting ? "waits" : "up"),
       chunks ? waiting / chunks : 0, `${sizeText(size)} · ${countText(chunks, "chunk")}`,
-      waiting ? `${waiting} wait for nodes` : chunks ? "all on nodes" : "grows until a chunk is full",
+      waiting ? `${waiting} wait for nodes since ${new Date(since * 1000).toLocaleString()}`
+        : chunks ? "all on nodes" : "grows until a chunk is full",
       last ? `last ${new Date(last * 1000).toLocaleString()}` : "")));
 }
 

@@ -10,7 +10,12 @@ import msgspec
 from aiohttp import web
 
 from gateway.control_link import ALIVE_SECONDS
-from gateway.exposition import EXPOSITION_TYPE, exposition, node_exposition
+from gateway.exposition import (
+    EXPOSITION_TYPE,
+    exposition,
+    node_exposition,
+    telemetry_exposition,
+)
 from gateway.services import Services, services_of
 from zerostor import __version__
 from zerostor.core.errors import ZerostorError
@@ -49,17 +54,21 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics, for Prometheus."""
     services = services_of(request)
-    text = exposition(services) + node_exposition(await _hub_figures(services))
+    hub = await _hub_figures(services, "/figures")
+    text = exposition(services) + node_exposition(hub)
+    if hub:
+        telemetry = await _hub_figures(services, "/figures/telemetry") or {}
+        text += telemetry_exposition(telemetry, services.clock.now())
     return web.Response(body=text.encode(),
                         headers={"Content-Type": EXPOSITION_TYPE})
 
 
-async def _hub_figures(services: Services) -> dict[str, Any] | None:
+async def _hub_figures(services: Services, path: str) -> dict[str, Any] | None:
     """None where there is no node hub; empty where it does not answer."""
     if not services.nodes.enabled:
         return None
     try:
-        return await services.nodes.ask("GET", "/figures", seconds=ALIVE_SECONDS)
+        return await services.nodes.ask("GET", path, seconds=ALIVE_SECONDS)
     except ZerostorError:
         return {}
 

@@ -23,7 +23,6 @@ from workers.hub_control import application
 from workers.telemetry_control import TelemetryControl
 from zerostor.control_socket import serve_control
 from zerostor.core.spread import SpreadRules
-from zerostor.engine.node_jobs import NodeJobs
 
 PATH = "/api/telemetry/shed"
 PATIENCE = 30.0
@@ -33,7 +32,7 @@ PATIENCE = 30.0
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(1, SpreadRules(copies=2))
     async with made.running() as parts:
-        control = TelemetryControl(parts.telemetry, parts.ledger, NodeJobs(parts))
+        control = TelemetryControl(parts)
         async with serve_control(application(control.routes()), tmp_path / "hub"):
             yield made
 

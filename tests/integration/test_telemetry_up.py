@@ -59,12 +59,24 @@ def stream_of(face: Face, name: str) -> dict[str, object]:
     return found[0]
 
 
-def test_from_append_to_nodes_and_back(face: Face) -> None:
+def metrics(face: Face) -> list[str]:
+    with urllib.request.urlopen(f"{face.server}/metrics") as answer:
+        return answer.read().decode().splitlines()
+
+
+def fill(face: Face, stream: str) -> None:
     for begin in range(0, len(LINES), 6000):
-        post(face, "shed", LINES[begin : begin + 6000], "text/plain")
+        post(face, stream, LINES[begin : begin + 6000], "text/plain")
+
+
+def test_from_append_to_nodes_and_back(face: Face) -> None:
+    fill(face, "shed")
     assert get(face, "shed") == ("text/plain; charset=utf-8", LINES)
     until(lambda: (found := stream_of(face, "shed"))["chunks"] == found["spread"] != 0)
     fits(face.json("telemetry", "ls"), "Streams")
+    assert stream_of(face, "shed")["waiting_since"] is None
+    until(lambda: {"zerostor_telemetry_waiting_chunks 0", "zerostor_telemetry_missing_copies 0",
+                   "zerostor_telemetry_waiting_seconds 0"} <= set(metrics(face)))
     # The hub's own files of full chunks away: what comes now comes from flash.
     folder = face.folder / "data" / "telemetry" / "shed"
     files = sorted(path for path in folder.iterdir() if path.name.isdecimal())
@@ -180,6 +192,8 @@ def test_a_dead_node_is_replaced_and_a_dead_hub_forgets_nothing(face: Face) -> N
         return [one for one in psutil.process_iter(["cmdline"])
                 if str(face.folder / "flash" / "emu-2") in " ".join(one.info["cmdline"] or [])]
 
+    fill(face, "yard")
+    until(lambda: (found := stream_of(face, "yard"))["chunks"] == found["spread"] != 0)
     before = {one["owner"]: one["chunks"] for one in face.json("node", "ledger")["owners"]}
     assert lost()
     for one in lost():
@@ -193,11 +207,11 @@ def test_a_dead_node_is_replaced_and_a_dead_hub_forgets_nothing(face: Face) -> N
 
     def back() -> bool:
         try:
-            return get(face, "shed")[1] == LINES
+            return get(face, "yard")[1] == LINES
         except (urllib.error.HTTPError, http.client.IncompleteRead, ConnectionError):
             return False  # its nodes dial in one after the other
 
     until(back)
     assert sum(before.values()) > 0
-    until(lambda: (found := stream_of(face, "shed"))["chunks"] == found["spread"])
-    assert get(face, "shed")[1] == LINES
+    until(lambda: (found := stream_of(face, "yard"))["chunks"] == found["spread"])
+    assert get(face, "yard")[1] == LINES

@@ -6,7 +6,7 @@ About 600 bytes of memory a chunk with three copies.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from zerostor.core.nodes import ChunkId
 from zerostor.core.spread import (
@@ -23,10 +23,11 @@ from zerostor.telemetry_ports import TelemetryBook
 
 class Held:
     """A chunk with its copies by node. placing: nodes that it is on its way to. avoid: nodes that
-    failed it; both in order. leaving: it is being forgotten, and nothing new is noted of it.
+    failed it; both in order. leaving: it is being forgotten, and nothing new is noted of it. waits:
+    since when it is short of copies, epoch seconds; 0.0: it is not.
     """
 
-    __slots__ = ("avoid", "chunk", "copies", "leaving", "placing", "tries", "was_whole")
+    __slots__ = ("avoid", "chunk", "copies", "leaving", "placing", "tries", "waits", "was_whole")
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
@@ -35,6 +36,7 @@ class Held:
         self.avoid: dict[str, None] = {}
         self.tries = 0
         self.was_whole = False
+        self.waits = 0.0
         self.leaving = False
 
     def good(self) -> list[Copy]:
@@ -100,7 +102,7 @@ class Holdings:
         """Those that have copies of any state."""
         return [*self._nodes, *(node for node in self._dropped if node not in self._nodes)]
 
-    def all(self) -> Iterable[Held]:
+    def all(self) -> Collection[Held]:
         """Every chunk, in the order they came."""
         return self._chunks.values()
 

@@ -78,10 +78,13 @@ class Spreading:
         if self._holdings.get(held.chunk.id) is not held:
             return
         if self.short(held) > 0:
+            held.waits = held.waits or (
+                self._clock.now() if held.was_whole else held.chunk.last / 1000)
             if held.chunk.id not in self._resting:
                 self._line[held.chunk.id] = held
         elif not held.placing:
             held.was_whole = True
+            held.waits = 0.0
             held.tries = 0
             self._whole(held)
         self._wake.set()

@@ -50,8 +50,9 @@ SEALED_AT_ONCE, AHEAD = 64, 4
 
 
 class StreamSummary(NamedTuple):
-    """size: bytes of payload. spread: chunks with enough copies on nodes; waiting: those without.
-    local: chunks that the hub has itself. first, last: ms since the epoch, 0 where nothing is.
+    """size: bytes of payload. spread: chunks with enough copies on nodes; waiting: those without;
+    waits: since when the first of these does, epoch seconds, 0.0 where none does. local: chunks
+    that the hub has itself. first, last: ms since the epoch, 0 where nothing is.
     """
 
     name: str
@@ -60,6 +61,7 @@ class StreamSummary(NamedTuple):
     chunks: int
     spread: int
     waiting: int
+    waits: float
     local: int
     first: int
     last: int
@@ -208,11 +210,12 @@ class Telemetry:
         stream = tail.stream
         chunks = self._holdings.of_stream(stream.name)
         overhead = stream.chunk_size - stream.room
-        spread = sum(self._spreading.short(held) + len(held.placing) <= 0 for held in chunks)
+        waits = [held.waits for held in chunks if held.waits]
         return StreamSummary(
             stream.name, stream.text,
-            sum(held.chunk.size - overhead for held in chunks) + tail.fill, len(chunks), spread,
-            len(chunks) - spread, sum(held.chunk.local for held in chunks),
+            sum(held.chunk.size - overhead for held in chunks) + tail.fill, len(chunks),
+            len(chunks) - len(waits), len(waits), min(waits, default=0.0),
+            sum(held.chunk.local for held in chunks),
             chunks[0].chunk.first if chunks else tail.first, tail.last)
 
     async def _make(self, name: str, *, text: bool) -> Tail:
