@@ -55,7 +55,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_STORES = 20
 SOCKET_PATH_MAX = 103
 """Bytes of a unix socket's path on macOS; Linux has 107."""
-_LONGEST_SOCKET = "nodes.sock.new"
+_LONGEST_SOCKET = "shards.sock.new"
 """Of all in that folder: as it is called until it is ready."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
 

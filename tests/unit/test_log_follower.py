@@ -97,6 +97,25 @@ async def test_nothing_is_visible_before_it_is_durable(folders: tuple[Path, Path
     await slave.close()
 
 
+async def test_who_asks_for_the_state_does_not_wait_for_the_disk(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, answers = opened(folders[1], FOLLOW), threading.Event()
+    (folders[1] / "aside-1-d0").write_bytes(bytes(777))
+    look = shipped_log.sizes_aside
+
+    def hang(folder: Path) -> list[int]:
+        assert answers.wait(60), "who asked waits for it"
+        return look(folder)
+
+    monkeypatch.setattr(shipped_log, "sizes_aside", hang)
+    assert [list(store.aside()) for _ in range(9)] == [[]] * 9
+    answers.set()
+    while list(store.aside()) != [777]:
+        await asyncio.sleep(0.01)
+    await store.close()
+
+
 async def test_it_takes_no_writes_of_its_own(folders: tuple[Path, Path]) -> None:
     master, slave = await filled(folders[0]), opened(folders[1], FOLLOW)
     await ship_all(master, slave)

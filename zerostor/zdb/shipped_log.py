@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -40,9 +41,13 @@ class ShippedLog(OpenedLog):
     """Log shipping: positions, raw bytes, digests; and the follower that applies them."""
 
     _gaps: frozenset[int] = frozenset()
+    _sizes_aside: Sequence[int] = ()
+    _looking_aside: asyncio.Future[None] | None = None
 
     def _open(self) -> None:
         super()._open()
+        with contextlib.suppress(OSError):
+            self._sizes_aside = sizes_aside(self._folder)
         self._feed = self._new_feed()
         self._applied = self.tip
 
@@ -103,12 +108,18 @@ class ShippedLog(OpenedLog):
         """BLAKE3 of the first `offset` bytes of a file: 32 bytes. Raises OSError."""
         return await asyncio.to_thread(_digest, file_path(self._folder, number), offset)
 
-    def aside(self) -> list[int]:
-        """Bytes of each file that was put aside and is still there; none if that cannot be told."""
-        try:
-            return sizes_aside(self._folder)
-        except OSError:
-            return []
+    def aside(self) -> Sequence[int]:
+        """Bytes of each file that was put aside and is still there, as of when this was asked last.
+
+        It is asked all the time, and a disk that hangs must not keep who asks.
+        """
+        if self._looking_aside is None or self._looking_aside.done():
+            self._looking_aside = asyncio.ensure_future(self._look_aside())
+        return self._sizes_aside
+
+    async def _look_aside(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sizes_aside = await asyncio.to_thread(sizes_aside, self._folder)
 
     @property
     def received(self) -> Position:
