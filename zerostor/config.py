@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.gateway_settings import check_gateway, check_limits
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
 from zerostor.core.node_settings import check_nodes, served
 from zerostor.core.policy_settings import complete_policy
@@ -23,6 +24,7 @@ from zerostor.core.settings import (
     SECTIONS,
     ClusterSettings,
     GatewaySettings,
+    LimitsSettings,
     MetadataSettings,
     NodesSettings,
     Policy,
@@ -35,15 +37,13 @@ from zerostor.core.settings import (
     Urls,
     WorkerSettings,
     check_cluster,
-    check_gateway,
-    check_stores,
-    check_url,
     check_worker,
     join_password,
     nearest,
     split_password,
 )
 from zerostor.core.ssh_settings import check_ssh
+from zerostor.core.store_settings import check_stores, check_url
 from zerostor.core.telemetry_settings import check_telemetry
 from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
@@ -80,6 +80,7 @@ class Config(msgspec.Struct, frozen=True):
     ssh: SshSettings
     nodes: NodesSettings
     telemetry: TelemetrySettings
+    limits: LimitsSettings
 
     @property
     def redis_url(self) -> str:
@@ -140,8 +141,10 @@ def load(
         ssh=fill(SshSettings, written, "ssh"),
         nodes=nodes,
         telemetry=fill(TelemetrySettings, written, "telemetry"),
+        limits=fill(LimitsSettings, written, "limits"),
     )
     check_gateway(config.gateway)
+    check_limits(config.limits)
     check_worker(config.worker)
     check_ssh(config.ssh)
     check_nodes(config.nodes)
@@ -184,7 +187,7 @@ def _plain_fields(settings: msgspec.Struct) -> Iterator[tuple[str, object]]:
         value = getattr(settings, name)
         if isinstance(value, Secret):
             value = "***" if value else ""
-        if value in ("", {}):
+        if value in ("", {}, ()):
             continue
         if isinstance(value, tuple) and not isinstance(value, Address):
             value = value[0] if len(value) == 1 else list(value)

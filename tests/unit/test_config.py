@@ -384,3 +384,33 @@ def test_several_metadata_servers_refused(tmp_path, url, said):
 def test_several_metadata_servers_have_one_password(tmp_path):
     message = refusal(tmp_path, ZEROSTOR_METADATA_URL="zdb://:hush@a,zdb://:hushhush@b")
     assert "the same password" in message and "hush" not in message
+
+
+def test_who_forwards_and_how_much_is_let_in(tmp_path):
+    config = read(tmp_path, "[gateway]\ntrusted_proxies = ['10.0.0.5', '192.168.0.0/16']\n"
+                            "tls_cert = 'c'\ntls_key = 'k'\nhsts = '1d'\n"
+                            "[limits]\nmin_rate = '2kB'\n")
+    assert config.gateway.trusted_proxies == ("10.0.0.5", "192.168.0.0/16")
+    assert (config.gateway.hsts, config.limits.min_rate) == (86_400, 2000)
+    config = read(tmp_path, ZEROSTOR_GATEWAY_TRUSTED_PROXIES="::1, 10.0.0.0/8",
+                  ZEROSTOR_LIMITS_UPLOADS="0")
+    assert config.gateway.trusted_proxies == ("::1", "10.0.0.0/8")
+    assert effective(config)["limits"]["uploads"] == 0
+    assert "trusted_proxies" not in effective(load(tmp_path / "none", environ={}))["gateway"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[gateway]\ntls_cert = 'c'\n", "belong together"),
+        ("[gateway]\ntrusted_proxies = ['10.0.0.5/8']\n", "host bits set; write addresses"),
+        ("[gateway]\ntrusted_proxies = ['nginx']\n", "'nginx' does not appear to be"),
+        ("[limits]\nuploads = -1\n", "less than nothing"),
+        ("[limits]\nconnections = 0\n", "at least 1"),
+        ("[limits]\nheader_timeout = '0.5s'\n", "it may be 1 to 3600"),
+        ("[limits]\nspool_share = 101\n", "101 per cent"),
+        ("[limits]\nupload = 1\n", "did you mean uploads"),
+    ],
+)
+def test_doors_that_would_not_work_are_refused(tmp_path, text, said):
+    assert said in refusal(tmp_path, text)

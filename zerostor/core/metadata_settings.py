@@ -9,9 +9,9 @@ from zerostor.core.settings import (
     EMBEDDED,
     METADATA_SCHEMES,
     MetadataSettings,
-    check_url,
     is_loopback,
 )
+from zerostor.core.store_settings import check_url
 from zerostor.core.units import parse_address
 from zerostor.core.zdb_url import parse_zdb_url
 

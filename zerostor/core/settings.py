@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NewType
 
 import msgspec
@@ -24,6 +24,8 @@ Seconds = NewType("Seconds", float)
 """Written with a unit, as 5m."""
 Urls = NewType("Urls", tuple[str, ...])
 """One address or more, written as a list, or with commas between them."""
+Networks = NewType("Networks", tuple[str, ...])
+"""Addresses of hosts and networks, as 10.0.0.0/8, written as Urls are."""
 
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
@@ -62,11 +64,41 @@ class Secret:
 
 
 class GatewaySettings(msgspec.Struct, frozen=True):
-    """[gateway]. public_url: what links start with; the address of the request where empty."""
+    """[gateway]. public_url: what links start with; the address of the request where empty.
+
+    tls_cert, tls_key: PEM files, read again when they change. hsts: for how long browsers may come
+    by https only. trusted_proxies: whose forwarded headers are believed.
+    """
 
     listen: Address = Address("127.0.0.1", 8080)
     public_url: str = ""
     max_upload: Size = Size(100_000_000)
+    tls_cert: str = ""
+    tls_key: str = ""
+    hsts: Seconds = Seconds(0.0)
+    trusted_proxies: Networks = Networks(())
+
+
+class LimitsSettings(msgspec.Struct, frozen=True):
+    """[limits]; 0 is for none. What counts by address does not count programs on this host.
+
+    connections: of a gateway process; address_connections: of one address. header_timeout: for a
+    handshake, for headers, and between requests. min_rate: bytes a second, on average over half a
+    minute, of a body. long_polls, address_long_polls: requests that wait. uploads: of an address
+    in a minute; key_uploads: of a key. spool_share: per cent of its disk that uploads which wait
+    may fill. queue_depth: jobs that may wait for a worker.
+    """
+
+    connections: int = 16_384
+    address_connections: int = 1024
+    header_timeout: Seconds = Seconds(30.0)
+    min_rate: Size = Size(1024)
+    long_polls: int = 12_000
+    address_long_polls: int = 512
+    uploads: int = 1200
+    key_uploads: int = 12_000
+    spool_share: int = 80
+    queue_depth: int = 100_000
 
 
 class RedisSettings(msgspec.Struct, frozen=True):
@@ -263,6 +295,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "ssh": SshSettings,
     "nodes": NodesSettings,
     "telemetry": TelemetrySettings,
+    "limits": LimitsSettings,
 }
 """Tables by name; [policy.NAME] and [[store]] come on top."""
 
@@ -309,14 +342,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_gateway(gateway: GatewaySettings) -> None:
-    """Raise SetupError for values that cannot work."""
-    if gateway.max_upload < 1:
-        raise SetupError("gateway.max_upload must be at least 1 byte")
-    if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
-        raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
-
-
 def check_worker(worker: WorkerSettings) -> None:
     """Raise SetupError for counts that are none or absurd."""
     for key, count, most in (
@@ -336,46 +361,3 @@ def check_cluster(cluster: ClusterSettings) -> None:
         raise SetupError("cluster.advertise must be an address, as http://10.0.0.5:8080")
     if cluster.advertise and not cluster.secret:
         raise SetupError("cluster.advertise is of no use without cluster.secret_file")
-
-
-def check_url(where: str, url: str, schemes: Sequence[str]) -> None:
-    """Raise SetupError unless `url` has one of `schemes` and something behind it."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in schemes or not rest.strip("/"):
-        forms = ", ".join(f"{known}://" for known in schemes)
-        raise SetupError(f"{where}: {url!r} is not one of {forms} with an address behind it")
-    try:
-        _ = urllib.parse.urlsplit(url).port
-    except ValueError as error:
-        raise SetupError(f"{where}: {url!r}: {error}") from None
-    if scheme in ("unix", "zdb+unix", "dir") and not rest.startswith("/"):
-        raise SetupError(f"{where}: {url!r} needs a full path, as in {scheme}:///path")
-
-
-def check_stores(stores: Sequence[StoreSettings]) -> None:
-    """Raise SetupError for names or places that are missing, malformed or used twice."""
-    places: dict[tuple[str, ...], str] = {}
-    names: set[str] = set()
-    for position, store in enumerate(stores, 1):
-        if not _NAME.fullmatch(store.name):
-            raise SetupError(
-                f"[[store]] number {position}: its name must be 1 to 32 of a-z 0-9 . _ -,"
-                f" not {store.name!r}"
-            )
-        if store.name in names:
-            raise SetupError(f"two stores are named {store.name!r}: give each its own name")
-        check_url(f"store {store.name!r}", store.url, STORE_SCHEMES)
-        if store.node and not _NAME.fullmatch(store.node):
-            raise SetupError(f"store {store.name!r}: {store.url}: write the name of a node of the"
-                             " hub on this host, as in node://shed-1")
-        if store.namespace is not None and store.namespace.mode == "sequential":
-            raise SetupError(f"store {store.name!r}: {store.url}: a store needs a namespace in user"
-                             " mode, for it chooses the keys")
-        place = store.place
-        if place in places:
-            raise SetupError(
-                f"stores {places[place]!r} and {store.name!r} are the same place, {store.url}:"
-                " two shards would be lost together"
-            )
-        names.add(store.name)
-        places[place] = store.name

@@ -13,7 +13,16 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import SECTIONS, Policy, Seconds, Secret, Size, Urls, nearest
+from zerostor.core.settings import (
+    SECTIONS,
+    Networks,
+    Policy,
+    Seconds,
+    Secret,
+    Size,
+    Urls,
+    nearest,
+)
 from zerostor.core.units import Address, parse_address, parse_seconds, parse_size
 
 PREFIX = "ZEROSTOR_"
@@ -162,6 +171,11 @@ def _read_urls(value: object) -> tuple[str, ...]:
     return tuple(url.strip() for text in texts for url in re.split(r",(?=\s*[a-z+]+://)", text))
 
 
+def _read_networks(value: object) -> tuple[str, ...]:
+    texts = [_read_text(text) for text in (value if isinstance(value, list) else [value])]
+    return tuple(filter(None, (part.strip() for text in texts for part in text.split(","))))
+
+
 def _read_labels(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise SetupError('must be names with text, as in { host = "nas", site = "home" }')
@@ -176,6 +190,7 @@ READERS: dict[object, Callable[[object], object]] = {
     Seconds: _read_seconds,
     Address: lambda value: parse_address(_read_text(value)),
     Urls: _read_urls,
+    Networks: _read_networks,
     Secret: lambda value: Secret(_read_text(value)),
     dict[str, str]: _read_labels,
 }

@@ -1,0 +1,41 @@
+"""What [gateway] and [limits] may say."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from zerostor.core.errors import SetupError
+from zerostor.core.settings import GatewaySettings, LimitsSettings
+
+HEADER_TIMEOUT_MAX = 3600.0
+
+
+def check_gateway(gateway: GatewaySettings) -> None:
+    """Raise SetupError for values that cannot work."""
+    if gateway.max_upload < 1:
+        raise SetupError("gateway.max_upload must be at least 1 byte")
+    if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
+        raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
+    if bool(gateway.tls_cert) != bool(gateway.tls_key):
+        raise SetupError("gateway.tls_cert and gateway.tls_key belong together: name both files")
+    for network in gateway.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise SetupError(f"gateway.trusted_proxies: {error}; write addresses or networks, as"
+                             " 10.0.0.5 or 10.0.0.0/8") from None
+
+
+def check_limits(limits: LimitsSettings) -> None:
+    """Raise SetupError for limits that shut everybody out, or that are none."""
+    for name in limits.__struct_fields__:
+        if getattr(limits, name) < 0:
+            raise SetupError(f"limits.{name} is less than nothing; 0 is for no limit")
+    if limits.connections < 1:
+        raise SetupError("limits.connections must be at least 1: each takes memory")
+    if not 1 <= limits.header_timeout <= HEADER_TIMEOUT_MAX:
+        raise SetupError(f"limits.header_timeout is {limits.header_timeout:g} s; it may be 1 to"
+                         f" {HEADER_TIMEOUT_MAX:g}")
+    if limits.spool_share > 100:
+        raise SetupError(f"limits.spool_share is {limits.spool_share} per cent of a disk")
