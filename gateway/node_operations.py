@@ -66,7 +66,8 @@ _HERE: dict[str, Json] = {
     "uptime": number("Seconds since its start.", _WHOLE),
     "boots": number("Its starts so far.", _WHOLE),
     "writes": number("Chunks written since its start.", _WHOLE),
-    "years_left": nullable("number", "Until its flash is worn, if it goes on like this."),
+    "years_left": nullable("number", "Until its flash is worn, if it goes on as in the last"
+                           " day; null: nothing was written then."),
     "estimate": {"type": "boolean", "description": "`free` is not counted yet."},
     "needs_format": {"type": "boolean", "description": "Its flash holds something else."},
     "on_trial": {"type": "boolean", "description": "It tries new firmware."}}

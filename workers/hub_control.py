@@ -26,9 +26,8 @@ from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
 from zerostor.core.nodes import Node, NodeEvent, NodeEventKind, NodeState
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
-from zerostor.engine.node_verify import verify
+from zerostor.engine.node_verify import Verifier
 from zerostor.node_ports import Fleet, NodeBook
-from zerostor.ports import RandomBytes
 
 Application = Callable[[], bytes]
 FACE = Face("the node hub", "the disk of the node hub")
@@ -38,19 +37,20 @@ FACE = Face("the node hub", "the disk of the node hub")
 class HubFacts:
     """What a device needs to know of the hub, and what happened: events since the start.
 
-    address: HOST:PORT as set in nodes.listen.
+    address: HOST:PORT as set in nodes.listen. years: until a flash of so many blocks is worn.
     """
 
     address: str
     heartbeat: float
     events: Mapping[NodeEventKind, int]
+    years: Callable[[str, int], float | None]
 
 
 class HubControl:
     """Answers questions about nodes."""
 
     def __init__(self, roll: NodeRoll, upkeep: NodeUpkeep, book: NodeBook, fleet: Fleet,
-                 census: Census, random_bytes: RandomBytes, application: Application,
+                 census: Census, verifier: Verifier, application: Application,
                  facts: HubFacts) -> None:
         """application: makes the firmware for nodes; it blocks."""
         self._roll = roll
@@ -58,7 +58,7 @@ class HubControl:
         self._book = book
         self._fleet = fleet
         self._census = census
-        self._random = random_bytes
+        self._verifier = verifier
         self._application = application
         self._facts = facts
 
@@ -126,7 +126,7 @@ class HubControl:
             raise BadRequest("after is the id of a chunk, as hex") from None
         if len(after) not in (0, CHUNK_ID_SIZE):
             raise BadRequest(f"after is the id of a chunk: {2 * CHUNK_ID_SIZE} hex digits")
-        found = await verify(self._fleet, self._random, node.name, after, VERIFIED_AT_ONCE)
+        found = await self._verifier.verify(node.name, after, VERIFIED_AT_ONCE)
         return {"name": node.name, "good": found.good,
                 "bad": [{"chunk": chunk.hex(), "reason": reason} for chunk, reason in found.bad],
                 "after": found.last.hex() if found.last else None}
@@ -151,7 +151,9 @@ class HubControl:
                           for name, state in nodes.items()}}
 
     def _answer(self, node: Node, state: NodeState | None, last: NodeEvent | None) -> Answer:
-        return node_answer(node, state, last) | {"unknown": self._census.unknown.get(node.name)}
+        years = self._facts.years(node.name, state.stat.blocks) if state is not None else None
+        unknown = self._census.unknown.get(node.name)
+        return node_answer(node, state, last, years) | {"unknown": unknown}
 
     def _hub(self) -> Answer:
         return {"address": self._facts.address, "heartbeat": self._facts.heartbeat}

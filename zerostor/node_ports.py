@@ -98,6 +98,9 @@ class ChunkKeeper(Protocol):
     async def known(self, node: str) -> Collection[ChunkId]:
         """All of its chunks that may be on the node, those that are to be deleted as well."""
 
+    async def digests(self, node: str) -> Mapping[ChunkId, bytes]:
+        """The beginning of the SHA-256 of those that are to be there, where it is known."""
+
 
 class StoreLook(NamedTuple):
     """A node as the store that it is. total, free: bytes of shards that fit, about.
@@ -191,8 +194,8 @@ class ShardBook(Protocol):
     async def mark(self, node: str, shards: Sequence[NodeShard]) -> None:
         """Whether each is `lost`; those that were replaced meanwhile are left alone."""
 
-    async def wear(self, since: float) -> Mapping[str, Wear]:
-        """By node, since the hour of `since`, epoch seconds."""
+    async def wear(self, since: float, until: float) -> Mapping[str, Wear]:
+        """By node, from the hour of `since` to that of `until`, epoch seconds."""
 
     async def wrote(self, at: float, counts: Mapping[str, Wear]) -> None:
         """Add what was written, in the hour of `at`."""

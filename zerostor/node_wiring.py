@@ -15,6 +15,7 @@ from zerostor.core.nodes import NodeEventKind
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_shards import ShardKeeper
+from zerostor.engine.node_verify import Verifier
 from zerostor.engine.node_wear import WearWatch
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.nodes.book import SqliteNodeBook
@@ -39,6 +40,7 @@ class NodeParts(NamedTuple):
     keeper: ShardKeeper
     wear: WearWatch
     census: Census
+    verifier: Verifier
     clock: Clock
     random_bytes: RandomBytes
     application: Callable[[], bytes]
@@ -67,8 +69,9 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         keeper = ShardKeeper(fleet, book.shards, roll.find, upkeep.settle, wear, clock, os.urandom)
         await keeper.start()
         census = Census(fleet, [book.shards])  # and whoever else keeps chunks
+        verifier = Verifier(fleet, census, os.urandom, teller.tell)
         listener = Listener(config.nodes, roll, fleet, teller, os.urandom, clock.now,
                             time.monotonic)
         await stack.enter_async_context(ShardServer(keeper, config.paths.shards_socket).serving())
-        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, census, clock,
-                        os.urandom, application, teller.tell, teller.counts)
+        yield NodeParts(roll, upkeep, book, fleet, listener, keeper, wear, census, verifier,
+                        clock, os.urandom, application, teller.tell, teller.counts)

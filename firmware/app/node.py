@@ -11,7 +11,11 @@ from app.update import SIZE_MAX as BUNDLE_MAX
 from app.update import BadBundle, is_signed
 
 LITTLEFS_CORRUPT = 84
-FLASH_CODES = {ENOENT: wire.NOENT, ENOSPC: wire.NOSPACE, LITTLEFS_CORRUPT: wire.CORRUPT}
+FLASH_ANSWERS = {
+    ENOENT: (wire.NOENT, "no such chunk"),
+    ENOSPC: (wire.NOSPACE, "the flash has no room for it"),
+    LITTLEFS_CORRUPT: (wire.CORRUPT, "the flash does not read there"),
+}
 ALGORITHMS = ("sha256", "md5")
 
 
@@ -151,7 +155,8 @@ class Node:
         except OSError as error:
             if error.errno == ENOSPC and self.board.store:
                 self.board.store.recount()
-            self.fail(request, FLASH_CODES.get(error.errno, wire.IO), "flash: %s" % error)
+            unknown = wire.IO, "the flash fails with error %s" % error
+            self.fail(request, *FLASH_ANSWERS.get(error.errno, unknown))
 
     def fail(self, request, code, text):
         """Say why it was not done; what comes behind it for the same request is ignored."""

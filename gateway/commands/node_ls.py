@@ -9,6 +9,7 @@ import click
 from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.tables import print_table
 from gateway.http_client import Client
+from zerostor.core.node_chunk import years_text
 from zerostor.core.units import size_text
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -43,12 +44,11 @@ def _row(node: dict[str, Any]) -> list[object]:
     head = [node["name"], node["owner"], node["site"], node["state"]]
     if node["state"] != "connected":
         return [*head, "", "", "", "", "", "", told]
-    years = node.get("years_left")
-    lasts = "" if years is None else "100+ years" if years >= 100 else f"{years:g} years"
     chunks = f"{node['chunks']} ({node['unknown']} unknown)" if node.get("unknown") else (
         node["chunks"])
     return [*head, chunks, size_text(node["size"] - node["free"]), size_text(node["free"]),
-            size_text(node["heap"]), time_text(node["uptime"]), lasts, told]
+            size_text(node["heap"]), time_text(node["uptime"]),
+            years_text(node.get("years_left")), told]
 
 
 def time_text(seconds: float) -> str:

@@ -63,9 +63,9 @@ async def serve(config: Config) -> None:
 
     async with build_nodes(config) as parts, build_telemetry(config, parts) as telemetry:
         control = HubControl(parts.roll, parts.upkeep, parts.book, parts.fleet, parts.census,
-                             parts.random_bytes, parts.application,
+                             parts.verifier, parts.application,
                              HubFacts(str(config.nodes.listen), config.nodes.heartbeat,
-                                      parts.events))
+                                      parts.events, parts.wear.years))
         of_telemetry = TelemetryControl(telemetry)
         answers = application(control.routes(), of_telemetry.routes())
         listen = parse_address(config.telemetry.console) if config.telemetry.console else None

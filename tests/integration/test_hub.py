@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.link_node import RIGHT, LinkNode
+from tests.fakes.node_stores import served
 from tests.fakes.node_works import PATIENCE, Hub, running_hub
 from zerostor.core.errors import BadRequest, ChunkMissing, NodeAway, NodeFull, UnknownNode
 from zerostor.core.node_chunk import CHUNK_SIZE
-from zerostor.core.node_shard import chunk_ids
+from zerostor.core.node_shard import NodeShard, chunk_ids
 from zerostor.core.node_wire import Frame, Kind
 from zerostor.engine.node_census import Census
-from zerostor.engine.node_verify import verify
+from zerostor.engine.node_verify import Verifier
+from zerostor.node_ports import ChunkKeeper
 
 CONTENT = bytes(range(256)) * 63 + b"end"
 CHUNK = b"c" * 16
@@ -242,6 +245,10 @@ async def test_chunks_that_nobody_here_knows_are_counted_and_stay(hub: Hub) -> N
     counting.cancel()
 
 
+def verifier(hub: Hub, *keepers: ChunkKeeper) -> Verifier:
+    return Verifier(hub.fleet, Census(hub.fleet, keepers), os.urandom, hub.teller.tell)
+
+
 async def test_a_node_is_verified_chunk_by_chunk(hub: Hub) -> None:
     node = await hub.joined()
     node.chunks = {bytes((number,)) * 16: os.urandom(5000) for number in range(40)}
@@ -253,8 +260,43 @@ async def test_a_node_is_verified_chunk_by_chunk(hub: Hub) -> None:
             await RIGHT[Kind.VERIFY](node, frame)
 
     node.handlers[Kind.VERIFY] = lies
-    found = await verify(hub.fleet, os.urandom, "shed-1", b"", 32)
+    look = verifier(hub)
+    found = await look.verify("shed-1", b"", 32)
     assert (found.good, found.last) == (31, b"\x1f" * 16)
     assert [chunk for chunk, _ in found.bad] == [b"\x05" * 16]
-    found = await verify(hub.fleet, os.urandom, "shed-1", b"\x1f" * 16, 32)
+    await hub.event("corrupt", "shed-1", "not that of what it sends")
+    found = await look.verify("shed-1", b"\x1f" * 16, 32)
     assert (found.good, found.bad, found.last) == (8, (), None)
+
+
+async def test_a_node_that_says_the_same_wrong_thing_always_is_found_out(
+        hub: Hub, tmp_path: Path) -> None:
+    node = await hub.joined()
+    async with served(hub, tmp_path) as keeper:
+        writer = await keeper.create("shed-1", "k", None)
+        await writer.write(os.urandom(40_000))
+        await writer.show(last=True)
+        look = verifier(hub, hub.book.shards)
+        assert (await look.verify("shed-1", b"", 32)).good == 3
+        (shard,) = await hub.book.shards.shards("shed-1", "", 9)
+        node.chunks[shard.chunks()[1]] = os.urandom(len(node.chunks[shard.chunks()[1]]))
+        found = await look.verify("shed-1", b"", 32)
+        assert found.good == 2
+        assert found.bad == ((shard.chunks()[1], "it is whole, and not what was written there"),)
+        await hub.event("corrupt", "shed-1", shard.chunks()[1].hex())
+
+
+async def test_a_book_of_format_1_is_taken_over(tmp_path: Path) -> None:
+    async with running_hub(tmp_path) as hub:
+        await hub.roll.add("shed-1")
+        await hub.book.shards.show("shed-1", NodeShard("k", b"g", (5,), b"d" * 16), last=True)
+    book = sqlite3.connect(tmp_path / "nodes" / "nodes.db")
+    book.executescript("ALTER TABLE shards DROP COLUMN digests; PRAGMA user_version = 1;")
+    book.close()
+    async with running_hub(tmp_path) as hub:
+        assert hub.roll.find("shed-1")
+        shard = await hub.book.shards.find("shed-1", "k")
+        assert shard == NodeShard("k", b"g", (5,))
+        assert await hub.book.shards.digests("shed-1") == {}
+        await hub.book.shards.show("shed-1", NodeShard("l", b"h", (5,), b"d" * 16), last=True)
+        assert [*(await hub.book.shards.digests("shed-1")).values()] == [b"d" * 16]

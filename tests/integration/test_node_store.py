@@ -26,11 +26,13 @@ from zerostor.core.errors import (
 from zerostor.core.health import StoreState
 from zerostor.core.node_chunk import CHUNK_SIZE, unwrap
 from zerostor.core.shard_protocol import PIECE_MAX
+from zerostor.node_ports import Wear
 from zerostor.ports import ShardStore
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.node import NodeStore
 
 PATIENCE = 30.0
+HOUR = 3600.0
 OLD, NEW = random.Random(1).randbytes(50_000), random.Random(2).randbytes(70_000)
 
 
@@ -281,12 +283,29 @@ async def test_a_flash_is_written_to_no_more_than_is_budgeted(tmp_path: Path) ->
 async def test_the_budget_is_that_of_a_day(tmp_path: Path) -> None:
     async with memory_nodes(tmp_path, "n1") as nodes:
         book, wear = nodes.book.shards, nodes.wear.of("n1")._replace(writes=7, erases=9.0)
-        await book.wrote(1000 * 3600.0, {"n1": wear})
-        await book.wrote(1023 * 3600.0, {"n1": wear})
-        assert (await book.wear(1000 * 3600.0))["n1"] == (14, 18.0, 18.0)
-        assert (await book.wear(1001 * 3600.0))["n1"] == (7, 9.0, 18.0)
-        await book.wrote(5000 * 3600.0, {"n1": wear})
-        assert (await book.wear(1000 * 3600.0))["n1"] == (7, 9.0, 27.0), "summed up, not lost"
+
+        async def counted(first: int, last: int) -> Wear:
+            return (await book.wear(first * HOUR, last * HOUR))["n1"]
+
+        await book.wrote(1000 * HOUR, {"n1": wear})
+        await book.wrote(1023 * HOUR, {"n1": wear})
+        assert await counted(1000, 1023) == (14, 18.0, 18.0)
+        assert await counted(1001, 1024) == (7, 9.0, 18.0)
+        await book.wrote(5000 * HOUR, {"n1": wear})
+        assert await counted(1000, 5000) == (7, 9.0, 27.0), "summed up, not lost"
+
+
+async def test_a_clock_that_was_ahead_shuts_no_node_for_years(tmp_path: Path) -> None:
+    async with memory_nodes(tmp_path, "n1", writes_per_day=5) as nodes:
+        now, wear = nodes.clock.now(), Wear(9, 9.0, 9.0)
+        await nodes.book.shards.wrote(now + 900 * 24 * HOUR, {"n1": wear})
+        await nodes.wear.load()
+        assert nodes.wear.spent("n1") == ""
+        nodes.wear.wrote("n1", 16_000)
+        await nodes.wear.save()
+        assert nodes.wear.of("n1").writes == 1 and nodes.wear.of("n1").erased > 9, "not lost"
+        later = now + 900 * 24 * HOUR
+        assert (await nodes.book.shards.wear(later - HOUR, later))["n1"].writes == 0
 
 
 async def test_a_node_that_leaves_in_the_middle_is_unavailable_at_once(tmp_path: Path) -> None:

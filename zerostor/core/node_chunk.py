@@ -29,6 +29,8 @@ CYCLES = 100_000
 """Erases that a block survives at least, by the maker's word."""
 SKEW = 1.7
 """Erases of the busiest block over the mean one, measured at 90 % fill with 8 folders."""
+YEARS_TOLD = 100
+"""More is of no interest."""
 _HEAD = struct.Struct(">2sBBB")
 _NUMBER = struct.Struct(">I")
 _MAGIC, _VERSION = b"ZC", 1
@@ -100,3 +102,10 @@ def years_left(total_blocks: int, erases_a_day: float, erased: float = 0.0) -> f
     """Until the busiest block of a flash has had CYCLES. erased: blocks erased so far."""
     budget = total_blocks * CYCLES / SKEW - erased
     return max(0.0, budget / erases_a_day / 365.25) if erases_a_day > 0 else float("inf")
+
+
+def years_text(years: float | None) -> str:
+    """`years_left` for a person; None: nobody knows."""
+    if years is None:
+        return ""
+    return f"{YEARS_TOLD}+ years" if years >= YEARS_TOLD else f"{years:.2g} years"

@@ -18,6 +18,8 @@ from zerostor.core.node_chunk import CHUNK_SIZE, ChunkKind, room
 from zerostor.core.nodes import ChunkId
 
 GENERATION_SIZE = 8
+DIGEST_SIZE = 16
+"""Bytes of the SHA-256 of a chunk that the book keeps."""
 LARGE_FLASH = 5 * MIB
 """Bytes for chunks, from which on a node gets chunks of LARGE_CHUNK: that of a module of 8 MB."""
 LARGE_CHUNK = 32_684
@@ -36,12 +38,14 @@ class Span(NamedTuple):
 class NodeShard(NamedTuple):
     """A shard as the book has it. sizes: bytes of payload of each chunk, in order.
 
-    lost: the node was seen not to have all of them.
+    digests: DIGEST_SIZE bytes of each chunk as the node has it; empty where the shard is older than
+    these. lost: the node was seen not to have all of them.
     """
 
     key: str
     generation: bytes
     sizes: tuple[int, ...]
+    digests: bytes = b""
     lost: bool = False
 
     @property
@@ -60,6 +64,12 @@ class NodeShard(NamedTuple):
     def chunks(self) -> list[ChunkId]:
         """Ids of all, in order."""
         return chunk_ids(self.key, self.generation, range(len(self.sizes)))
+
+    def chunk_digests(self) -> dict[ChunkId, bytes]:
+        """The digest of each, where it is known."""
+        pieces = (self.digests[at : at + DIGEST_SIZE]
+                  for at in range(0, len(self.digests), DIGEST_SIZE))
+        return dict(zip(self.chunks(), pieces, strict=False))
 
 
 def chunk_ids(key: str, generation: bytes, numbers: Sequence[int]) -> list[ChunkId]:

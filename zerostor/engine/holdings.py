@@ -98,6 +98,11 @@ class Holdings:
         """See node_ports.ChunkKeeper."""
         return {*self.on_node(node), *self.dropped(node)}
 
+    async def digests(self, node: str) -> dict[ChunkId, bytes]:
+        """See node_ports.ChunkKeeper."""
+        return {chunk: self._chunks[chunk].chunk.sha256 for chunk in self.on_node(node)
+                if chunk in self._chunks}
+
     def nodes(self) -> list[str]:
         """Those that have copies of any state."""
         return [*self._nodes, *(node for node in self._dropped if node not in self._nodes)]

@@ -56,6 +56,13 @@ class Census:
         self._unknown[node] = found
         return found
 
+    async def digests(self, node: str) -> Mapping[ChunkId, bytes]:
+        """See node_ports.ChunkKeeper: of all keepers. Raises BackendError."""
+        found: dict[ChunkId, bytes] = {}
+        for keeper in self._keepers:
+            found |= await keeper.digests(node)
+        return found
+
     async def _known(self, node: str) -> set[ChunkId]:
         return set[ChunkId]().union(*[await keeper.known(node) for keeper in self._keepers])
 

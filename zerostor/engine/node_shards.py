@@ -8,6 +8,7 @@ deleted. So what a node has beyond its shards is known to be left over, and is d
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from zerostor.core.errors import (
 )
 from zerostor.core.node_chunk import ChunkKind, Envelope, blocks, room, wrap
 from zerostor.core.node_shard import (
+    DIGEST_SIZE,
     GENERATION_SIZE,
     NodeShard,
     chunk_ids,
@@ -259,6 +261,7 @@ class ShardWriting:
         self._room = room(chunk, key)
         self._noted = 0
         self._sizes: list[int] = []
+        self._digests = bytearray()
         self._visit = keeper.visit(node)
         self._waiting = bytearray()
         self._ended = False
@@ -277,7 +280,8 @@ class ShardWriting:
             if self._waiting:
                 await self._send(bytes(self._waiting))
                 self._waiting.clear()
-            shard = self._shard._replace(sizes=tuple(self._sizes))
+            shard = self._shard._replace(sizes=tuple(self._sizes),
+                                         digests=bytes(self._digests))
             await self._look_after(shard)
             if await self._keeper.book.show(self._node, shard, last=last):
                 self._keeper.tidy(self._node)
@@ -300,8 +304,9 @@ class ShardWriting:
                                          until)
             self._noted = until
         (chunk,) = chunk_ids(self._shard.key, self._shard.generation, [number])
-        envelope = Envelope(ChunkKind.SHARD, self._shard.key, number)
-        await self._keeper.fleet.put(self._node, chunk, wrap(envelope, payload))
+        content = wrap(Envelope(ChunkKind.SHARD, self._shard.key, number), payload)
+        await self._keeper.fleet.put(self._node, chunk, content)
+        self._digests += hashlib.sha256(content).digest()[:DIGEST_SIZE]
         self._sizes.append(len(payload))
 
     async def _look_after(self, shard: NodeShard) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from zerostor.core.errors import BackendError
-from zerostor.core.node_chunk import erases, years_left
+from zerostor.core.node_chunk import erases, years_left, years_text
 from zerostor.core.nodes import NodeEventKind
 from zerostor.node_ports import ShardBook, Tell, Wear
 from zerostor.ports import Clock
@@ -14,7 +14,6 @@ from zerostor.ports import Clock
 DAY = 24 * 3600.0
 KEEP_SECONDS = 60.0
 """How often the counts go into the book; a crash forgets those of a minute."""
-YEARS_TOLD = 100
 _NONE = Wear(0, 0.0, 0.0)
 
 
@@ -33,7 +32,7 @@ class WearWatch:
 
     async def load(self) -> None:
         """What the book has of the last day."""
-        self._kept = await self._book.wear(self._clock.now() - DAY)
+        self._kept = await self._last_day()
 
     def wrote(self, node: str, size: int) -> None:
         """A chunk of `size` bytes is in the flash of the node."""
@@ -62,10 +61,7 @@ class WearWatch:
 
     def lasts(self, node: str, blocks: int) -> str:
         """`years` for a person."""
-        years = self.years(node, blocks)
-        if years is None:
-            return ""
-        return "100+ years" if years >= YEARS_TOLD else f"{years:.2g} years"
+        return years_text(self.years(node, blocks))
 
     def lost(self, node: str, shards: int) -> None:
         """Tell that a node has not what it had."""
@@ -80,16 +76,19 @@ class WearWatch:
 
     async def save(self) -> None:
         """Once, and forget what is older than a day. Raises BackendError."""
-        now, counted = self._clock.now(), self._new
-        self._new = {}
+        counted, self._new = self._new, {}
         try:
             if counted:
-                await self._book.wrote(now, counted)
-            self._kept = await self._book.wear(now - DAY)
+                await self._book.wrote(self._clock.now(), counted)
+            self._kept = await self._last_day()
         except BackendError:
             for node, wear in counted.items():
                 self._new[node] = _sum(wear, self._new.get(node, _NONE))
             raise
+
+    async def _last_day(self) -> Mapping[str, Wear]:
+        now = self._clock.now()
+        return await self._book.wear(now - DAY, now)
 
 
 def _sum(one: Wear, other: Wear) -> Wear:

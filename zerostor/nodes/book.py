@@ -20,7 +20,7 @@ from zerostor.core.settings import Secret
 from zerostor.nodes import shard_book
 from zerostor.sqlite_book import BookKind, SqliteBook, keep_last, plain
 
-FORMAT = 1
+FORMAT = 2
 """user_version of the file."""
 EVENTS_KEPT = 20_000
 NODE_EVENTS_KEPT = 1000
@@ -33,7 +33,7 @@ CREATE INDEX events_by_node ON events (node, number);
 """
 _KIND = BookKind(
     title="the book of nodes", file="DATA/nodes/nodes.db", format=FORMAT,
-    tables=_TABLES + shard_book.TABLES,
+    tables=_TABLES + shard_book.TABLES, upgrades={1: shard_book.FROM_1},
     application=0x5A53_4E42,  # "ZSNB"
     in_use="another node hub has the nodes",
     remedy="add each node again, with new keys: what they keep stays with them")

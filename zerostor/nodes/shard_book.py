@@ -1,6 +1,6 @@
 """ShardBook in the book of nodes: tables of its own, and `drops`, which are deleted in time.
 
-    shards     node, key, generation, sizes of its chunks as core.node_shard has them, lost
+    shards     node, key, generation, sizes of its chunks as core.node_shard has them, lost, digests
     writing    chunks that may have been sent, of shards that are being written: `first` to `until`
     wear       per node and hour: chunks written, blocks erased; hour 0: all before yesterday
 
@@ -11,7 +11,7 @@ on a node is named by one row: of a shard, of a writer, or of what is to be dele
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from zerostor.core.node_shard import NodeShard, chunk_ids, decode_sizes, encode_sizes
@@ -21,17 +21,19 @@ from zerostor.sqlite_book import SqliteBook
 
 TABLES = """
 CREATE TABLE shards (node TEXT, key TEXT, generation BLOB NOT NULL, sizes BLOB NOT NULL,
-  lost INTEGER NOT NULL, PRIMARY KEY (node, key)) WITHOUT ROWID;
+  lost INTEGER NOT NULL, digests BLOB NOT NULL DEFAULT x'', PRIMARY KEY (node, key)) WITHOUT ROWID;
 CREATE TABLE writing (node TEXT, generation BLOB, key TEXT NOT NULL, first INTEGER NOT NULL,
   until INTEGER NOT NULL, PRIMARY KEY (node, generation)) WITHOUT ROWID;
 CREATE TABLE wear (node TEXT, hour INTEGER, chunks INTEGER NOT NULL, erases REAL NOT NULL,
   PRIMARY KEY (node, hour)) WITHOUT ROWID;
 """
+FROM_1 = "ALTER TABLE shards ADD COLUMN digests BLOB NOT NULL DEFAULT x'';"
 HOUR = 3600.0
 HOURS_KEPT = 48
 """Hours that are told apart; what is older is summed up."""
 _T = TypeVar("_T")
-_Row = tuple[str, bytes, bytes, int]
+_Row = tuple[str, bytes, bytes, int, bytes]
+_COLUMNS = "key, generation, sizes, lost, digests"
 
 
 class SqliteShardBook:
@@ -48,12 +50,13 @@ class SqliteShardBook:
 
     async def show(self, node: str, shard: NodeShard, *, last: bool) -> bool:
         """What it replaces is dropped in the same transaction."""
-        row = (node, shard.key, shard.generation, encode_sizes(shard.sizes))
+        row = (node, shard.key, shard.generation, encode_sizes(shard.sizes),
+               shard.digests)
         writer = (node, shard.generation)
 
         def show(book: sqlite3.Connection) -> bool:
             replaced = _drop_shard(book, node, shard.key, other_than=shard.generation)
-            book.execute("REPLACE INTO shards VALUES (?, ?, ?, ?, 0)", row)
+            book.execute("REPLACE INTO shards VALUES (?, ?, ?, ?, 0, ?)", row)
             if last:
                 book.execute("DELETE FROM writing WHERE node = ? AND generation = ?", writer)
             else:
@@ -75,14 +78,14 @@ class SqliteShardBook:
     async def find(self, node: str, key: str) -> NodeShard | None:
         """By its two names."""
         rows: list[_Row] = await self._run(lambda book: book.execute(
-            "SELECT key, generation, sizes, lost FROM shards WHERE node = ? AND key = ?",
+            f"SELECT {_COLUMNS} FROM shards WHERE node = ? AND key = ?",  # noqa: S608
             (node, key)).fetchall())
         return _shard(rows[0]) if rows else None
 
     async def shards(self, node: str, after: str, limit: int) -> Sequence[NodeShard]:
         """With those that are lost."""
         rows: list[_Row] = await self._run(lambda book: book.execute(
-            "SELECT key, generation, sizes, lost FROM shards WHERE node = ? AND key > ?"
+            f"SELECT {_COLUMNS} FROM shards WHERE node = ? AND key > ?"  # noqa: S608
             " ORDER BY key LIMIT ?", (node, after, limit)).fetchall())
         return [_shard(row) for row in rows]
 
@@ -106,9 +109,8 @@ class SqliteShardBook:
         def known(book: sqlite3.Connection) -> set[ChunkId]:
             chunks = {chunk for (chunk,) in book.execute(
                 "SELECT chunk FROM drops WHERE node = ?", (node,))}
-            for row in book.execute("SELECT key, generation, sizes, lost FROM shards"
-                                    " WHERE node = ?", (node,)):
-                chunks.update(_shard(row).chunks())
+            for shard in _shards(book, node):
+                chunks.update(shard.chunks())
             for key, generation, until in book.execute(
                     "SELECT key, generation, until FROM writing WHERE node = ?", (node,)):
                 chunks.update(chunk_ids(key, generation, range(until)))
@@ -116,24 +118,36 @@ class SqliteShardBook:
 
         return await self._run(known)
 
-    async def wear(self, since: float) -> Mapping[str, Wear]:
+    async def digests(self, node: str) -> Mapping[ChunkId, bytes]:
+        """Of shards that are shown."""
+        def digests(book: sqlite3.Connection) -> dict[ChunkId, bytes]:
+            found: dict[ChunkId, bytes] = {}
+            for shard in _shards(book, node):
+                found |= shard.chunk_digests()
+            return found
+
+        return await self._run(digests)
+
+    async def wear(self, since: float, until: float) -> Mapping[str, Wear]:
         """Whole hours."""
         rows = await self._run(lambda book: book.execute(
-            "SELECT node, sum(CASE WHEN hour >= ?1 THEN chunks ELSE 0 END),"
-            " sum(CASE WHEN hour >= ?1 THEN erases ELSE 0 END), sum(erases) FROM wear"
-            " GROUP BY node", (int(since // HOUR),)).fetchall())
+            "SELECT node, sum(CASE WHEN hour BETWEEN ?1 AND ?2 THEN chunks ELSE 0 END),"
+            " sum(CASE WHEN hour BETWEEN ?1 AND ?2 THEN erases ELSE 0 END), sum(erases) FROM wear"
+            " GROUP BY node", (int(since // HOUR), int(until // HOUR))).fetchall())
         return {node: Wear(*counts) for node, *counts in rows}
 
     async def wrote(self, at: float, counts: Mapping[str, Wear]) -> None:
-        """And sum up what is old."""
+        """And sum up what is old, or of an hour that is to come: the clock was wrong then."""
         hour = int(at // HOUR)
 
         def wrote(book: sqlite3.Connection) -> None:
             for node, wear in counts.items():
                 _add_wear(book, node, hour, wear.writes, wear.erases)
-            old = book.execute("SELECT node, sum(chunks), sum(erases) FROM wear WHERE hour > 0"
-                               " AND hour < ? GROUP BY node", (hour - HOURS_KEPT,)).fetchall()
-            book.execute("DELETE FROM wear WHERE hour > 0 AND hour < ?", (hour - HOURS_KEPT,))
+            other = "hour > 0 AND hour NOT BETWEEN ? AND ?"
+            kept = (hour - HOURS_KEPT, hour)
+            old = book.execute("SELECT node, sum(chunks), sum(erases) FROM wear"  # noqa: S608
+                               f" WHERE {other} GROUP BY node", kept).fetchall()
+            book.execute(f"DELETE FROM wear WHERE {other}", kept)  # noqa: S608
             for node, chunks, erases in old:
                 _add_wear(book, node, 0, chunks, erases)
 
@@ -160,7 +174,7 @@ def _give_up(book: sqlite3.Connection, which: str, values: tuple[object, ...]) -
 
 def _drop_shard(book: sqlite3.Connection, node: str, key: str, other_than: bytes = b"") -> bool:
     """The chunks of the shard of that key, unless it has that generation."""
-    rows = book.execute("SELECT key, generation, sizes, lost FROM shards"
+    rows = book.execute(f"SELECT {_COLUMNS} FROM shards"  # noqa: S608
                         " WHERE node = ? AND key = ? AND generation != ?",
                         (node, key, other_than)).fetchall()
     for row in rows:
@@ -173,6 +187,11 @@ def _drop(book: sqlite3.Connection, node: str, chunks: Iterable[ChunkId]) -> Non
                      [(node, chunk) for chunk in chunks])
 
 
+def _shards(book: sqlite3.Connection, node: str) -> Iterator[NodeShard]:
+    rows = f"SELECT {_COLUMNS} FROM shards WHERE node = ?"  # noqa: S608
+    return map(_shard, book.execute(rows, (node,)))
+
+
 def _shard(row: _Row) -> NodeShard:
-    key, generation, sizes, lost = row
-    return NodeShard(key, generation, decode_sizes(sizes), bool(lost))
+    key, generation, sizes, lost, digests = row
+    return NodeShard(key, generation, decode_sizes(sizes), digests, bool(lost))
