@@ -151,7 +151,7 @@ def test_a_full_node_says_so_and_has_room_again(pair: Pair) -> None:
     node.start()
     peer = hub.accept()
     kept: dict[bytes, bytes] = {}
-    with pytest.raises(Refusal, match="NOSPACE.*(free|no room)"):
+    with pytest.raises(Refusal, match=r"NOSPACE.*(free|no room)"):
         for number in range(100):
             identity, content = chunk(number)
             peer.put(identity, content)
@@ -168,7 +168,7 @@ def test_a_full_node_says_so_and_has_room_again(pair: Pair) -> None:
     for identity, content in kept.items():
         assert peer.get(identity)[2] == content
     small = 0
-    with pytest.raises(Refusal, match="NOSPACE.*(free|no room)"):
+    with pytest.raises(Refusal, match=r"NOSPACE.*(free|no room)"):
         while True:
             peer.put(*chunk(1000 + small, 100))
             small += 1
@@ -187,7 +187,7 @@ def test_half_a_chunk_is_in_nobodys_way(pair: Pair) -> None:
     peer.close()
     peer = hub.accept()
     assert peer.put(*chunk(1001, 20000)) == 0
-    with pytest.raises(Refusal, match="NOSPACE.*(free|no room)"):
+    with pytest.raises(Refusal, match=r"NOSPACE.*(free|no room)"):
         peer.put(*chunk(1000, 20000))
 
 
