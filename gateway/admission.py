@@ -43,10 +43,15 @@ def require_local(request: web.Request) -> None:
     _require_meant(request)
 
 
-def _require_meant(request: web.Request) -> None:
+def refuse_other_sites(request: web.Request) -> None:
+    """Return unless it is a page of another site that has a browser ask this. Raises NotAllowed."""
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != request.host:
         raise NotAllowed("a page of another site may not ask this")
+
+
+def _require_meant(request: web.Request) -> None:
+    refuse_other_sites(request)
     if request.method == "POST" and request.content_type != "application/json":
         raise BadRequest("the body is JSON, sent with Content-Type: application/json")
 

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
-from aiohttp import web
 
-from zerostor.core.control_protocol import BODY_MAX, raised
-from zerostor.core.errors import BackendError, DataError, HubAway, NodesOff, NotFound, TooLarge
+from zerostor.core.control_protocol import raised
+from zerostor.core.errors import BackendError, Busy, DataError, HubAway, NodesOff, NotFound
 from zerostor.core.limits import MIB
 from zerostor.core.msgpack import UNDECODABLE
 
@@ -22,6 +21,8 @@ ANSWER_SECONDS = 30.0
 ALIVE_SECONDS = 3.0
 ANSWER_MAX = 16 * MIB
 CONNECTIONS = 32
+READERS_MAX = 64
+"""Of long answers at a time, beside CONNECTIONS: however slow they are, questions get through."""
 
 
 class Behind(NamedTuple):
@@ -49,6 +50,7 @@ class ControlLink:
         self._socket = socket
         self._enabled = enabled
         self._session: aiohttp.ClientSession | None = None
+        self.readers = 0
 
     @property
     def enabled(self) -> bool:
@@ -83,9 +85,22 @@ class ControlLink:
     @contextlib.asynccontextmanager
     async def streamed(self, path: str, query: Mapping[str, str], seconds: float
                        ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer to be read as it comes. Raises as `ask` does until it begins, and then
+        """An answer to be read as it comes. Raises as `ask` does until it begins, or Busy, and then
         DataError where it breaks off.
         """
+        behind = self._behind
+        if self.readers >= READERS_MAX:
+            raise Busy(f"{READERS_MAX} are reading from {behind.name} already; try again")
+        self.readers += 1
+        try:
+            async with self._streaming(path, query, seconds) as response:
+                yield response
+        finally:
+            self.readers -= 1
+
+    @contextlib.asynccontextmanager
+    async def _streaming(self, path: str, query: Mapping[str, str], seconds: float
+                         ) -> AsyncIterator[aiohttp.ClientResponse]:
         behind = self._behind
         if not self._enabled and not self._socket_is_there():
             raise type(behind.off)(str(behind.off))
@@ -132,18 +147,6 @@ class ControlLink:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(str(self._socket), limit=CONNECTIONS),
+                connector=aiohttp.UnixConnector(str(self._socket), limit=CONNECTIONS + READERS_MAX),
                 cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
         return self._session
-
-
-async def small_body(request: web.Request) -> bytes | None:
-    """Of a POST, to be handed on as it came. Raises TooLarge."""
-    if request.method != "POST":
-        return None
-    body = await request.content.read(BODY_MAX + 1)
-    while not request.content.at_eof() and len(body) <= BODY_MAX:
-        body += await request.content.read(BODY_MAX + 1 - len(body))
-    if len(body) > BODY_MAX:
-        raise TooLarge(f"a request has at most {BODY_MAX} bytes")
-    return body

@@ -31,7 +31,8 @@ TELEMETRY_OPERATIONS = (
         "post", "/api/telemetry/{stream}", "telemetryAppend", "telemetry", "Append to a stream",
         f"The body is one entry, of at most {ENTRY_MAX} bytes; the stream is made by its first one."
         " The answer means that it survives a power cut of this host; nodes get it in full chunks.",
-        {201: json_answer("It is kept.", "Appended"), 400: _BAD, 404: _OFF,
+        {201: json_answer("It is kept.", "Appended"), 400: _BAD,
+         403: "`not-allowed`: a browser asks this for a page of another site.", 404: _OFF,
          408: "Nothing came for a minute.",
          413: "`too-large`: more than 1 MiB.", 415: "Send the bytes without Content-Encoding.",
          503: _AWAY},
@@ -43,8 +44,8 @@ TELEMETRY_OPERATIONS = (
         " line, with its time. They come from the nodes, verified, else from the local copy.",
         {200: {"description": "The entries.", "content": {
             "text/plain": {}, "application/octet-stream": {}, "application/x-ndjson": {}}},
-         400: _BAD, 404: _UNKNOWN, 503: "`object-unreadable`: no copy of a chunk is there now; or"
-                                        " `hub-away`."},
+         400: _BAD, 404: _UNKNOWN, 503: "`object-unreadable`: no copy of a chunk is there now;"
+                                        " `busy`: too many are reading; or `hub-away`."},
         (_STREAM, _FROM, _TO), "'{base}/api/telemetry/shed?from=2026-03-01T00:00:00Z'"),
     Operation(
         "delete", "/api/telemetry/{stream}", "telemetryRemove", "telemetry", "Remove a stream",

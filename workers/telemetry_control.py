@@ -80,6 +80,8 @@ class TelemetryControl:
                 response = web.StreamResponse(headers={"Content-Type": kind})
                 await response.prepare(request)
             await response.write_eof()
+        except ConnectionError:
+            return response or web.Response()  # nobody reads it any more
         except ZerostorError as error:
             if response is None:
                 return web.json_response(refusal(error), status=400)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.admission import require_local
-from gateway.control_link import ANSWER_SECONDS, small_body
+from gateway.control_link import ANSWER_SECONDS
+from gateway.intake import whole_body
 from gateway.services import services_of
+from zerostor.core.control_protocol import BODY_MAX
 
 LONG_SECONDS = 600.0
 """A flash reads megabytes a second, its radio carries fewer; a wipe removes thousands of files."""
@@ -31,6 +33,7 @@ async def act(request: web.Request) -> web.Response:
 
 async def _handed_on(request: web.Request, path: str) -> web.Response:
     answer = await services_of(request).nodes.ask(
-        request.method, path, body=await small_body(request), query=dict(request.query),
+        request.method, path, body=await whole_body(request, BODY_MAX),
+        query=dict(request.query),
         seconds=LONG_SECONDS if request.method == "POST" else ANSWER_SECONDS)
     return web.json_response(answer, headers=_PRIVATE)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.admission import require_admin
-from gateway.control_link import small_body
+from gateway.intake import whole_body
 from gateway.services import services_of
+from zerostor.core.control_protocol import BODY_MAX
 from zerostor.core.errors import BadRequest, UnknownHome
 from zerostor.core.homes import user_name
 
@@ -50,7 +51,7 @@ async def events(request: web.Request) -> web.Response:
 
 async def _handed_on(request: web.Request, path: str, status: int = 200) -> web.Response:
     require_admin(request)
-    body = await small_body(request)
+    body = await whole_body(request, BODY_MAX)
     answer = await services_of(request).homes.ask(
         request.method, path, body=body, query=dict(request.query))
     return web.json_response(answer, status=status, headers=_PRIVATE)

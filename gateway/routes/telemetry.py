@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.admission import require_local
+from gateway.admission import refuse_other_sites, require_local
 from gateway.connection import broken_off
-from gateway.intake import refuse_encoding
+from gateway.intake import refuse_encoding, whole_body
 from gateway.services import services_of
-from zerostor.core.errors import BadRequest, TooLarge
+from zerostor.core.errors import BadRequest
 from zerostor.core.telemetry import ENTRY_MAX, moment, stream_name
 
 LONG_SECONDS = 120.0
 READ_SECONDS = 3600.0
-BODY_SECONDS = 60.0
-"""Without a byte of an entry, after which it is broken off."""
-_TOO_LARGE = f"at most {ENTRY_MAX} bytes are appended at once"
+PART_SECONDS = 60.0
+"""In which a client has to take the 128 KiB at most that are handed on in one go."""
 _PRIVATE = {"Cache-Control": "no-store"}
 _TEXT = ("application/json", "application/x-ndjson", "application/x-www-form-urlencoded")
 """Media types that are text besides text/*; the last one is what curl sends."""
@@ -34,12 +32,11 @@ async def streams(request: web.Request) -> web.Response:
 async def append(request: web.Request) -> web.Response:
     """POST /api/telemetry/STREAM: the body is one entry."""
     name = stream_name(request.match_info["stream"])
+    refuse_other_sites(request)
     refuse_encoding(request)
     if request.content_type.startswith("multipart/"):
         raise BadRequest("the entry is the body itself, not a form")
-    if (request.content_length or 0) > ENTRY_MAX:
-        raise TooLarge(_TOO_LARGE)
-    content = await _body(request)
+    content = await whole_body(request, ENTRY_MAX)
     answer = await services_of(request).nodes.ask(
         "POST", f"/telemetry/{name}", body=content, seconds=LONG_SECONDS,
         query={"text": "1" if _is_text(request) else "0"})
@@ -60,7 +57,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         with broken_off(request):
             async for part in found.content.iter_any():
-                await response.write(part)
+                await _sent(response, part)
         await response.write_eof()
     return response
 
@@ -87,19 +84,12 @@ async def ledger(request: web.Request) -> web.Response:
     return web.json_response(answer, headers=_PRIVATE)
 
 
-async def _body(request: web.Request) -> bytes:
-    content = bytearray()
+async def _sent(response: web.StreamResponse, part: bytes) -> None:
     try:
-        while not request.content.at_eof() and len(content) <= ENTRY_MAX:
-            async with asyncio.timeout(BODY_SECONDS):
-                content += await request.content.read(ENTRY_MAX + 1 - len(content))
-    except (ConnectionError, HttpProcessingError) as error:
-        raise BadRequest("the entry was broken off") from error
+        async with asyncio.timeout(PART_SECONDS):
+            await response.write(part)
     except TimeoutError as error:
-        raise web.HTTPRequestTimeout(reason=f"Nothing came for {BODY_SECONDS:g} seconds") from error
-    if len(content) > ENTRY_MAX:
-        raise TooLarge(_TOO_LARGE)
-    return bytes(content)
+        raise ConnectionAbortedError("the client takes too little") from error
 
 
 def _is_text(request: web.Request) -> bool:

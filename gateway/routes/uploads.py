@@ -12,7 +12,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.http_errors import problem, problems
-from gateway.intake import Intake, refuse_encoding, too_large
+from gateway.intake import BODY_TIMEOUT, Intake, refuse_encoding, stalled, too_large
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
@@ -23,8 +23,6 @@ from zerostor.ports import SpoolWriter
 
 _log = logging.getLogger(__name__)
 
-BODY_TIMEOUT = 60.0
-"""Seconds without a byte of the file after which an upload is broken off."""
 _PART_CHUNK = 256 * KIB
 _ENCODINGS = ("Content-Encoding", "Content-Transfer-Encoding")
 _AS_IT_IS = ("identity", "binary", "8bit", "7bit")
@@ -106,8 +104,7 @@ class _Upload:
         except (ConnectionError, HttpProcessingError) as error:
             raise BadRequest("the upload was broken off") from error
         except TimeoutError as error:
-            raise web.HTTPRequestTimeout(
-                reason=f"Nothing came for {BODY_TIMEOUT:g} seconds") from error
+            raise stalled() from error
         finally:
             if ended is not None:
                 services.waiters.forget(self._job, ended)

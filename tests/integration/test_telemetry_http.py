@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway.control_link import NODES, ControlLink
+from gateway.control_link import NODES, READERS_MAX, ControlLink
 from gateway.http_errors import problems
 from gateway.routes import telemetry
 from gateway.services import SERVICES
@@ -23,6 +24,7 @@ from workers.hub_control import application
 from workers.telemetry_control import TelemetryControl
 from zerostor.control_socket import serve_control
 from zerostor.core.spread import SpreadRules
+from zerostor.core.telemetry import ENTRY_MAX
 
 PATH = "/api/telemetry/shed"
 PATIENCE = 30.0
@@ -113,3 +115,66 @@ async def test_many_entries_at_once_are_all_there(
     assert {answer.status for answer in answers} == {201}
     found = await (await client.get(PATH)).read()
     assert {line + b"\n" for line in found.splitlines()} == sent
+
+
+async def test_readers_who_take_nothing_keep_nobody_from_the_hub(
+        client: TestClient[web.Request, web.Application]) -> None:
+    for _ in range(8):
+        await client.post(PATH, data=bytes(ENTRY_MAX),
+                          headers={"Content-Type": "application/octet-stream"})
+    stalled = []
+    try:
+        for _ in range(READERS_MAX):
+            reader, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
+            writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % PATH.encode())
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            stalled.append(writer)
+        async with asyncio.timeout(PATIENCE / 2):
+            assert (await client.post(PATH, data=b"more\n")).status == 201
+            refused = await client.get(PATH)
+        assert refused.status == 503 and (await refused.json())["type"] == "urn:zerostor:busy"
+    finally:
+        for writer in stalled:
+            writer.transport.abort()
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await client.get(PATH)).status != 200:
+            await asyncio.sleep(0.05)
+        assert (await answer.read()).endswith(b"more\n")
+
+
+async def test_who_takes_too_little_is_broken_off(
+        client: TestClient[web.Request, web.Application], monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(telemetry, "PART_SECONDS", 0.1)
+    for _ in range(8):
+        await client.post(PATH, data=bytes(ENTRY_MAX),
+                          headers={"Content-Type": "application/octet-stream"})
+    reader, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
+    writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % PATH.encode())
+    link = client.app[SERVICES].nodes
+    async with asyncio.timeout(PATIENCE):
+        await reader.readline()
+        while link.readers:
+            await asyncio.sleep(0.05)
+        end = b""
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(1 << 20):
+                end = (end + part)[-5:]
+    assert end != b"0\r\n\r\n"
+    writer.close()
+    monkeypatch.undo()
+    assert len(await (await client.get(PATH)).read()) == 8 * ENTRY_MAX
+    assert "telemetry_control" not in caplog.text
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"Origin": "http://elsewhere.example"}, 403), ({"Origin": "null"}, 403),
+    ({"Origin": "{base}"}, 201), ({}, 201)])
+async def test_a_page_of_another_site_appends_nothing(
+        client: TestClient[web.Request, web.Application], headers: dict[str, str], status: int
+) -> None:
+    base = str(client.make_url("/")).rstrip("/")
+    answer = await client.post(PATH, data=b"one\n", headers={"Content-Type": "text/plain"} | {
+        name: value.format(base=base) for name, value in headers.items()})
+    assert answer.status == status
+    assert (await client.get(PATH)).status == (200 if status == 201 else 404)
