@@ -30,7 +30,7 @@ async def build_telemetry(config: Config, nodes: NodeParts) -> AsyncIterator[Tel
         parts = await put_together(
             nodes.fleet, nodes.roll, files, book, nodes.clock, nodes.random_bytes, tell,
             rules_of(settings), (settings.text_chunk, settings.chunk),
-            lambda node: bool(nodes.wear.spent(node)))
+            lambda node: bool(nodes.wear.spent(node)), nodes.census.known)
         nodes.census.also(parts.holdings)
         stack.push_async_callback(parts.telemetry.settle)
         yield parts

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+
 import pytest
 
 from tests.fakes.telemetry_here import MemoryTelemetryBook, World, read_all
 from tests.fakes.virtual_time import run_virtually
 from tests.simulation.test_telemetry import LINE, come, fill, spread, world
 from zerostor.core.errors import BackendError
+from zerostor.core.node_chunk import ChunkKind, Envelope, wrap
+from zerostor.core.nodes import NodeEventKind
+from zerostor.core.spread import SpreadRules
 
 
 def rot(made: World, number: int, at: int, stream: str = "shed") -> None:
@@ -86,5 +92,139 @@ def test_a_book_older_than_a_stream_that_was_made_again_hides_nothing_of_it():
             assert await read_all(parts, "shed") == written
         for node in made.fleet.nodes.values():
             assert node.chunks.items() >= there[node.name].items()
+
+    run_virtually(run())
+
+
+NODES_ONLY = SpreadRules(copies=2, nodes_only=True)
+
+
+def on_nodes(made: World) -> dict[str, dict[bytes, bytes]]:
+    return {node.name: dict(node.chunks) for node in made.fleet.nodes.values()}
+
+
+async def on_nodes_alone(made: World, parts, chunks: int) -> None:
+    """Until no local file is left but the one that grows."""
+    async with asyncio.timeout(4000):
+        while parts.telemetry.summary("shed").chunks < chunks or (
+                parts.telemetry.summary("shed").local):
+            await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_what_nodes_alone_have_is_taken_into_a_book_that_was_lost(grows):
+    async def run():
+        made = world(2, NODES_ONLY)
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts)
+            if not grows:
+                await parts.telemetry.finish_chunk("shed")
+            await on_nodes_alone(made, parts, 6)
+        there, made.book = on_nodes(made), MemoryTelemetryBook()
+        assert len(made.files.files) == grows
+        async with made.running() as parts:
+            await asyncio.sleep(60)
+            assert await read_all(parts, "shed") == written
+            await parts.telemetry.append("shed", LINE, text=True)
+            assert await read_all(parts, "shed") == written + LINE
+            assert {copy.node for copy in parts.holdings.copies_held()} == {"n0", "n1"}
+            assert on_nodes(made) == there
+            told = [event for event in made.events if event.kind is NodeEventKind.ADOPTED]
+            assert {event.node for event in told} == {"n0", "n1"}
+        async with made.running() as parts:
+            await asyncio.sleep(1)
+            assert await read_all(parts, "shed") == written + LINE
+
+    run_virtually(run())
+
+
+def with_twice(found: bytes, written: bytes) -> int:
+    """Bytes that are there twice, the second half of a line perhaps; all that was written is."""
+    there, wanted = Counter(found.splitlines()), Counter(written.splitlines())
+    assert there >= wanted
+    return sum(len(line) + 1 for line in (there - wanted).elements())
+
+
+def test_numbers_that_an_old_book_handed_out_again_cost_nothing():
+    async def run():
+        made = world(2, NODES_ONLY)
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts, 400)
+            await on_nodes_alone(made, parts, 2)
+            old = dict(made.book.chunks), dict(made.book.copies), dict(made.files.files)
+            written += await fill(parts, 400)
+            await parts.telemetry.finish_chunk("shed")
+            await on_nodes_alone(made, parts, 6)
+        there = on_nodes(made)
+        made.book.chunks, made.book.copies, made.files.files = old
+        for node in made.fleet.nodes:
+            made.fleet.go(node)
+        async with made.running() as parts:
+            # Of what came behind the copies that were put back, nobody here knows yet.
+            later = await fill(parts, 300)
+            come(made.fleet)
+            await asyncio.sleep(100)
+            assert with_twice(await read_all(parts, "shed"), written + later) <= 5120
+            later += await fill(parts, 300)
+        async with made.running() as parts:
+            await asyncio.sleep(100)
+            assert with_twice(await read_all(parts, "shed"), written + later) <= 5120
+        for name, chunks in there.items():
+            assert made.fleet.nodes[name].chunks.items() >= chunks.items()
+
+    run_virtually(run())
+
+
+def test_a_rotten_file_is_made_good_from_a_node_also_without_a_book():
+    async def run():
+        made = world(3)
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts)
+            await spread(parts)
+        made.book = MemoryTelemetryBook()
+        rot(made, 2, 2000)
+        async with made.running() as parts:
+            assert await read_all(parts, "shed") != written
+            await asyncio.sleep(60)
+            assert await read_all(parts, "shed") == written
+            assert parts.telemetry.summary("shed").chunks == 6
+
+    run_virtually(run())
+
+
+def test_no_chunk_is_taken_in_that_is_not_of_a_stream_that_is_here():
+    async def run():
+        made = world(3)
+        come(made.fleet)
+        node = made.fleet.nodes["n0"]
+        async with made.running() as parts:
+            await fill(parts, stream="gone")
+            await spread(parts, "gone")
+            await fill(parts)
+            await spread(parts)
+            made.fleet.go("n0")
+            await asyncio.sleep(1)
+            for stream in ("gone", "shed"):
+                await parts.telemetry.remove(stream)
+                assert {held.chunk.stream for held in parts.holdings.all()} == (
+                    {"shed"} if stream == "gone" else set())
+            written = await fill(parts, 300)
+            await parts.telemetry.settle()
+        forged = wrap(Envelope(ChunkKind.TELEMETRY, "shed", 0), made.files.files["shed", 0])
+        for number, content in enumerate((forged, b"of another hub")):
+            node.chunks[bytes([number]) * 16] = node.digests[bytes([number]) * 16] = content
+        # A book that has no tombstones.
+        made.book.copies.clear()
+        before = dict(node.chunks)
+        async with made.running() as parts:
+            made.fleet.come("n0")
+            await asyncio.sleep(200)
+            assert await read_all(parts, "shed") == written
+            assert parts.telemetry.names() == ["shed"]
+            assert node.chunks.items() >= before.items()
+            assert not (before.keys() & await parts.holdings.known("n0"))
 
     run_virtually(run())

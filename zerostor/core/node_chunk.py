@@ -35,6 +35,8 @@ _HEAD = struct.Struct(">2sBBB")
 _NUMBER = struct.Struct(">I")
 _MAGIC, _VERSION = b"ZC", 1
 NAME_MAX = 64
+HEAD_MAX = _HEAD.size + NAME_MAX + _NUMBER.size
+"""Bytes before the payload, at most."""
 
 
 class ChunkKind(enum.IntEnum):

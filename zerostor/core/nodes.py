@@ -63,7 +63,8 @@ class NodeState(NamedTuple):
 class NodeEventKind(enum.StrEnum):
     """JOINED, LEFT: the link. REFUSED: it dialed in and was not let in. REPLACED: another came with
     its name. FULL, FOREIGN: its flash. FAULT: it said or did something that no node should.
-    LOST, CORRUPT: a chunk. WIPED, UPDATED, REKEYED: as it was told.
+    LOST, CORRUPT: a chunk. ADOPTED: chunks that the book did not know. WIPED, UPDATED, REKEYED: as
+    it was told.
     """
 
     JOINED = "joined"
@@ -75,6 +76,7 @@ class NodeEventKind(enum.StrEnum):
     FAULT = "fault"
     LOST = "lost"
     CORRUPT = "corrupt"
+    ADOPTED = "adopted"
     WIPED = "wiped"
     UPDATED = "updated"
     REKEYED = "rekeyed"

@@ -35,11 +35,13 @@ class Census:
         return self._unknown
 
     async def run(self) -> None:
-        """Count when a node comes or was wiped, until cancelled."""
+        """Count when a node comes, was wiped, or some of its chunks are known now, until cancelled.
+        """
         works: dict[str, asyncio.Task[None]] = {}
         try:
             async for event in self._fleet.watch():
-                if event.kind in (NodeEventKind.JOINED, NodeEventKind.WIPED):
+                if event.kind in (NodeEventKind.JOINED, NodeEventKind.WIPED,
+                                  NodeEventKind.ADOPTED):
                     if event.node in works:
                         works[event.node].cancel()
                     works[event.node] = asyncio.ensure_future(self._counted(event.node))
@@ -50,9 +52,9 @@ class Census:
     async def count(self, node: str) -> int:
         """Count now. Raises NodeAway, NodeFault, BackendError."""
         # Asked before and after: what is deleted meanwhile was known, and so is what is written.
-        known = await self._known(node)
+        known = await self.known(node)
         listed = {chunk async for chunk, _ in self._fleet.listing(node)}
-        found = len(listed - known - await self._known(node)) if listed - known else 0
+        found = len(listed - known - await self.known(node)) if listed - known else 0
         self._unknown[node] = found
         return found
 
@@ -63,7 +65,8 @@ class Census:
             found |= await keeper.digests(node)
         return found
 
-    async def _known(self, node: str) -> set[ChunkId]:
+    async def known(self, node: str) -> set[ChunkId]:
+        """See node_ports.ChunkKeeper: of all keepers."""
         return set[ChunkId]().union(*[await keeper.known(node) for keeper in self._keepers])
 
     async def _counted(self, node: str) -> None:

@@ -1,14 +1,15 @@
 """A node that came: what it has against what the book says.
 
 What is listed counts again and is looked at soon, what is missing is lost, what was dropped is
-deleted. What the book does not know stays: it may be of a book that was lost, or a shard.
+deleted. What the book does not know stays: it may be of a book that was lost, as `adopting`
+finds out, or a shard.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from zerostor.core.errors import ChunkCorrupt, ChunkMissing, ZerostorError
 from zerostor.core.nodes import ChunkId, NodeEventKind
@@ -46,9 +47,10 @@ class Reconciling:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._seen = asyncio.Event()
 
-    def on_change(self, came: Callable[[str], None], went: Callable[[str], None]) -> None:
-        """Who hears of nodes."""
-        self._came, self._went = came, went
+    def on_change(self, came: Callable[[str], None], went: Callable[[str], None],
+                  found: Callable[[str, Sequence[ChunkId]], Awaitable[None]]) -> None:
+        """Who hears of nodes; found: of chunks that are on one and that the book does not know."""
+        self._came, self._went, self._found = came, went, found
 
     async def run(self) -> None:
         """Follow the nodes for good."""
@@ -106,10 +108,11 @@ class Reconciling:
 
     async def _reconcile(self, node: str) -> None:
         place = self._attendance.place(node)
+        unknown: Sequence[ChunkId] = ()
         while place.gone is None:
             try:
                 async with place.turn:
-                    await self._compare(node)
+                    unknown = await self._compare(node)
             except (ZerostorError, TimeoutError) as error:
                 _log.warning("%s: what it has cannot be compared yet: %s", node,
                              str(error) or "no answer in time")
@@ -118,9 +121,18 @@ class Reconciling:
             place.ready = place.gone is None
             place.excused = False
             self._came(node)
-            return
+            break
+        while place.gone is None and unknown:
+            try:
+                await self._found(node, unknown)
+                return
+            except (ZerostorError, TimeoutError) as error:
+                _log.warning("%s: chunks of it that the book does not know: %s", node,
+                             str(error) or "no answer in time")
+                await self._clock.sleep(RETRY_SECONDS)
 
-    async def _compare(self, node: str) -> None:
+    async def _compare(self, node: str) -> Sequence[ChunkId]:
+        """What neither book nor memory knows of it."""
         known = self._holdings.on_node(node) | self._holdings.dropped(node)
         async with asyncio.timeout(LIST_SECONDS):
             listed = {chunk: size async for chunk, size in self._fleet.listing(node)}
@@ -137,6 +149,8 @@ class Reconciling:
         for chunk in listed:
             if chunk not in known:
                 await self._adopt(node, chunk)
+        return [chunk for chunk in listed
+                if chunk not in known and self._holdings.get(chunk) is None]
 
     async def _missing(self, held: Held, copy: Copy) -> None:
         if copy.state is CopyState.SPOILED:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from zerostor.core.errors import (
     BadRequest,
@@ -40,6 +40,7 @@ from zerostor.ports import Clock, RandomBytes
 from zerostor.telemetry_ports import TelemetryFiles
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 WAITING_MAX = 16 * ENTRY_MAX
 """Bytes of one stream that wait for a flush; who comes then is refused."""
@@ -130,13 +131,35 @@ class Telemetry:
 
         Raises UnknownStream.
         """
+        async def finish(tail: Tail) -> None:
+            if tail.fill:
+                tail.end_chunk()
+            await self._seal(tail)
+
+        await self.between(name, finish)
+
+    async def between(self, name: str, act: Callable[[Tail], Awaitable[_T]]) -> _T:
+        """What `act` returns, called with the end of the stream between two appends.
+
+        Raises UnknownStream.
+        """
         tail = self._known(name)
-        while tail.draining is not None:
-            await asyncio.wait([tail.draining])
-        if tail.fill and self._known(name) is tail:
-            tail.end_chunk()
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+
+        async def acted() -> None:
+            try:
+                ended = await act(tail)
+            except Exception as error:  # noqa: BLE001 - handed on to whoever asked
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(ended)
+
+        tail.acts.append(acted)
+        if tail.draining is None:
             tail.draining = asyncio.ensure_future(self._drain(tail))
-            await asyncio.wait([tail.draining])
+        return await future
 
     def names(self) -> list[str]:
         """Of all streams."""
@@ -162,8 +185,9 @@ class Telemetry:
         """
         tail = self._known(name)
         upto = 1 << 63 if end is None else end
-        chosen = [held for held in self._holdings.of_stream(name)
-                  if held.chunk.last >= begin and held.chunk.first < upto]
+        chosen = sorted((held for held in self._holdings.of_stream(name)
+                         if held.chunk.last >= begin and held.chunk.first < upto),
+                        key=lambda held: held.chunk.last)
         growing = [(number, None) for number in tail.unsealed] + [(tail.number, tail.fill)]
         async for payload in self._payloads(chosen):
             for piece in pieces(payload):
@@ -240,14 +264,17 @@ class Telemetry:
     async def _drain(self, tail: Tail) -> None:
         try:
             await self._seal(tail)
-            while tail.waiting:
+            while tail.waiting or tail.acts:
+                while tail.acts:
+                    await tail.acts.popleft()()
                 batch: list[tuple[bytes, asyncio.Future[Appended]]] = []
                 size = 0
                 while tail.waiting and size < BATCH_MAX:
                     batch.append(tail.waiting.popleft())
                     size += len(batch[-1][0])
                 tail.waiting_size -= size
-                await self._append(tail, batch)
+                if batch:
+                    await self._append(tail, batch)
                 await self._seal(tail)
         finally:
             tail.draining = None
@@ -317,9 +344,5 @@ class Telemetry:
 
     async def _recovered(self, stream: Stream) -> Tail:
         tail = await found_again(stream, self._files, self._holdings)
-        if tail is None:
-            # Of a lost book: nobody knows which numbers nodes have, so none is used again.
-            tail = Tail(self._begun(stream.name, stream.chunk_size, text=stream.text))
-            await self._files.create(tail.stream)
         await self._seal(tail)
         return tail

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from zerostor.core.node_chunk import CHUNK_SIZE
+from zerostor.core.nodes import ChunkId
 from zerostor.core.spread import SpreadRules
 from zerostor.core.telemetry import TEXT_CHUNK
+from zerostor.engine.adopting import Adopting, Elsewhere
 from zerostor.engine.attendance import Attendance
 from zerostor.engine.caring import Caring
 from zerostor.engine.fetching import Fetching
@@ -42,13 +44,20 @@ class TelemetryParts(NamedTuple):
                 tasks.create_task(part.run())
 
 
+async def _nothing(_: str) -> Collection[ChunkId]:
+    return ()
+
+
 async def put_together(
     fleet: Fleet, roster: Roster, files: TelemetryFiles, book: TelemetryBook, clock: Clock,
     random_bytes: RandomBytes, tell: Tell, rules: SpreadRules,
     chunk_sizes: tuple[int, int] = (TEXT_CHUNK, CHUNK_SIZE),
-    is_spent: Callable[[str], bool] = lambda _: False,
+    is_spent: Callable[[str], bool] = lambda _: False, elsewhere: Elsewhere = _nothing,
 ) -> TelemetryParts:
-    """Loaded from the book and the files. Raises BackendError."""
+    """Loaded from the book and the files. elsewhere: chunks on nodes that are none of telemetry.
+
+    Raises BackendError.
+    """
     known = await book.load()
     holdings = Holdings(book)
     holdings.load(known)
@@ -62,10 +71,12 @@ async def put_together(
                     rules)
     spreading.on_whole(caring.whole)
     reconciling = Reconciling(fleet, holdings, attendance, clock, judging)
-    reconciling.on_change(spreading.came, spreading.look_at)
     telemetry = Telemetry(files, holdings, attendance, spreading, fetching, caring, clock,
                           random_bytes, chunk_sizes)
     await telemetry.load()
+    adopting = Adopting(fleet, files, holdings, attendance, clock, judging, fetching, telemetry,
+                        elsewhere)
+    reconciling.on_change(spreading.came, spreading.look_at, adopting.look_at)
     ledger = Ledger(book, holdings, attendance, clock)
     return TelemetryParts(telemetry, ledger, holdings, attendance, spreading, reconciling, caring,
                           fetching)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from zerostor.core.errors import BackendError, ChunkMissing
@@ -30,7 +30,7 @@ class Appended(NamedTuple):
 
 class Tail:
     """The end of a stream. number, fill: its growing chunk, and bytes in it. unsealed: full chunks
-    that the book does not know yet.
+    that the book does not know yet. acts: done between two appends.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -42,6 +42,7 @@ class Tail:
         self.unsealed: list[int] = []
         self.waiting: deque[tuple[bytes, asyncio.Future[Appended]]] = deque()
         self.waiting_size = 0
+        self.acts: deque[Callable[[], Awaitable[None]]] = deque()
         self.draining: asyncio.Task[None] | None = None
 
     def end_chunk(self) -> None:
@@ -60,17 +61,16 @@ class Tail:
         self.last = max(self.last, last)
 
 
-async def found_again(stream: Stream, files: TelemetryFiles, holdings: Holdings) -> Tail | None:
-    """Its end; None where neither files nor book have anything of it. Raises BackendError."""
+async def found_again(stream: Stream, files: TelemetryFiles, holdings: Holdings) -> Tail:
+    """Its end. Raises BackendError."""
     numbers = await files.numbers(stream.name)
     known = await _of_this_one(stream, holdings, frozenset(numbers))
-    if not known and not numbers:
-        return None
     tail = Tail(stream)
     for held in known:
         await _compare(held, files, holdings, there=frozenset(numbers))
         tail.saw(held.chunk.first, held.chunk.last)
-    tail.number = known[-1].chunk.number + 1 if known else numbers[0]
+    if known or numbers:
+        tail.number = known[-1].chunk.number + 1 if known else numbers[0]
     named = {held.chunk.number for held in known}
     await _find_end(tail, files, [number for number in numbers if number not in named])
     return tail
@@ -113,16 +113,14 @@ async def _compare(held: Held, files: TelemetryFiles, holdings: Holdings, *, the
 
 
 class _File(NamedTuple):
-    """A file that the book does not know. whole: bytes of whole pieces; ended: upto the last entry
-    that ends in it; begun: the last piece in it goes on in the next one. size is -1, where it
-    cannot be read.
+    """A file that the book does not know. whole: bytes of whole pieces; ended: up to the last entry
+    that ends in it. size is -1 where it cannot be read.
     """
 
     number: int
     size: int
     whole: int = 0
     ended: int = 0
-    begun: bool = False
 
 
 async def _find_end(tail: Tail, files: TelemetryFiles, numbers: Sequence[int]) -> None:
@@ -131,14 +129,13 @@ async def _find_end(tail: Tail, files: TelemetryFiles, numbers: Sequence[int]) -
     numbers: of files that the book does not know. In one that others follow only what is damaged
     is put aside: they were written when it was whole.
     """
-    name, end, begun, sizes = tail.stream.name, (tail.number, 0), False, dict[int, int]()
+    name, end, sizes = tail.stream.name, (tail.number, 0), dict[int, int]()
     for number in numbers:
         found = await _looked_at(tail, files, number)
         if found.size < 0:
             end = max(end, (number + 1, 0))
-        elif found.ended or (number == numbers[-1] and not found.size and not begun):
-            end = max(end, (number, found.ended))  # an empty one: those before it were given out
-        begun = found.begun if found.size else begun
+        elif found.ended:
+            end = max(end, (number, found.ended))
         if number == numbers[-1] and number >= tail.number:
             sizes[number] = max(0, found.size)
         elif found.size >= 0:
@@ -168,12 +165,12 @@ async def _looked_at(tail: Tail, files: TelemetryFiles, number: int) -> _File:
     except (BackendError, ChunkMissing) as error:
         _log.error("%s: chunk %d stays as it is and is not served: %s", name, number, error)
         return _File(number, -1)
-    at, ended, begun, whole = 0, 0, False, whole_length(payload)
+    at, ended, whole = 0, 0, whole_length(payload)
     for piece in pieces(memoryview(payload)[:whole]):
-        at, begun = at + PIECE_OVERHEAD + len(piece.content), piece.more
-        ended = ended if begun else at
+        at += PIECE_OVERHEAD + len(piece.content)
+        ended = ended if piece.more else at
         tail.saw(piece.at, piece.at)
     if whole < len(payload):
         _log.error("%s: chunk %d breaks at byte %d of %d: what is behind it is put aside", name,
                    number, whole, len(payload))
-    return _File(number, len(payload), whole, ended, begun)
+    return _File(number, len(payload), whole, ended)
