@@ -50,6 +50,9 @@ class TelemetryFiles(Protocol):
     async def read(self, stream: str, number: int) -> bytes:
         """What the file has. Raises ChunkMissing."""
 
+    async def mend(self, stream: str, number: int, content: bytes) -> None:
+        """The whole file, in the place of a damaged one; durable on return."""
+
     async def cut(self, stream: str, number: int, length: int) -> None:
         """Of the file keep `length` bytes, and what is behind them under another name."""
 

@@ -61,6 +61,11 @@ class MemoryFiles:
         except KeyError:
             raise ChunkMissing("no such file") from None
 
+    async def mend(self, stream: str, number: int, content: bytes) -> None:
+        if self.full:
+            raise BackendError("the disk is full")
+        self.files[stream, number] = content
+
     async def cut(self, stream: str, number: int, length: int) -> None:
         self.files[stream, number] = self.files[stream, number][:length]
         if not length:

@@ -89,6 +89,10 @@ async def test_what_is_appended_is_read_and_what_failed_is_written_over(files, t
         await files.append("shed", [Part(1, 5, b"behind a hole")])
     assert await files.streams() == [STREAM]
     assert await files.numbers("shed") == [0, 1]
+    await files.mend("shed", 1, b"ghi")
+    assert await files.read("shed", 1) == b"ghi"
+    await files.append("shed", [Part(1, 3, b"jkl")])
+    assert await files.read("shed", 1) == b"ghijkl"
     await files.cut("shed", 0, 2)
     assert await files.read("shed", 0) == b"ab"
     assert (tmp_path / "telemetry/shed/0000000000.2.cut").read_bytes() == b"cdef"

@@ -195,6 +195,29 @@ def test_a_rotten_file_is_made_good_from_a_node_also_without_a_book():
     run_virtually(run())
 
 
+def test_local_files_that_rot_or_go_are_written_anew_from_nodes():
+    async def run():
+        made = world(3, SpreadRules(copies=2, recheck=3600))
+        come(made.fleet)
+        async with made.running() as parts:
+            written = await fill(parts)
+            await spread(parts)
+            before = dict(made.files.files)
+            rot(made, 2, 2000)
+            del made.files.files["shed", 4]
+            rotten = parts.holdings.at("shed", 2).good()[0]  # one of its copies is no better
+            made.fleet.nodes[rotten.node].rot(rotten.chunk, made.random)
+            made.files.full = True
+            await asyncio.sleep(7200)
+            assert made.files.files != before
+            made.files.full = False
+            await asyncio.sleep(7200)
+            assert made.files.files == before
+            assert await read_all(parts, "shed") == written
+
+    run_virtually(run())
+
+
 def test_no_chunk_is_taken_in_that_is_not_of_a_stream_that_is_here():
     async def run():
         made = world(3)

@@ -2,7 +2,8 @@
 
 Every copy is read by its node once in the time that the settings say, and after each time the node
 was away. Where the hub has the bytes it asks for a digest over a nonce and them; else, now and
-then, for the bytes themselves, since a node could remember digests.
+then, for the bytes themselves, since a node could remember digests. A local copy that turns out
+damaged, or gone, is written anew from what the node has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from itertools import islice, takewhile
 
 from zerostor.core.errors import ChunkCorrupt, ChunkMissing, ZerostorError
+from zerostor.core.node_chunk import unwrap
 from zerostor.core.performance import draw
 from zerostor.core.spread import (
     Change,
@@ -175,6 +177,9 @@ class Caring:
         chance = self._random_bytes(NONCE_SIZE + 2)
         nonce, algorithm = chance[:NONCE_SIZE], "md5" if chance[-2] % 4 == 0 else "sha256"
         content = await self._fetching.local(held.chunk)
+        if content is None and held.chunk.local:
+            await self._mend(held, await self._fetching.from_node(held, copy))
+            return
         if content is None:
             if chance[-1] % WHOLE_EVERY == 0:
                 await self._fetching.from_node(held, copy)
@@ -187,6 +192,20 @@ class Caring:
             told = await self._fleet.digest(copy.node, copy.chunk, algorithm, nonce)
         if told != expected:
             raise ChunkCorrupt(f"its {algorithm} is another one")
+
+    async def _mend(self, held: Held, content: bytes) -> None:
+        """The local copy, which is damaged or gone. Where the disk refuses it waits for another
+        look.
+        """
+        if not (self._is_known(held) and held.chunk.local):
+            return
+        _, payload = unwrap(content)
+        try:  # files are worked on in order: whoever forgets the chunk from now on removes this one
+            await self._files.mend(held.chunk.stream, held.chunk.number, bytes(payload))
+        except ZerostorError as error:
+            _log.warning("%s: its local copy stays damaged: %s", named(held), error)
+        else:
+            _log.warning("%s: its local copy was damaged; a node had it whole", named(held))
 
     async def _let_go(self, held: Held) -> None:
         """Copies beyond those wanted, wrong ones, the local one: once the others were proved."""

@@ -66,6 +66,10 @@ class StreamFolder:
         found: bytes = await self._lane.run(lambda _: self._read(stream, number))
         return found
 
+    async def mend(self, stream: str, number: int, content: bytes) -> None:
+        """The damaged one is there until the other is durable."""
+        await self._lane.run(lambda _: _put(self._path(stream, number), content))
+
     async def cut(self, stream: str, number: int, length: int) -> None:
         """What is behind `length` is kept as NUMBER.LENGTH.cut."""
         await self._lane.run(lambda _: self._cut(stream, number, length))
@@ -120,13 +124,7 @@ class StreamFolder:
     def _create(self, stream: Stream) -> None:
         folder = self._root / stream.name
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        made = folder / f"{ABOUT}.new"
-        with made.open("wb") as file:
-            file.write(msgspec.json.encode(stream))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(made, folder / ABOUT)
-        flush_folder(folder)
+        _put(folder / ABOUT, msgspec.json.encode(stream))
         flush_folder(self._root)
 
     def _read(self, stream: str, number: int) -> bytes:
@@ -210,6 +208,16 @@ class _Batch:
         """Let go of the files."""
         for file in self._files.values():
             os.close(file)
+
+
+def _put(path: Path, content: bytes) -> None:
+    made = path.with_name(f"{path.name}.new")
+    with made.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(made, path)
+    flush_folder(path.parent)
 
 
 def _run_all(works: list[_Work]) -> Ended:
