@@ -18,8 +18,10 @@ from tests.integration.test_full_disks import small_disk
 from zerostor.core.errors import BackendError, BadRequest, Busy, NotFound, SpoolFull, UnknownHome
 from zerostor.core.homes import AutoProcess
 from zerostor.core.jobs import JobState
-from zerostor.engine import home_auto, home_endings, home_jobs, home_packing
+from zerostor.engine import home_endings, home_jobs, home_packing, own_thread
+from zerostor.engine.home_jobs import PACKERS_EACH
 from zerostor.homes.folder import Folder
+from zerostor.homes.opened import OpenedFile
 from zerostor.queue.memory import MemoryJobQueue
 from zerostor.spool.directory import DirectorySpool
 
@@ -83,7 +85,7 @@ async def test_what_is_not_in_the_home_is_refused_at_once(home: HomeWorks, path:
         (home.root / "link").symlink_to("/etc/passwd")
         if path == b"/link":
             job = await jobs.ask("ann", path, remove=False)
-            await home.jobs._try(home.jobs._jobs[job])
+            await home.jobs._try(home.jobs._jobs[job], await home.jobs._places.take())
             update = await home.ends(job)
             assert (update.state, "no file" in update.detail) == (JobState.ERROR, True)
             return
@@ -195,7 +197,7 @@ async def test_a_home_whose_disk_hangs_holds_up_no_other(
         genuine = getattr(Folder, name)
         monkeypatch.setattr(Folder, name, lambda folder, *more, genuine=genuine: (
             hangs(folder), genuine(folder, *more))[1])
-    monkeypatch.setattr(home_auto, "HANGS", 0.1)
+    monkeypatch.setattr(own_thread, "HANGS", 0.1)
     async with (home.running(auto=AutoProcess(quiet=0.0), counted=False) as jobs,
                 home.works.worker()):
         waits = [asyncio.ensure_future(one) for _ in range(40) for one in (
@@ -212,6 +214,36 @@ async def test_a_home_whose_disk_hangs_holds_up_no_other(
             for one in waits:
                 one.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def test_a_disk_that_hangs_while_it_is_packed_keeps_no_packer_from_other_homes(
+        home: HomeWorks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked for is packed once it answers."""
+    monkeypatch.setattr(home_jobs, "PACKERS", 1)
+    monkeypatch.setattr(own_thread, "HANGS", 0.05)
+    reading, answers, genuine = threading.Event(), threading.Event(), Folder.open
+
+    def opened(folder: Folder, *more: object) -> OpenedFile:
+        if folder.root.endswith("bob"):
+            reading.set()
+            answers.wait()
+        return genuine(folder, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Folder, "open", opened)
+    async with home.running() as jobs, home.works.worker():
+        (home.place / "homes/bob/a").write_bytes(b"bob's")
+        home.put("a", b"ann's")
+        stuck = [await jobs.ask("bob", b"/a", remove=False) for _ in range(2 + PACKERS_EACH)]
+        try:
+            while not reading.is_set():
+                await asyncio.sleep(0.01)
+            job = await jobs.ask("ann", b"/a", remove=False)
+            assert await home.stored(job) == b"ann's"
+            assert {one for one in stuck if one in jobs._jobs} == set(stuck)
+        finally:
+            answers.set()
+        for one in stuck:
+            assert await home.stored(one) == b"bob's"
 
 
 async def test_a_folder_of_many_files_goes_with_all_of_them(

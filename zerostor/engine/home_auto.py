@@ -22,7 +22,7 @@ from zerostor.core.homes import LINK_SUFFIX, UNFINISHED, AutoProcess, Home
 from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.home_unfinished import Unfinished
 from zerostor.engine.homes import Homes
-from zerostor.engine.own_thread import on_own_thread
+from zerostor.engine.own_thread import Places, on_own_thread
 from zerostor.home_ports import HomeBook, HomeFolder, Seen
 from zerostor.ports import Clock
 
@@ -36,10 +36,8 @@ REST = 10.0
 """Times as long as a walk took until the next one of this home."""
 BATCH = 500
 """Files looked at in one go."""
-WALKS = 2
-"""Homes read at a time."""
-HANGS = 5.0
-"""Seconds after which one that does not answer counts no more among them."""
+WALKS, HUNG = 2, 1000
+"""Homes read at a time, and besides those whose disk hangs."""
 AUTO_EACH, AUTO_MAX = 128, 512
 """Jobs under way that began by themselves, of one home and of all."""
 ROOM_EVERY = 0.1
@@ -82,7 +80,7 @@ class HomeAuto:
         self._jobs = jobs
         self._clock = clock
         self._states: dict[str, _State] = {}
-        self._walks = asyncio.Semaphore(WALKS)
+        self._walks = Places(WALKS, HUNG)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -159,14 +157,14 @@ class HomeAuto:
         state.changes = -1
 
     async def _in_turn(self, state: _State, call: Callable[[_A], _T], argument: _A) -> _T:
-        """What `call` returns; a home that hangs does not keep the others waiting."""
-        async with self._walks:
+        """What `call` returns, once it is this home's turn."""
+        place = await self._walks.take()
+        try:
             begun = self._clock.monotonic()
-            reading = on_own_thread(call, argument)
-            await asyncio.wait([reading], timeout=HANGS)
-        found = await reading
-        state.took += self._clock.monotonic() - begun
-        return found
+            return await place.answered(call, argument)
+        finally:
+            place.leave()
+            state.took += self._clock.monotonic() - begun
 
     def _finished(self, batch: Sequence[Seen], auto: AutoProcess, state: _State,
                   before: set[int]) -> list[Seen]:

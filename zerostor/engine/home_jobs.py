@@ -36,7 +36,7 @@ from zerostor.core.limits import JOB_ID_SIZE, JOB_TRIES
 from zerostor.engine.home_endings import HomeEndings
 from zerostor.engine.home_packing import HomePacking
 from zerostor.engine.homes import Homes
-from zerostor.engine.own_thread import on_own_thread
+from zerostor.engine.own_thread import Place, Places, on_own_thread
 from zerostor.home_ports import HomeBook, Seen
 from zerostor.ports import Clock, JobQueue, RandomBytes, Spool
 
@@ -44,8 +44,10 @@ _log = logging.getLogger(__name__)
 
 PACKERS = 8
 """Files and folders read at a time; a folder keeps one core busy with gzip. 2 to 4 MiB each."""
+HUNG = 64
+"""Besides these, of homes whose disk hangs."""
 PACKERS_EACH = 4
-"""Of these for one user."""
+"""Of all these for one user."""
 ASKED_MAX = 256
 """Jobs of one user that have not ended, apart from those that began by themselves."""
 WAIT_DELAY = 5.0
@@ -76,6 +78,7 @@ class HomeJobs:
         self._stored: dict[str, JobUpdate] = {}
         self._turns: dict[str, deque[HomeJob]] = {}
         self._at_work: dict[str, int] = {}
+        self._places = Places(PACKERS, HUNG)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -123,7 +126,7 @@ class HomeJobs:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        for work in (self._watch(), self._look(), *(self._pack_in_turn() for _ in range(PACKERS))):
+        for work in (self._watch(), self._look(), self._pack_in_turn()):
             self._start(work)
         try:
             await asyncio.Event().wait()
@@ -175,37 +178,38 @@ class HomeJobs:
 
     async def _pack_in_turn(self) -> None:
         while True:
-            job = self._next()
-            if job is None:
+            while (user := self._next()) is None:
                 self._changed.clear()
                 await self._changed.wait()
-                continue
-            try:
-                await self._try(job)
-            finally:
-                self._at_work[job.user] -= 1
-                if not self._at_work[job.user]:
-                    del self._at_work[job.user]
-                self._changed.set()
+            place = await self._places.take()
+            job = self._turns[user].popleft()
+            # To the end of the line.
+            if left := self._turns.pop(user):
+                self._turns[user] = left
+            self._at_work[user] = self._at_work.get(user, 0) + 1
+            self._start(self._pack_at(place, job))
 
-    def _next(self) -> HomeJob | None:
-        """The next job of the user who has waited longest for a turn."""
-        for user, jobs in self._turns.items():
-            if self._at_work.get(user, 0) < PACKERS_EACH:
-                job = jobs.popleft()
-                del self._turns[user]
-                if jobs:
-                    self._turns[user] = jobs
-                self._at_work[user] = self._at_work.get(user, 0) + 1
-                return job
-        return None
+    def _next(self) -> str | None:
+        """The user who has waited longest for a turn."""
+        return next((user for user in self._turns
+                     if self._at_work.get(user, 0) < PACKERS_EACH), None)
 
-    async def _try(self, job: HomeJob) -> None:
+    async def _pack_at(self, place: Place, job: HomeJob) -> None:
+        try:
+            await self._try(job, place)
+        finally:
+            place.leave()
+            self._at_work[job.user] -= 1
+            if not self._at_work[job.user]:
+                del self._at_work[job.user]
+            self._changed.set()
+
+    async def _try(self, job: HomeJob, place: Place) -> None:
         """Pack it, or decide what the failure means."""
         try:
             if job.auto and job.job not in self._versions:
                 raise HomeChanged("a process before began it; which version it had is not known")
-            await self._pack(job)
+            await self._pack(job, place)
         except HomeChanged as error:
             await (self._drop(job, error) if job.auto else self._again(job, error))
         except (BackendError, SetupError) as error:
@@ -250,11 +254,11 @@ class HomeJobs:
         await self._tell(job, JobState.WAITING, reason)
         self._start(wait())
 
-    async def _pack(self, job: HomeJob) -> None:
+    async def _pack(self, job: HomeJob, place: Place) -> None:
         async def told(read: int) -> None:
             await self._tell(job, JobState.ACTIVE, f"packing, {read} bytes read")
 
-        await self._packing.pack(job, told, self._versions.get(job.job))
+        await self._packing.pack(job, place, told, self._versions.get(job.job))
         self._sealed.add(job.job)
         await self._tell(job, JobState.ACTIVE, "")
         with contextlib.suppress(QueueUnavailable, SetupError):

@@ -12,7 +12,7 @@ from zerostor.core.limits import MIB
 from zerostor.core.link import extension_of
 from zerostor.engine.homes import Homes
 from zerostor.engine.ingest import DEFAULT_POLICY
-from zerostor.engine.own_thread import on_own_thread
+from zerostor.engine.own_thread import Place
 from zerostor.engine.tarball import Piece, file_pieces, folder_pieces
 from zerostor.home_ports import HomeBook, Seen
 from zerostor.ports import Clock, Spool, SpoolWriter
@@ -39,14 +39,15 @@ class HomePacking:
         self._clock = clock
         self._object_max = object_max
 
-    async def pack(self, job: HomeJob, told: Told, version: Seen | None = None) -> None:
+    async def pack(self, job: HomeJob, place: Place, told: Told,
+                   version: Seen | None = None) -> None:
         """Return when it is sealed in the spool, and the book knows which files are in it.
 
-        version: of the one file that is meant, and no other. Raises HomeChanged, TooLarge,
-        SpoolFull, BackendError, OSError.
+        place: which others have while the disk of the home hangs. version: of the one file that is
+        meant, and no other. Raises HomeChanged, TooLarge, SpoolFull, BackendError, OSError.
         """
         folder = self._homes.folder(job.user)
-        found = await on_own_thread(folder.stat, job.path)
+        found = await place.answered(folder.stat, job.path)
         name = job.path.rpartition(b"/")[2] or job.user.encode()
         if stat.S_ISDIR(found.st_mode):
             pieces, expected, ext = folder_pieces(folder, job.path, name), None, "tar.gz"
@@ -56,17 +57,17 @@ class HomePacking:
         writer = await self._spool.create(job.job, expected, durable=True)
         try:
             with folder.reading(job.path):
-                await self._fill(writer, job, pieces, told, version)
+                await self._fill(writer, job, pieces, place, told, version)
             accepted_ms = int(self._clock.now() * 1000)
             await writer.seal([], Upload(job.job, ext, DEFAULT_POLICY, accepted_ms))
         finally:
             await writer.close()
 
     async def _fill(self, writer: SpoolWriter, job: HomeJob, pieces: Iterator[Piece],
-                    told: Told, version: Seen | None) -> None:
+                    place: Place, told: Told, version: Seen | None) -> None:
         read, part, last, room = 0, 0, self._clock.monotonic(), ROOM_EVERY
         seen: list[Seen] = []
-        while batch := await on_own_thread(_next_pieces, pieces):
+        while batch := await place.answered(_next_pieces, pieces):
             await writer.write([piece.chunk for piece in batch])
             read += sum(piece.read for piece in batch)
             seen += [one for piece in batch for one in piece.seen]
