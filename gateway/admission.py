@@ -1,6 +1,7 @@
-"""Who may ask for what is not public: the one place where that is decided.
+"""Who may ask for what: the one place where that is decided.
 
-There are no sign-ins yet. `ssh.admin` = "local" means programs on this host. A browser on this host
+What a route requires stands with it in gateway/app.py; who asks is told by a credential. In mode
+public there are none, and `ssh.admin` = "local" means programs on this host. A browser on this host
 is one of them, so what a page of somebody else makes it send is kept out as well: by the Host it
 asked for (a name of theirs may lead here), by Origin, and because bodies must be JSON by name,
 which a form cannot send.
@@ -13,47 +14,133 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, web
 
+from gateway.access import Access, access_of
+from gateway.caller import ANONYMOUS, Caller
 from gateway.services import services_of
-from zerostor.core.errors import BadRequest, NotAllowed
+from zerostor.core.errors import BadRequest, NotAllowed, SignInNeeded, TooManyRequests
+from zerostor.core.settings import PUBLIC_MODE
 
 LOCAL, ANYONE = "local", "anyone"
+CREDENTIAL_MAX = 1024
+"""Characters of one; longer ones are wrong."""
+SECRET_FIELD = "secret"  # noqa: S105 - the name of the parameter
 _PROXIES = ("forwarded", "x-forwarded", "x-real-ip", "via", "cf-connecting", "true-client-ip",
             "x-client-ip", "x-cluster-client-ip", "x-envoy-", "x-original-")
 """How headers begin that proxies of several kinds add."""
 _REFUSED = ("only programs on the gateway's own host may ask this (ssh.admin = \"local\"): use"
             " `zerostor ssh-enable` and its like there, on http://127.0.0.1; ssh.admin = \"anyone\""
             " opens it to everybody who reaches the gateway")
+_REFUSED_HERE = ("only programs on the gateway's own host may ask this: use `zerostor node` there,"
+                 " on http://127.0.0.1")
+_CALLER = web.RequestKey("caller", Caller)
+_OF_HOMES = (Access.HOME, Access.HOMES)
+_MEANT = (*_OF_HOMES, Access.LOCAL)
+"""What could do harm if a browser were led to it."""
 
 
-def require_admin(request: web.Request) -> None:
-    """Return if `request` may list and change homes. Raises NotAllowed, BadRequest."""
-    if services_of(request).ssh_admin != ANYONE and not _is_local(request):
-        raise NotAllowed(_REFUSED)
-    _require_meant(request)
+def admit(request: web.Request) -> None:
+    """Return if the route of `request` is open to who asks.
 
-
-def require_local(request: web.Request) -> None:
-    """Return if `request` is of a program on this host, as to change nodes it has to be.
-
-    Raises NotAllowed, BadRequest.
+    Raises NotAllowed, SignInNeeded, TooManyRequests, BadRequest.
     """
-    if not _is_local(request):
-        raise NotAllowed("only programs on the gateway's own host may ask this: use `zerostor node`"
-                         " there, on http://127.0.0.1")
-    _require_meant(request)
+    access = access_of(request)
+    if access in (Access.PUBLIC, Access.HOST):
+        return
+    if access is None:
+        if request.match_info.http_exception is None:
+            raise NotAllowed("this route says nowhere who may ask it")
+        return
+    if services_of(request).security.mode == PUBLIC_MODE:
+        _admit_here(request, access)
+    else:
+        _admit_known(request, access)
+    if access in _MEANT and request.method == "POST" and request.content_type != "application/json":
+        raise BadRequest("the body is JSON, sent with Content-Type: application/json")
 
 
 def refuse_other_sites(request: web.Request) -> None:
     """Return unless it is a page of another site that has a browser ask this. Raises NotAllowed."""
     origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
+    # In the other modes a page has to know the credential first.
+    if (origin is not None and services_of(request).security.mode == PUBLIC_MODE
+            and origin.partition("://")[2] != request.host):
         raise NotAllowed("a page of another site may not ask this")
 
 
-def _require_meant(request: web.Request) -> None:
+def caller_of(request: web.Request) -> Caller:
+    """Who asks; anonymous also where a credential is wrong."""
+    try:
+        return _identified(request)
+    except (SignInNeeded, TooManyRequests):
+        return ANONYMOUS
+
+
+def is_restricted(request: web.Request) -> bool:
+    """Whether who asks may act on one home only."""
+    open_to_all = services_of(request).security.mode == PUBLIC_MODE
+    return not open_to_all and not caller_of(request).is_admin
+
+
+def is_stranger(request: web.Request) -> bool:
+    """Whether who asks said nothing good of himself where that is asked for."""
+    open_to_all = services_of(request).security.mode == PUBLIC_MODE
+    return not open_to_all and caller_of(request).role is None
+
+
+def require_home(request: web.Request, user: str) -> None:
+    """Return if who asks may act on the home of `user`, which a body named. Raises NotAllowed."""
+    caller = caller_of(request)
+    # Whether there is such a home is none of his business either.
+    if is_restricted(request) and (caller.role is None or caller.name != user):
+        raise NotAllowed(f"this key is that of {caller.name or 'nobody'}: it acts on the home of"
+                         " that name only")
+
+
+def asked_query(request: web.Request) -> dict[str, str]:
+    """The parameters of `request`, without the credential that may be among them."""
+    return {name: text for name, text in request.query.items() if name != SECRET_FIELD}
+
+
+def _identified(request: web.Request) -> Caller:
+    caller = request.get(_CALLER)
+    if caller is None:
+        # Also where it raises: a wrong credential is counted once.
+        request[_CALLER] = ANONYMOUS
+        caller = request[_CALLER] = services_of(request).security.identify(
+            _credential(request), request.remote or "")
+    return caller
+
+
+def _credential(request: web.Request) -> str:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        text = request.query.get(SECRET_FIELD, "")
+    return text.strip()[:CREDENTIAL_MAX + 1]
+
+
+def _admit_known(request: web.Request, access: Access) -> None:
+    caller = _identified(request)
+    if caller.is_admin:
+        return
+    if caller.role is None:
+        raise SignInNeeded("sign in with `zerostor login URL`")
+    if access is Access.HOME:
+        if "user" in request.match_info:
+            require_home(request, request.match_info["user"])
+    elif access is not Access.USER:
+        raise NotAllowed(f"{caller.name} may not ask this: it needs a key with the role admin")
+
+
+def _admit_here(request: web.Request, access: Access) -> None:
+    if access in _OF_HOMES:
+        if services_of(request).ssh_admin != ANYONE and not _is_local(request):
+            raise NotAllowed(_REFUSED)
+    elif access is Access.LOCAL:
+        if not _is_local(request):
+            raise NotAllowed(_REFUSED_HERE)
+    else:
+        return
     refuse_other_sites(request)
-    if request.method == "POST" and request.content_type != "application/json":
-        raise BadRequest("the body is JSON, sent with Content-Type: application/json")
 
 
 def _is_local(request: web.Request) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway import page
+from gateway.access import Access, add_routes, delete, get, get_only, post
+from gateway.admission import admit
 from gateway.announcer import announce
 from gateway.connection import Connection, Room
 from gateway.http_errors import Handler, problems
@@ -32,9 +34,55 @@ _LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable", "/api/nodes/",
           "/api/telemetry/")
 
 
+ROUTES = (
+    post("/api/upload", uploads.upload, Access.USER, uploads.expect_continue),
+    get("/", page.index, Access.PUBLIC),
+    get("/api/status/{job}", jobs.status, Access.PUBLIC),
+    get("/api/jobs", jobs.jobs, Access.ADMIN),
+    post("/api/jobs/{job}/requeue", jobs.requeue, Access.ADMIN),
+    get("/api/exists/{hash}", objects.exists, Access.PUBLIC),
+    get("/api/check/{hash}", objects.check, objects.check_access),
+    get("/api/stores", operate.stores, Access.ADMIN),
+    get("/docs", page.docs, Access.PUBLIC),
+    get("/explorer/{name}", page.asset, Access.PUBLIC),
+    get("/healthz", operate.healthz, Access.PUBLIC),
+    get("/readyz", operate.readyz, Access.PUBLIC),
+    get("/metrics", operate.metrics, Access.ADMIN),
+    get("/openapi.json", openapi, Access.PUBLIC),
+    get("/api/ssh/homes", ssh.homes, Access.HOMES),
+    post("/api/ssh/enable", ssh.enable, Access.HOME),
+    post("/api/ssh/disable", ssh.disable, Access.HOME),
+    post("/api/ssh/process", ssh.process, Access.HOME),
+    get("/api/ssh/size/{user}", ssh.size, Access.HOME),
+    get("/api/ssh/links/{user}", ssh.links, Access.HOME),
+    get("/api/ssh/events/{user}", ssh.events, Access.HOME),
+    get("/api/nodes", nodes.nodes, Access.ADMIN),
+    get("/api/nodes/events", nodes.events, Access.ADMIN),
+    get("/api/nodes/ledger", telemetry.ledger, Access.ADMIN),
+    get("/api/nodes/jobs", telemetry.jobs, Access.ADMIN),
+    post("/api/nodes/add", nodes.act, Access.LOCAL),
+    post("/api/nodes/remove", nodes.act, Access.LOCAL),
+    post("/api/nodes/rotate", nodes.act, Access.LOCAL),
+    post("/api/nodes/wipe", nodes.act, Access.LOCAL),
+    post("/api/nodes/verify", nodes.act, Access.LOCAL),
+    post("/api/nodes/update", nodes.act, Access.LOCAL),
+    get("/api/telemetry", telemetry.streams, Access.USER),
+    post("/api/telemetry/{stream}", telemetry.append, Access.USER),
+    get_only("/api/telemetry/{stream}", telemetry.read, Access.USER),
+    delete("/api/telemetry/{stream}", telemetry.remove, Access.LOCAL),
+    post("/api/spool/{verb}", spool.act, Access.HOST),
+    get("/api/spool/body/{job}", spool.body, Access.HOST),
+    get("/{link}", objects.serve, Access.PUBLIC),
+)
+"""Every route, and who may ask it."""
+
+
 @web.middleware
-async def writes_to_master(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse on a slave whatever would write, before a byte of its body is taken."""
+async def entrance(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let through who may ask, and on a slave nothing that would write, before a byte of its body
+    is taken.
+    """
+    admit(request)
     # Workers end what this host accepted before it became one; who may log in is its own matter.
     if request.method not in _READS and not request.path.startswith(_LOCAL):
         await services_of(request).role.require_master()
@@ -42,49 +90,10 @@ async def writes_to_master(request: web.Request, handler: Handler) -> web.Stream
 
 
 def build_app(services: Services) -> web.Application:
-    """The application; every route is here."""
-    app = web.Application(middlewares=[problems, writes_to_master])
+    """The application; what it answers is in ROUTES, and nothing else."""
+    app = web.Application(middlewares=[problems, entrance])
     app[SERVICES] = services
-    app.router.add_post("/api/upload", uploads.upload, expect_handler=uploads.expect_continue)
-    app.add_routes([
-        web.get("/", page.index),
-        web.get("/api/status/{job}", jobs.status),
-        web.get("/api/jobs", jobs.jobs),
-        web.post("/api/jobs/{job}/requeue", jobs.requeue),
-        web.get("/api/exists/{hash}", objects.exists),
-        web.get("/api/check/{hash}", objects.check),
-        web.get("/api/stores", operate.stores),
-        web.get("/docs", page.docs),
-        web.get("/explorer/{name}", page.asset),
-        web.get("/healthz", operate.healthz),
-        web.get("/readyz", operate.readyz),
-        web.get("/metrics", operate.metrics),
-        web.get("/openapi.json", openapi),
-        web.get("/api/ssh/homes", ssh.homes),
-        web.post("/api/ssh/enable", ssh.enable),
-        web.post("/api/ssh/disable", ssh.disable),
-        web.post("/api/ssh/process", ssh.process),
-        web.get("/api/ssh/size/{user}", ssh.size),
-        web.get("/api/ssh/links/{user}", ssh.links),
-        web.get("/api/ssh/events/{user}", ssh.events),
-        web.get("/api/nodes", nodes.nodes),
-        web.get("/api/nodes/events", nodes.events),
-        web.get("/api/nodes/ledger", telemetry.ledger),
-        web.get("/api/nodes/jobs", telemetry.jobs),
-        web.post("/api/nodes/add", nodes.act),
-        web.post("/api/nodes/remove", nodes.act),
-        web.post("/api/nodes/rotate", nodes.act),
-        web.post("/api/nodes/wipe", nodes.act),
-        web.post("/api/nodes/verify", nodes.act),
-        web.post("/api/nodes/update", nodes.act),
-        web.get("/api/telemetry", telemetry.streams),
-        web.post("/api/telemetry/{stream}", telemetry.append),
-        web.get("/api/telemetry/{stream}", telemetry.read, allow_head=False),
-        web.delete("/api/telemetry/{stream}", telemetry.remove),
-        web.post("/api/spool/{verb}", spool.act),
-        web.get("/api/spool/body/{job}", spool.body),
-        web.get("/{link}", objects.serve),
-    ])
+    add_routes(app, ROUTES)
     app.cleanup_ctx.append(_background)
     return app
 

@@ -16,7 +16,9 @@ _log = logging.getLogger(__name__)
 STATUS: dict[type[errors.ZerostorError], int] = {
     errors.NotFound: 404,
     errors.TooLarge: 413,
+    errors.SignInNeeded: 401,
     errors.NotAllowed: 403,
+    errors.TooManyRequests: 429,
     errors.RequestError: 400,
     errors.SpoolFull: 507,
     errors.BackendError: 503,
@@ -40,6 +42,8 @@ def problem(status: int, code: str, detail: str, **more: object) -> web.Response
     )
     if status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
@@ -60,7 +64,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if status == 500:
             return problem(status, error.code, "the gateway cannot answer this; see its log")
         more = {"master": error.master} if isinstance(error, errors.NotTheMaster) else {}
-        return problem(status, error.code, str(error), **more)
+        answer = problem(status, error.code, str(error), **more)
+        if isinstance(error, errors.TooManyRequests):
+            answer.headers["Retry-After"] = str(error.seconds)
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise

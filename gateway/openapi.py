@@ -6,18 +6,23 @@ the schemas to what the routes really answer. `x-codeSamples` is a name Redoc an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from aiohttp import web
 
+from gateway.access import Access, Required, required_of
 from gateway.api_operations import Operation, Parameter, file_answer, json_answer
 from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.services import services_of
+from gateway.sign_in_operations import DENIED, SCHEMES
 from gateway.ssh_operations import SSH_OPERATIONS
 from gateway.ssh_schemas import SSH_SCHEMAS
 from gateway.telemetry_operations import TELEMETRY_OPERATIONS, TELEMETRY_SCHEMAS
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
+from zerostor.core.settings import PUBLIC_MODE
 
 DEFAULT_BASE = "http://127.0.0.1:8080"
 """What the examples ask when the gateway has no public_url; /docs puts its own address there."""
@@ -178,20 +183,25 @@ _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and
 async def openapi(request: web.Request) -> web.Response:
     """GET /openapi.json."""
     services = services_of(request)
-    body = msgspec.json.encode(document(services.public_url, services.max_upload))
+    open_to_all = services.security.mode == PUBLIC_MODE
+    body = msgspec.json.encode(document(services.public_url, services.max_upload,
+                                        {} if open_to_all else required_of(request.app)))
     return web.Response(body=body, content_type="application/json",
                         headers={"Cache-Control": "no-cache"})
 
 
-def document(public_url: str = "", max_upload: int | None = None) -> Json:
+def document(public_url: str = "", max_upload: int | None = None,
+             required: Mapping[tuple[str, str], Required] | None = None) -> Json:
     """The OpenAPI document. public_url: of the gateway, or empty; max_upload: its limit in bytes.
 
-    The limit stands in `x-max-bytes` of the upload, so that a client need not try.
+    The limit stands in `x-max-bytes` of the upload, so that a client need not try. required: what
+    routes require, by method and path; none of a gateway that is open to all.
     """
     base = public_url.rstrip("/")
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _described(operation, base)
+        paths.setdefault(operation.path, {})[operation.method] = _described(
+            operation, base, (required or {}).get((operation.method, operation.path)))
     if max_upload is not None:
         paths["/api/upload"]["post"]["x-max-bytes"] = max_upload
     return {
@@ -207,11 +217,12 @@ def document(public_url: str = "", max_upload: int | None = None) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS | TELEMETRY_SCHEMAS,
-                       "responses": {"Problem": _problem("An error.")}},
+                       "responses": {"Problem": _problem("An error.")},
+                       "securitySchemes": SCHEMES},
     }
 
 
-def _described(operation: Operation, base: str) -> Json:
+def _described(operation: Operation, base: str, required: Required | None) -> Json:
     described: Json = {
         "operationId": operation.name, "tags": [operation.tag],
         "summary": operation.title, "description": operation.text,
@@ -219,6 +230,12 @@ def _described(operation: Operation, base: str) -> Json:
         "responses": {str(status): _problem(answer) if isinstance(answer, str) else answer
                       for status, answer in operation.responses.items()},
     }
+    if required not in (None, Access.PUBLIC, Access.HOST):
+        for status, text in DENIED.items():
+            described["responses"].setdefault(str(status), _problem(text))
+        # Of those whose parameters decide it is not always asked for.
+        described["security"] = [*([{}] if callable(required) else []),
+                                 *({name: []} for name in SCHEMES)]
     described["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
     if operation.body is not None:
         described["requestBody"] = operation.body

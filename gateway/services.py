@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.caller import Security
 from gateway.control_link import ControlLink
 from gateway.home_link import HomeLink
 from gateway.leases import Leases
@@ -37,7 +38,7 @@ class Services:
     """One of each. max_upload: bytes; public_url: what links start with, or empty.
 
     cluster: None on a host that is alone. archivist: None where the log is kept by nobody.
-    ssh_admin: as in the settings.
+    security: tells who asks. ssh_admin: as in the settings.
     """
 
     stores: StorePool
@@ -56,6 +57,7 @@ class Services:
     random_bytes: RandomBytes
     homes: HomeLink
     nodes: ControlLink
+    security: Security
     ssh_admin: str
     max_upload: int
     public_url: str

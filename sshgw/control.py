@@ -15,6 +15,7 @@ from zerostor.control_socket import Answer, Face, limit_of, number_of
 from zerostor.core.control_protocol import BODY_MAX, decode
 from zerostor.core.errors import BadRequest, UnknownJob
 from zerostor.core.home_protocol import (
+    OWN,
     Disable,
     Enable,
     Process,
@@ -88,14 +89,19 @@ class Control:
 
     async def _enable(self, request: web.Request) -> Answer:
         asked = decode(Enable, await request.read())
+        own = OWN in request.query
+        if own:
+            asked.require_own()
         key = None if asked.sshpubkey is None else (
             parse_public_key(asked.sshpubkey, self._clock.now()))
         home = await self._homes.enable(asked.name, key=key, limit=asked.limit,
-                                        quota=asked.how_full, auto=asked.auto)
+                                        quota=asked.how_full, auto=asked.auto, reopen=not own)
         return home_answer(home, await self._usage(home)) | {"server": self._server()}
 
     async def _disable(self, request: web.Request) -> Answer:
         asked = decode(Disable, await request.read())
+        if OWN in request.query:
+            asked.require_own()
         if asked.delete_files:
             if asked.fingerprint is not None:
                 raise BadRequest("delete_files takes the whole home away, not one key of it")

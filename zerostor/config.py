@@ -58,6 +58,7 @@ SOCKET_PATH_MAX = 103
 _LONGEST_SOCKET = "shards.sock.new"
 """Of all in that folder: as it is called until it is ready."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
+_Sealed = TypeVar("_Sealed", GatewaySettings, ClusterSettings)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -94,6 +95,12 @@ class Config(msgspec.Struct, frozen=True):
             self.paths.root / "homes")
 
     @property
+    def keys_file(self) -> Path:
+        """The list of keys that may sign in."""
+        written = self.gateway.keys_file
+        return _absolute(Path(written)) if written else self.paths.root / "keys"
+
+    @property
     def redis_login(self) -> str:
         """`redis_url` with the password in it: for the client only, never for a log."""
         return join_password(self.redis_url, self.redis.password)
@@ -120,7 +127,7 @@ def load(
         file = root / FILE_NAME
     written = Written(str(file or ""), _text(file) if file else "", environ)
     _check_sections(written)
-    gateway = fill(GatewaySettings, written, "gateway")
+    gateway = _secret_read(fill(GatewaySettings, written, "gateway"), written, "gateway")
     if listen is not None:
         gateway = msgspec.structs.replace(gateway, listen=parse_address(listen))
     spool = fill(SpoolSettings, written, "spool")
@@ -137,7 +144,7 @@ def load(
         store=stores,
         worker=fill(WorkerSettings, written, "worker"),
         spool=spool,
-        cluster=_cluster(written),
+        cluster=_secret_read(fill(ClusterSettings, written, "cluster"), written, "cluster"),
         ssh=fill(SshSettings, written, "ssh"),
         nodes=nodes,
         telemetry=fill(TelemetrySettings, written, "telemetry"),
@@ -256,12 +263,12 @@ def _secret_in(file: str, place: str) -> Secret:
         raise SetupError(f"{place}: {error}") from error
 
 
-def _cluster(written: Written) -> ClusterSettings:
-    settings = fill(ClusterSettings, written, "cluster")
+def _secret_read(settings: _Sealed, written: Written, section: str) -> _Sealed:
+    """With the secret out of its file, where it did not come from the environment."""
     if settings.secret_file and not settings.secret:
-        secret = _secret_in(settings.secret_file, written.place("cluster", "secret_file"))
+        secret = _secret_in(settings.secret_file, written.place(section, "secret_file"))
         if not secret:
-            raise SetupError(f"{settings.secret_file} is empty: a cluster needs a secret")
+            raise SetupError(f"{settings.secret_file} is empty: a {section} needs a secret")
         settings = msgspec.structs.replace(settings, secret=secret)
     return settings
 

@@ -49,6 +49,7 @@ async def serve(config: Config) -> None:
     from gateway import app
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
+    from gateway.commands.security import security_of
     from gateway.control_link import NODES, ControlLink
     from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
@@ -79,5 +80,5 @@ async def serve(config: Config) -> None:
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
-            nodes=nodes)
+            nodes=nodes, security=security_of(config, parts))
         await app.run(services, config.gateway.listen)

@@ -19,7 +19,7 @@ from gateway.commands.options import (
     slave_option,
 )
 from gateway.commands.ssh_face import SshFace
-from gateway.http_client import Client
+from gateway.http_client import Client, Refused
 from zerostor.core.errors import ZerostorError
 
 if TYPE_CHECKING:
@@ -225,13 +225,17 @@ class Watch:
     def _stores_answer(self) -> dict[str, Any]:
         try:
             return dict(self._client.ask("/api/stores"))
+        except Refused as error:
+            # A stranger to its own gateway, as everybody is who is not signed in.
+            return {"error": "" if error.status == 401 else str(error)}
         except ZerostorError as error:
             return {"error": str(error)}
 
     def _stores(self, answer: dict[str, Any]) -> str:
         stores: list[dict[str, Any]] | None = answer.get("stores")
         if stores is None:
-            return f"{len(self._config.store)} ({answer.get('error')})"
+            told = f" ({answer['error']})" if answer["error"] else ""
+            return f"{len(self._config.store)}{told}"
         down = [str(store.get("name")) for store in stores if store.get("state") != "up"]
         counted = f"{len(stores) - len(down)} of {len(stores)} up"
         return f"{counted}; not up: {', '.join(down)}" if down else counted

@@ -1,10 +1,10 @@
-"""Nodes: who asks is looked at here, the answer is that of the node hub."""
+"""Nodes: the answer is that of the node hub."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.admission import require_local
+from gateway.admission import asked_query
 from gateway.control_link import ANSWER_SECONDS
 from gateway.intake import whole_body
 from gateway.services import services_of
@@ -27,13 +27,11 @@ async def events(request: web.Request) -> web.Response:
 
 async def act(request: web.Request) -> web.Response:
     """POST /api/nodes/add, remove, rotate, wipe, verify, update."""
-    require_local(request)
     return await _handed_on(request, f"/{request.path.rpartition('/')[2]}")
 
 
 async def _handed_on(request: web.Request, path: str) -> web.Response:
     answer = await services_of(request).nodes.ask(
-        request.method, path, body=await whole_body(request, BODY_MAX),
-        query=dict(request.query),
+        request.method, path, body=await whole_body(request, BODY_MAX), query=asked_query(request),
         seconds=LONG_SECONDS if request.method == "POST" else ANSWER_SECONDS)
     return web.json_response(answer, headers=_PRIVATE)

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.access import Access
 from gateway.connection import broken_off
 from gateway.http_errors import problem
 from gateway.services import services_of
@@ -76,16 +77,26 @@ async def exists(request: web.Request) -> web.Response:
         "ext": record.ext, "policy": record.policy, "created": record.created_ms / 1000})
 
 
+def check_access(request: web.Request) -> Access:
+    """A hard check reads every byte of an object, from all its stores: that is for who may write.
+    """
+    return Access.PUBLIC if _mode(request) != "hard" else Access.USER
+
+
 async def check(request: web.Request) -> web.Response:
     """GET /api/check/HASH?mode=soft|hard: the state of each shard."""
     services = services_of(request)
     wanted, _ = parse_link(request.match_info["hash"])
-    mode = request.query.get("mode", "soft")
+    mode = _mode(request)
     if mode not in ("soft", "hard"):
         raise BadRequest("mode is soft or hard")
     located = await services.catalog.find(wanted)
     report = await services.checker.check(located, hard=mode == "hard")
     return web.json_response({"hash": str(wanted), "mode": mode} | report.as_dict())
+
+
+def _mode(request: web.Request) -> str:
+    return request.query.get("mode", "soft")
 
 
 async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.admission import is_stranger
 from gateway.control_link import ALIVE_SECONDS
 from gateway.exposition import (
     EXPOSITION_TYPE,
@@ -45,10 +46,14 @@ async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: 200 only when an upload would be taken and stored; of a slave, when it reads."""
     services = services_of(request)
     problems = await (unready if services.role.leads else unreadable)(services)
+    problems += services.security.problems()
+    status = 503 if problems else 200
+    if is_stranger(request):
+        return web.json_response({"ready": not problems}, status=status)
     answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
               "archive": _archive(services), "ssh": _standing(await services.homes.problem()),
               "nodes": _standing(await services.nodes.problem())}
-    return web.json_response(answer, status=503 if problems else 200)
+    return web.json_response(answer, status=status)
 
 
 async def metrics(request: web.Request) -> web.Response:

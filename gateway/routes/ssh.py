@@ -1,14 +1,15 @@
-"""SSH homes: who asks is looked at here, the answer is that of the SSH process."""
+"""SSH homes: whose home is meant is looked at here, the answer is that of the SSH process."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.admission import require_admin
+from gateway.admission import asked_query, is_restricted, require_home
 from gateway.intake import whole_body
 from gateway.services import services_of
-from zerostor.core.control_protocol import BODY_MAX
+from zerostor.core.control_protocol import BODY_MAX, decode
 from zerostor.core.errors import BadRequest, UnknownHome
+from zerostor.core.home_protocol import OWN, Disable, Enable, OfUser, Process
 from zerostor.core.homes import user_name
 
 _PRIVATE = {"Cache-Control": "no-store"}
@@ -21,17 +22,17 @@ async def homes(request: web.Request) -> web.Response:
 
 async def enable(request: web.Request) -> web.Response:
     """POST /api/ssh/enable: make a home, add a key, change a limit."""
-    return await _handed_on(request, "/enable")
+    return await _changed(request, "/enable", Enable)
 
 
 async def disable(request: web.Request) -> web.Response:
     """POST /api/ssh/disable: revoke a key, or close a home."""
-    return await _handed_on(request, "/disable")
+    return await _changed(request, "/disable", Disable)
 
 
 async def process(request: web.Request) -> web.Response:
     """POST /api/ssh/process: a file or folder on its way into the store."""
-    return await _handed_on(request, "/process", status=202)
+    return await _changed(request, "/process", Process, status=202)
 
 
 async def size(request: web.Request) -> web.Response:
@@ -49,12 +50,20 @@ async def events(request: web.Request) -> web.Response:
     return await _handed_on(request, _of_user(request, "events"))
 
 
-async def _handed_on(request: web.Request, path: str, status: int = 200) -> web.Response:
-    require_admin(request)
-    body = await whole_body(request, BODY_MAX)
-    answer = await services_of(request).homes.ask(
-        request.method, path, body=body, query=dict(request.query))
+async def _changed(request: web.Request, path: str, kind: type[OfUser],
+                   status: int = 200) -> web.Response:
+    body = await whole_body(request, BODY_MAX) or b""
+    query = {}
+    if is_restricted(request):
+        require_home(request, decode(kind, body).name)
+        query = {OWN: "1"}
+    answer = await services_of(request).homes.ask("POST", path, body=body, query=query)
     return web.json_response(answer, status=status, headers=_PRIVATE)
+
+
+async def _handed_on(request: web.Request, path: str) -> web.Response:
+    answer = await services_of(request).homes.ask("GET", path, query=asked_query(request))
+    return web.json_response(answer, headers=_PRIVATE)
 
 
 def _of_user(request: web.Request, what: str) -> str:

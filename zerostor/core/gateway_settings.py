@@ -6,13 +6,24 @@ import ipaddress
 import re
 
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import GatewaySettings, LimitsSettings
+from zerostor.core.settings import (
+    KEYS_MODE,
+    PUBLIC_MODE,
+    SECRET_MIN,
+    SECRET_MODE,
+    GatewaySettings,
+    LimitsSettings,
+    nearest,
+)
 
 HEADER_TIMEOUT_MAX = 3600.0
+_MODES = (PUBLIC_MODE, SECRET_MODE, KEYS_MODE)
+_SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
+"""What a header can carry as it is."""
 
 
 def check_gateway(gateway: GatewaySettings) -> None:
-    """Raise SetupError for values that cannot work."""
+    """Raise SetupError for values that cannot work, or protect less than they seem to."""
     if gateway.max_upload < 1:
         raise SetupError("gateway.max_upload must be at least 1 byte")
     if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
@@ -25,6 +36,7 @@ def check_gateway(gateway: GatewaySettings) -> None:
         except ValueError as error:
             raise SetupError(f"gateway.trusted_proxies: {error}; write addresses or networks, as"
                              " 10.0.0.5 or 10.0.0.0/8") from None
+    _check_security(gateway)
 
 
 def check_limits(limits: LimitsSettings) -> None:
@@ -39,3 +51,26 @@ def check_limits(limits: LimitsSettings) -> None:
                          f" {HEADER_TIMEOUT_MAX:g}")
     if limits.spool_share > 100:
         raise SetupError(f"limits.spool_share is {limits.spool_share} per cent of a disk")
+
+
+def _check_security(gateway: GatewaySettings) -> None:
+    mode, secret = gateway.security, gateway.secret.reveal()
+    if mode not in _MODES:
+        raise SetupError(f"gateway.security is {mode!r}{nearest(mode, _MODES)}")
+    if gateway.keys_file and mode != KEYS_MODE:
+        raise SetupError(f"gateway.keys_file is of no use with gateway.security = \"{mode}\": for"
+                         f" keys it is \"{KEYS_MODE}\"")
+    if mode != SECRET_MODE:
+        if secret:
+            # Whoever gives one believes that it is asked for.
+            raise SetupError(f"there is a secret (gateway.secret_file, ZEROSTOR_GATEWAY_SECRET),"
+                             f" and gateway.security is \"{mode}\", which asks for none: make that"
+                             f" \"{SECRET_MODE}\", or leave the secret out")
+        return
+    if not secret:
+        raise SetupError(f"gateway.security is \"{mode}\" and there is none: name a file with it in"
+                         " gateway.secret_file, or set ZEROSTOR_GATEWAY_SECRET; make one with"
+                         " `openssl rand -hex 24`")
+    if len(secret) < SECRET_MIN or _SECRET.fullmatch(secret) is None:
+        raise SetupError(f"the secret of the gateway is {SECRET_MIN} to 1024 letters, digits and"
+                         " signs without blanks: make one with `openssl rand -hex 24`")

@@ -10,10 +10,13 @@ from typing import Any
 
 import msgspec
 
-from zerostor.core.errors import BadRequest
+from zerostor.core.errors import BadRequest, NotAllowed
 from zerostor.core.homes import AutoProcess, Home, HomeEvent, HomeLink, HomeUsage, Quota, shown
 
 MB = 1_000_000
+OWN = "own"
+"""Parameter of requests that a user made for his own home: he gets no more room than an admin gave
+him, opens no home that an admin closed, and takes none away."""
 LIMIT_MAX = 10**18
 """Bytes of a home; disks end earlier, SQLite and JSON later."""
 QUIET_MAX = 86_400.0
@@ -85,6 +88,13 @@ class Enable(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return AutoProcess(asked.quiet, asked.link_files, asked.remove)
 
 
+    def require_own(self) -> None:
+        """Raise NotAllowed for what no user may change of his own home."""
+        if self.max_size_mb is not None or self.quota is not None:
+            raise NotAllowed("how large a home is and what happens when it is full is said by an"
+                             " admin: leave out max_size_mb and quota")
+
+
 class Disable(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """POST /api/ssh/disable. fingerprint: of the one key that is meant; None: of the whole user.
 
@@ -94,6 +104,11 @@ class Disable(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fingerprint: str | None = None
     delete_files: bool = False
     unstored: bool = False
+
+    def require_own(self) -> None:
+        """Raise NotAllowed for what no user may change of his own home."""
+        if self.fingerprint is None or self.delete_files:
+            raise NotAllowed("an admin closes a home; name the fingerprint of a key to revoke it")
 
 
 class Process(OfUser, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -30,7 +30,9 @@ Networks = NewType("Networks", tuple[str, ...])
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
 SECRET_MIN = 16
-"""Characters of the secret of a cluster."""
+"""Characters of the secret of a cluster, or of a gateway."""
+PUBLIC_MODE, SECRET_MODE, KEYS_MODE = "public", "secret", "keys"
+"""Values of gateway.security."""
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 METADATA_SCHEMES = ("zdb", "zdb+unix", "unix")
 STORE_SCHEMES = ("dir", "zdb", "zdb+unix", "node")
@@ -67,7 +69,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     """[gateway]. public_url: what links start with; the address of the request where empty.
 
     tls_cert, tls_key: PEM files, read again when they change. hsts: for how long browsers may come
-    by https only. trusted_proxies: whose forwarded headers are believed.
+    by https only. trusted_proxies: whose forwarded headers are believed. security: who may
+    ask for what is not public: everybody ("public"), who has the secret, or whose key is in
+    keys_file, DATA/keys where that is empty.
     """
 
     listen: Address = Address("127.0.0.1", 8080)
@@ -77,6 +81,10 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     tls_key: str = ""
     hsts: Seconds = Seconds(0.0)
     trusted_proxies: Networks = Networks(())
+    security: str = PUBLIC_MODE
+    secret_file: str = ""
+    secret: Secret = Secret()
+    keys_file: str = ""
 
 
 class LimitsSettings(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from functools import partial
 
 import msgspec
 
-from zerostor.core.errors import BackendError, BadRequest, Busy, UnknownHome
+from zerostor.core.errors import BackendError, BadRequest, Busy, NotAllowed, UnknownHome
 from zerostor.core.homes import (
     LINK_SUFFIX,
     AutoProcess,
@@ -163,17 +163,20 @@ class Homes:
 
     async def enable(self, user: str, *, key: HomeKey | None = None, limit: int | None = None,
                      quota: Quota | None = None,
-                     auto: AutoProcess | msgspec.UnsetType | None = msgspec.UNSET) -> Home:
+                     auto: AutoProcess | msgspec.UnsetType | None = msgspec.UNSET,
+                     reopen: bool = True) -> Home:
         """Make a home, or change one; None and UNSET leave what is there.
 
-        key: added, or, where it is there already, its comment replaced. Durable on return.
-        Raises BadRequest, Busy, BackendError, OSError.
+        key: added, or, where it is there already, its comment replaced. reopen: also a home that
+        was closed. Durable on return. Raises BadRequest, NotAllowed, Busy, BackendError, OSError.
         """
         user_name(user)
         async with self._changing:
             before = self._homes.get(user)
             if before is None and len(self._homes) >= HOMES_MAX:
                 raise Busy(f"there are {HOMES_MAX} SSH homes, and no room for more")
+            if before is not None and not before.enabled and not reopen:
+                raise NotAllowed(f"the home of {user} was closed: an admin opens it again")
             home = before or Home(user, self._limit, self._clock.now(), quota=self._quota)
             home = msgspec.structs.replace(
                 home, enabled=True, limit=home.limit if limit is None else limit,

@@ -1,0 +1,63 @@
+"""Wrong credentials, counted by address: whoever guesses has to wait."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+
+from zerostor.core.errors import TooManyRequests
+from zerostor.ports import Clock
+
+BURST = 20
+"""Wrong ones that an address may have in a row."""
+REGAIN = 3.0
+"""Seconds after which it may have one more."""
+ADDRESSES_MAX = 65_536
+"""Remembered; then those that are forgiven go, and if there are none, the eldest."""
+GOOD_MAX = 4096
+"""Addresses remembered from which a right one came."""
+
+
+class Attempts:
+    """When each address will have been forgiven all: a leaky bucket is one time each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        self._good: dict[str, None] = {}
+
+    def check(self, address: str) -> None:
+        """Return if another try is taken from there. Raises TooManyRequests."""
+        source = _source(address) if self._until else ""
+        if source not in self._until or source in self._good:
+            return
+        wait = self._until[source] - self._clock.monotonic() - (BURST - 1) * REGAIN
+        if wait > 0:
+            raise TooManyRequests("too many wrong credentials came from your address: try again in"
+                                  f" {math.ceil(wait)} s", math.ceil(wait))
+
+    def passed(self, address: str) -> None:
+        """Somebody there has a right one: others behind the same address must not shut him out."""
+        self._good[_source(address)] = None
+        if len(self._good) > GOOD_MAX:
+            del self._good[next(iter(self._good))]
+
+    def failed(self, address: str) -> None:
+        """Count one."""
+        now, source = self._clock.monotonic(), _source(address)
+        self._until[source] = max(now, self._until.pop(source, now)) + REGAIN
+        if len(self._until) > ADDRESSES_MAX:
+            self._until = {kept: until for kept, until in self._until.items() if until > now}
+            for eldest in list(self._until)[: len(self._until) - ADDRESSES_MAX]:
+                del self._until[eldest]
+
+
+def _source(address: str) -> str:
+    """One host of IPv6 has a whole /64 of addresses."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
