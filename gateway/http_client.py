@@ -1,6 +1,7 @@
 """What the command line says to a gateway, over the standard library's HTTP client.
 
-One connection per request; a Client may be shared by threads.
+One connection per request; a Client may be shared by threads. What opens a gateway goes to the
+place that it is for, and to no other: nothing here follows a redirect.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ import contextlib
 import http.client
 import json
 import os
-import select
+import re
+import shlex
+import ssl
 import stat
 import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from gateway.credentials import Credential, Keyring, Pins, parse_url
+from gateway.early_answer import has_answered
+from gateway.trust import UntrustedCertificate, check_certificate, tls_context
 from zerostor.core.errors import RequestError, ZerostorError
 
 TIMEOUT = 30.0
@@ -43,31 +49,49 @@ class Refused(ZerostorError):
 
 
 class Client:
-    """Requests to one gateway. url: http(s)://HOST[:PORT][/PREFIX]."""
+    """Requests to one gateway. url: http(s)://HOST[:PORT][/PREFIX].
 
-    def __init__(self, url: str) -> None:
-        try:
-            parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = None
-        if not host or parts.scheme not in ("http", "https"):
-            raise RequestError(f"{url!r} is not the address of a server, as http://127.0.0.1:8080")
-        self._secure = parts.scheme == "https"
-        self._host, self._port = host, port
-        self._prefix = parts.path.rstrip("/")
-        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._prefix}"
+    keyring: where its pins are, and what opens it, unless `secret` does.
+    """
+
+    def __init__(self, url: str, keyring: Keyring | None = None, secret: str = "") -> None:
+        """Raises RequestError, SetupError."""
+        self.address = parse_url(url)
+        self._prefix = self.address.prefix
+        self._keyring = keyring
+        self._pins = keyring.pins(self.address.place) if keyring else Pins()
+        self._secret = secret
+        if keyring and not secret:
+            self._secret = (keyring.credential(self.address.place) or Credential("")).secret
+        if re.search(r"[^\x21-\x7e]", self._secret):
+            raise RequestError("a secret has no spaces and only ASCII characters")
+        self._context: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        """As links begin; a port that goes without saying is left out."""
+        return self.address.text
+
+    @property
+    def exposes(self) -> bool:
+        """Whether others on the way could take what opens the gateway."""
+        return bool(self._secret) and self.address.secret_may_be_heard
+
+    def at(self, url: str) -> Client:
+        """One for `url`: this one, if that is the same place."""
+        other = Client(url, self._keyring)
+        return self if other.address.place == self.address.place else other
 
     def ask(self, path: str, *, method: str = "GET", wait: float = 0.0,
             body: dict[str, object] | None = None) -> dict[str, Any]:
         """The JSON answer to a request. body: sent as JSON. Raises Unreachable, Refused."""
-        headers = {"Accept": "application/json"}
+        headers = self._headers | {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         text = None if body is None else json.dumps(body).encode()
         with self._talk(wait) as connection:
             connection.request(method, self._prefix + path, text, headers)
-            return _answer(connection.getresponse())
+            return self._answer(connection.getresponse())
 
     def upload(self, body: IO[bytes], *, ext: str, wait: float, advance: Advance) -> dict[str, Any]:
         """Send a file, a pipe or a terminal; the answer to POST /api/upload.
@@ -83,7 +107,8 @@ class Client:
             connection.putrequest(
                 "POST", f"{self._prefix}/api/upload?{urllib.parse.urlencode(asked)}"
             )
-            connection.putheader("Accept", "application/json")
+            for name, value in (self._headers | {"Accept": "application/json"}).items():
+                connection.putheader(name, value)
             connection.putheader("Content-Type", "application/octet-stream")
             if size is None:
                 connection.putheader("Transfer-Encoding", "chunked")
@@ -95,39 +120,38 @@ class Client:
                     _send_stream(connection, body, advance)
                 else:
                     _send_file(connection, body, size, advance)
-            except (BrokenPipeError, ConnectionResetError):
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 pass  # it stopped reading; the reason may still be there to read
-            return _answer(connection.getresponse())
+            return self._answer(connection.getresponse())
 
     def send(self, path: str, content: bytes, kind: str) -> dict[str, Any]:
         """The JSON answer to a POST of bytes. kind: their media type. Raises Unreachable, Refused.
         """
         with self._talk(0.0) as connection:
-            connection.request("POST", self._prefix + path, content, {"Content-Type": kind})
-            return _answer(connection.getresponse())
+            headers = self._headers | {"Content-Type": kind}
+            connection.request("POST", self._prefix + path, content, headers)
+            return self._answer(connection.getresponse())
 
     @contextlib.contextmanager
     def open(self, path: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
         """A GET whose body is to be streamed. Raises Unreachable, Refused."""
         with self._talk(0.0) as connection:
-            connection.request("GET", self._prefix + path, headers={"Accept": accept})
+            headers = self._headers | {"Accept": accept}
+            connection.request("GET", self._prefix + path, headers=headers)
             response = connection.getresponse()
             if response.status != 200:
-                _answer(response)
+                self._answer(response)
             yield response
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
 
     @contextlib.contextmanager
     def _talk(self, wait: float) -> Iterator[http.client.HTTPConnection]:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=TIMEOUT + wait, blocksize=BLOCK)
+        connection = self._connection(TIMEOUT + wait)
         try:
-            try:
-                connection.connect()
-            except OSError as error:
-                raise Unreachable(
-                    f"no gateway answers at {self.url} ({error.strerror or error}):"
-                    " start one with `zerostor up`, or name another with --server URL"
-                ) from error
+            self._connect(connection)
             yield connection
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.filename is not None:
@@ -137,16 +161,48 @@ class Client:
         finally:
             connection.close()
 
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        _, host, port, _ = self.address
+        if self.address.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout, blocksize=BLOCK)
+        self._context = self._context or tls_context(self._pins)
+        return http.client.HTTPSConnection(
+            host, port, timeout=timeout, blocksize=BLOCK, context=self._context)
 
-def _answered(connection: http.client.HTTPConnection) -> bool:
-    return bool(select.select([connection.sock], [], [], 0)[0])
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            raise UntrustedCertificate(self.url, error) from error
+        except OSError as error:
+            raise Unreachable(
+                f"no gateway answers at {self.url} ({error.strerror or error}):"
+                " start one with `zerostor up`, or name another with --server URL"
+            ) from error
+        # Before a byte of the request: it may have a secret in it.
+        if isinstance(connection.sock, ssl.SSLSocket):
+            check_certificate(self.url, connection.sock, self._pins)
+
+    def _answer(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+        try:
+            return _answer(response)
+        except Refused as error:
+            if error.status == 401:
+                error.args = (self._advised(str(error)),)
+            raise
+
+    def _advised(self, detail: str) -> str:
+        """What to do with our name of the gateway: it may be reached by several."""
+        way = f"zerostor login {shlex.quote(self.url)}"
+        told = detail.replace("zerostor login URL", way)
+        return told if way in told else f"{told}; sign in: {way}"
 
 
 def _send_file(
     connection: http.client.HTTPConnection, body: IO[bytes], size: int, advance: Advance
 ) -> None:
     sent = body.tell()
-    while sent < size and not _answered(connection):
+    while sent < size and not has_answered(connection):
         count = connection.sock.sendfile(body, sent, min(SLICE, size - sent))
         if not count:
             raise RequestError("the file became shorter while it was sent")
@@ -157,7 +213,7 @@ def _send_file(
 def _send_stream(connection: http.client.HTTPConnection, body: IO[bytes], advance: Advance) -> None:
     block = memoryview(bytearray(BLOCK))
     raw: Any = getattr(body, "raw", body)
-    while (count := raw.readinto(block) or 0) and not _answered(connection):
+    while (count := raw.readinto(block) or 0) and not has_answered(connection):
         connection.sock.sendall(b"%x\r\n" % count)
         connection.sock.sendall(block[:count])
         connection.sock.sendall(b"\r\n")

@@ -166,6 +166,12 @@ def server_address(environ: Mapping[str, str] | None = None) -> str:
     return environ.get("ZEROSTOR_SERVER") or DEFAULT_SERVER
 
 
+def stated_secret(environ: Mapping[str, str] | None = None) -> str:
+    """The secret that scripts state for the gateway at `server_address`, or empty."""
+    environ = os.environ if environ is None else environ
+    return environ.get("ZEROSTOR_GATEWAY_SECRET", "").strip()
+
+
 def user_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where the command line keeps what is this person's: $XDG_CONFIG_HOME or ~/.config."""
     environ = os.environ if environ is None else environ

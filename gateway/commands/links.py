@@ -14,5 +14,5 @@ def read_link(text: str, client: Client) -> tuple[Client, Hash, str]:
     place, _, name = text.partition("?")[0].partition("#")[0].rpartition("/")
     parsed, extension = parse_link(name)
     if place:
-        client = Client(place)
+        client = client.at(place)
     return client, parsed, format_link(parsed, extension)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gateway.credentials import Keyring, parse_url
 from gateway.http_client import Client
+from gateway.whole_file import read_text
 from zerostor.core.errors import BadRequest, SetupError
 from zerostor.core.units import parse_address, parse_seconds
 
@@ -37,19 +39,62 @@ class Seconds(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-def _connect(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Client:
-    from zerostor.config import server_address
+def connect(url: str | None, secret_file: Path | None = None) -> Client:
+    """The gateway to talk to, with what opens it. url: None for the usual one.
 
-    return Client(value or server_address())
+    Warns on stderr where others could hear that. Raises RequestError, SetupError.
+    """
+    from zerostor.config import server_address, stated_secret, user_folder
+
+    usual, stated = server_address(), stated_secret()
+    secret = "" if secret_file is None else read_secret(secret_file)
+    # What the environment states is for the gateway that the environment names.
+    if stated and not secret and parse_url(url or usual).place == parse_url(usual).place:
+        secret = stated
+    client = Client(url or usual, Keyring(user_folder()), secret)
+    if client.exposes:
+        click.echo(f"zerostor: warning: what opens {client.url} goes there unencrypted: who can"
+                   " listen on the way can use it. https:// keeps it to the two of you", err=True)
+    return client
 
 
-server_option = click.option(
-    "--server",
-    "client",
-    metavar="URL",
-    callback=_connect,
-    help="The gateway to talk to.  [ZEROSTOR_SERVER; default: http://127.0.0.1:8080]",
-)
+def read_secret(file: Path) -> str:
+    """The secret in a file. Raises SetupError."""
+    secret = read_text(file).strip()
+    if not secret:
+        raise SetupError(f"there is no secret in {file}")
+    return secret
+
+
+def _connect(ctx: click.Context, _param: click.Parameter, value: str | None) -> Client:
+    return connect(value, ctx.meta.get(f"{__name__}.file"))
+
+
+def _note_secret(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    ctx.meta[f"{__name__}.file"] = value
+
+
+def server_option(function: _F) -> _F:
+    """--server and --secret-file, as one argument `client`."""
+    secret = click.option(
+        "--secret-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=_note_secret,
+        is_eager=True,
+        expose_value=False,
+        help="What opens the gateway, for scripts.  [ZEROSTOR_GATEWAY_SECRET; default: what"
+        " `zerostor login` kept]",
+    )
+    server = click.option(
+        "--server",
+        "client",
+        metavar="URL",
+        callback=_connect,
+        help="The gateway to talk to.  [ZEROSTOR_SERVER; default: http://127.0.0.1:8080]",
+    )
+    return server(secret(function))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from zerostor.core.checksum import ContentHasher
 
 
 class TinyGateway(ThreadingHTTPServer):
-    """slow: uploads answer 202 and the job ends after `polls` questions. limit: bytes of a body."""
+    """slow: uploads answer 202 and the job ends after `polls` questions. limit: bytes of a body.
+
+    secret: what has to be sent for uploads and what is listed, where it is one. certificate: PEM
+    file with its key, for TLS.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+            self.scheme = "https"
+        self.secret = ""
+        self.presented: list[str | None] = []
         self.objects: dict[str, bytes] = {}
         self.names: dict[str, str] = {}
         self.polls = 0
@@ -31,12 +45,15 @@ class TinyGateway(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up, as one that does not trust us does."""
 
 
 @contextmanager
-def tiny_gateway() -> Iterator[TinyGateway]:
-    server = TinyGateway()
+def tiny_gateway(certificate: Path | None = None) -> Iterator[TinyGateway]:
+    server = TinyGateway(certificate)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -57,12 +74,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
         self.server.requests.append(self.path)
+        if not self.opened():
+            return None
         if parts.path.endswith("/requeue"):
             return self.answer(200, {"job": parts.path.split("/")[3]})
         length = int(self.headers.get("Content-Length", "0"))
         if length > self.server.limit:
             self.close_connection = True
-            return self.problem(413, "too-large", "the body is larger than the limit")
+            self.problem(413, "too-large", "the body is larger than the limit")
+            return self.linger()
         body = self.chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(length)
         asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
         hasher = ContentHasher()
@@ -82,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/api/status/"):
             return self.status(path.rpartition("/")[2])
         if path.startswith("/api/"):
+            if not self.opened():
+                return None
             _, kind, *rest = path.strip("/").split("/")
             found = rest and rest[0] in self.server.objects
             if rest and not found:
@@ -112,6 +134,25 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, told)
         link = self.server.names[job]
         return self.answer(200, {"job": job, "state": "DONE", "link": link, "progress": 1.0})
+
+    def linger(self) -> None:
+        """As servers do: what is reset at once may never be read."""
+        self.connection.settimeout(10)
+        with suppress(OSError):
+            for _ in range(1000):
+                if not self.rfile.read1(65536):
+                    break
+
+    def opened(self) -> bool:
+        told = self.headers.get("Authorization")
+        self.server.presented.append(told)
+        if not self.server.secret or told == f"Bearer {self.server.secret}":
+            return True
+        self.close_connection = True
+        self.problem(401, "sign-in-needed", "this needs a secret: `zerostor login URL`")
+        if self.command == "POST":
+            self.linger()
+        return False
 
     def chunks(self) -> bytes:
         body = b""
