@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.caller import Everybody
 from gateway.control_link import NODES, READERS_MAX, ControlLink
 from gateway.http_errors import problems
 from gateway.routes import telemetry
@@ -44,7 +45,7 @@ async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
                  ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     link = ControlLink(NODES, tmp_path / "hub", enabled=True)
     app = web.Application(middlewares=[problems])
-    app[SERVICES] = cast("Any", SimpleNamespace(nodes=link))
+    app[SERVICES] = cast("Any", SimpleNamespace(nodes=link, security=Everybody()))
     app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
                     web.get("/api/telemetry/{stream}", telemetry.read)])
     yield await aiohttp_client(app)
