@@ -3,9 +3,10 @@
     WRITE,NAME,DATA      APPEND,NAME,DATA      DELETE,NAME     READ,NAME
     WRITEB,NAME,LENGTH   APPENDB,NAME,LENGTH   LS  FORMAT  HELP  QUIT
 
-DATA goes up to the end of the line, and may hold commas; behind a line with LENGTH come that many
-bytes, whichever. Each answer is a line, VERB,OK,... or VERB,ERR,SENTENCE; behind READ,OK,LENGTH
-come the bytes and an end of line; before LS,OK,COUNT a line for each file and node.
+DATA goes up to the end of the line, and may hold commas; a line that breaks off changes nothing.
+Behind a line with LENGTH come that many bytes, whichever. Each answer is a line, VERB,OK,... or
+VERB,ERR,SENTENCE; behind READ,OK,LENGTH come the bytes and an end of line; before LS,OK,COUNT a
+line for each file and node.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from zerostor.engine.console_files import MASTER, ConsoleFiles
 _log = logging.getLogger(__name__)
 
 CONNECTIONS = 16
+"""On the unix socket, and as many by TCP: strangers there keep nobody of this host from it."""
 IDLE_SECONDS = 3600.0
 BYTES_SECONDS = 60.0
 """For the bytes behind a line, and for a client to take an answer."""
+_WITHOUT_END = ("READ", "LS", "HELP", "QUIT")
+"""What does no harm if more of the line was to come."""
 _LINE_MAX = ENTRY_MAX + 256
 _HELP = ("WRITE,NAME,DATA APPEND,NAME,DATA DELETE,NAME READ,NAME LS FORMAT QUIT; for any bytes"
          " WRITEB,NAME,LENGTH and APPENDB,NAME,LENGTH, with the bytes behind the line")
@@ -43,7 +47,7 @@ class Console:
 
     def __init__(self, files: ConsoleFiles) -> None:
         self._files = files
-        self._open = 0
+        self._open: dict[int, int] = {}
 
     @contextlib.asynccontextmanager
     async def serving(self, socket: Path, listen: Address | None) -> AsyncIterator[None]:
@@ -77,11 +81,12 @@ class Console:
         return server
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= CONNECTIONS:
+        family = writer.get_extra_info("socket").family
+        if self._open.get(family, 0) >= CONNECTIONS:
             writer.write(b"CONSOLE,ERR,too many are connected\n")
             writer.close()
             return
-        self._open += 1
+        self._open[family] = self._open.get(family, 0) + 1
         try:
             await _Talk(self._files, reader, writer).run()
         except (OSError, TimeoutError, EOFError, _Over):
@@ -89,8 +94,8 @@ class Console:
         except Exception:  # noqa: BLE001 - the last line of defence
             _log.exception("the console failed on a command")
         finally:
-            self._open -= 1
-            writer.close()
+            await _hung_up(writer)
+            self._open[family] -= 1
 
 
 class _Talk:
@@ -118,10 +123,10 @@ class _Talk:
             except asyncio.LimitOverrunError as error:
                 await self._say(f"LINE,ERR,a line has at most {ENTRY_MAX} bytes of data".encode())
                 raise _Over from error
-            if not await self._answer(line.rstrip(b"\r\n")):
+            if not await self._answer(line.rstrip(b"\r\n"), whole=line.endswith(b"\n")):
                 return
 
-    async def _answer(self, line: bytes) -> bool:
+    async def _answer(self, line: bytes, *, whole: bool) -> bool:
         verb_raw, _, rest = line.partition(b",")
         verb = verb_raw[:16].decode("ascii", "replace").strip().upper()
         if not verb:
@@ -134,6 +139,9 @@ class _Talk:
             await self._say(verb.encode() + b",ERR,that is no command; HELP shows them")
             # A browser that some page sent here would go on with commands in its body.
             return not line.rpartition(b" ")[2].startswith(b"HTTP/")
+        if not whole and verb not in _WITHOUT_END:
+            await self._say(verb.encode() + b",ERR,the line has no end: it may be half of one")
+            return False
         name_raw, _, content = rest.partition(b",")
         name = name_raw[:64].decode("ascii", "replace").strip()
         try:
@@ -190,6 +198,16 @@ class _Talk:
 
     async def _help(self, _name: str, _: bytes) -> bytes:
         return b"OK," + _HELP.encode()
+
+
+async def _hung_up(writer: asyncio.StreamWriter) -> None:
+    """What was said last is waited for, and then it is over also for who does not take it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(BYTES_SECONDS):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 def _unlink(socket: Path) -> None:

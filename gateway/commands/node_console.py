@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gateway.commands.options import read_settings, settings_options
-from zerostor.core.errors import BadRequest, SetupError
+from zerostor.core.errors import BadRequest, HubAway, SetupError
 
 BLOCK = 65_536
 _BEGIN = "WRITE,NAME,DATA  READ,NAME  LS  HELP  QUIT"
@@ -54,7 +54,11 @@ def command(ctx: click.Context, line: str | None, folder: Path | None, file: Pat
         if line is not None:
             connection.sendall(line.encode(errors="surrogateescape") + b"\n")
             connection.shutdown(socket.SHUT_WR)
-            ctx.exit(1 if _print(connection).partition(b",")[2].startswith(b"ERR,") else 0)
+            answer = _print(connection)
+            if not answer:
+                raise HubAway("the node hub hung up without an answer: it ended, or it waited"
+                              " for more bytes")
+            ctx.exit(1 if answer.partition(b",")[2].startswith(b"ERR,") else 0)
         if sys.stdin.isatty():
             click.echo(_BEGIN, err=True)
         threading.Thread(target=_send, args=(connection,), daemon=True).start()
@@ -71,9 +75,12 @@ def _send(connection: socket.socket) -> None:
 
 
 def _print(connection: socket.socket) -> bytes:
-    """All that comes; its first bytes are returned."""
+    """All that comes; its first bytes are returned. Raises HubAway."""
     begin = b""
-    while block := connection.recv(BLOCK):
-        begin = begin or block
-        click.echo(block, nl=False)
+    try:
+        while block := connection.recv(BLOCK):
+            begin = begin or block
+            click.echo(block, nl=False)
+    except ConnectionError as error:
+        raise HubAway("the node hub is gone") from error
     return begin

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import select
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.fakes.ports import free_port
 from tests.fakes.telemetry_here import World
+from workers import console
 from workers.console import Console
 from zerostor.core.errors import SetupError
 from zerostor.core.spread import CopyState, SpreadRules, Task
@@ -188,6 +191,33 @@ async def test_half_a_command_leaves_nothing_and_a_last_line_needs_no_end(talk: 
     assert await talk.ended()
 
 
+async def test_half_a_line_changes_no_file(talk: Talk) -> None:
+    await talk.ask(b"WRITE,motd,hello, nodes")
+    for half in (b"WRITE,motd,hal", b"APPEND,motd,hal", b"DELETE,mo", b"FORMAT"):
+        await talk.connect()
+        talk.writer.write(half)
+        talk.writer.write_eof()
+        verb = half.partition(b",")[0]
+        assert (await talk.line()).startswith(verb + b",ERR,the line has no end")
+        assert await talk.ended()
+    await talk.connect()
+    assert await talk.read(b"motd") == b"hello, nodes"
+
+
+async def test_who_takes_no_answer_is_cut_off_with_what_it_was_to_get(
+        talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await talk.ask(b"WRITE,large," + b"x" * (ENTRY_MAX - 1))
+    monkeypatch.setattr(console, "BYTES_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as greedy:
+        greedy.connect(str(talk.path))
+        greedy.sendall(b"READ,large\n")
+        gone = select.poll()
+        gone.register(greedy, getattr(select, "POLLRDHUP", select.POLLHUP))
+        async with asyncio.timeout(PATIENCE):
+            while not gone.poll(0):
+                await asyncio.sleep(0.05)
+
+
 async def test_connections_are_bounded(talk: Talk) -> None:
     others = [await asyncio.open_unix_connection(str(talk.path)) for _ in range(20)]
     async with asyncio.timeout(PATIENCE):
@@ -202,15 +232,32 @@ async def test_connections_are_bounded(talk: Talk) -> None:
                 break
 
 
+async def test_strangers_by_tcp_keep_nobody_of_this_host_from_it(tmp_path: Path) -> None:
+    async with World(1, SpreadRules(copies=2)).running() as parts:
+        listen = Address("127.0.0.1", free_port())
+        async with Console(ConsoleFiles(parts)).serving(tmp_path / "console", listen):
+            strangers = [await asyncio.open_connection("127.0.0.1", listen.port)
+                         for _ in range(console.CONNECTIONS + 1)]
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.wait([asyncio.ensure_future(reader.readline())
+                                    for reader, _ in strangers],
+                                   return_when=asyncio.FIRST_COMPLETED)
+            talk = Talk(World(1, SpreadRules()), parts, tmp_path / "console")
+            await talk.connect()
+            assert (await talk.ask(b"HELP")).startswith(b"HELP,OK")
+            for _, writer in (*strangers, (talk.reader, talk.writer)):
+                writer.close()
+
+
 async def test_a_port_that_is_taken_is_said_and_one_that_is_free_is_served(tmp_path: Path) -> None:
     world = World(1, SpreadRules(copies=2))
     async with world.running() as parts:
         listen = Address("127.0.0.1", free_port())
-        console = Console(ConsoleFiles(parts))
-        async with console.serving(tmp_path / "one", listen):
+        served = Console(ConsoleFiles(parts))
+        async with served.serving(tmp_path / "one", listen):
             _, writer = await asyncio.open_connection("127.0.0.1", listen.port)
             writer.close()
             with pytest.raises(SetupError, match="cannot listen"):
-                async with console.serving(tmp_path / "two", listen):
+                async with served.serving(tmp_path / "two", listen):
                     pass
     assert not list(tmp_path.iterdir())

@@ -168,6 +168,8 @@ def test_the_console_and_the_job_list(face: Face) -> None:
     until(lambda: console("LS").count(",OK\n") == 3)  # the master copy, two nodes
     assert console("READ,none", code=1).startswith("READ,ERR,there is no file")
     assert console("DELETE,motd") == "DELETE,OK\n"
+    assert console("WRITEB,motd,10", code=1) == ""  # the bytes never come, nor does an answer
+    assert console("READ,motd", code=1).startswith("READ,ERR,there is no file")
     jobs = face.json("node", "jobs")
     fits(jobs, "NodeJobs")
     assert {job["task"] for job in jobs["ended"]} >= {"writedfs", "deldfs"}
