@@ -69,7 +69,9 @@ async def serve(config: Config) -> None:
         of_telemetry = TelemetryControl(telemetry)
         answers = application(control.routes(), of_telemetry.routes())
         listen = parse_address(config.telemetry.console) if config.telemetry.console else None
-        console = Console(ConsoleFiles(telemetry))
+        files = ConsoleFiles(telemetry)
+        await files.settle()
+        console = Console(files)
         async with (serve_control(answers, config.paths.nodes_socket),
                     console.serving(config.paths.console_socket, listen)):
             await first_of(parts.upkeep.write_down(), parts.upkeep.welcome(),

@@ -11,6 +11,7 @@ from tests.fakes.virtual_time import run_virtually
 from tests.simulation.test_telemetry import LINE, come, fill, spread, world
 from zerostor.core.errors import BackendError, UnknownStream
 from zerostor.core.spread import SpreadRules
+from zerostor.engine.console_files import ConsoleFiles
 
 
 def test_what_is_appended_while_the_stream_of_its_name_is_removed_stays():
@@ -165,5 +166,43 @@ def test_a_look_of_the_future_does_not_spare_a_copy_the_next_one():
             await asyncio.sleep(8000)
             held = parts.holdings.of_stream("shed")[0]
             assert all(copy.verified < ahead for copy in held.good())
+
+    run_virtually(run())
+
+
+def test_a_file_of_the_console_that_a_crash_left_half_way_goes_to_nodes_at_the_next_start():
+    async def run():
+        made = world(2)
+        come(made.fleet)
+        async with made.running() as parts:
+            # As a process leaves them that ends between the parts of a write.
+            for version in (1, 2):
+                await parts.telemetry.append(f"console.note.{version}", b"%d" % version, text=False)
+        async with made.running() as parts:
+            files = ConsoleFiles(parts)
+            await files.settle()
+            assert parts.telemetry.names() == ["console.note.2"]
+            assert await files.read("note") == b"2"
+            await spread(parts, "console.note.2")
+            assert len(parts.holdings.of_stream("console.note.2")[0].good()) == 2
+
+    run_virtually(run())
+
+
+def test_a_write_on_the_console_that_fails_leaves_the_file_as_it_was_and_nothing_else():
+    async def run():
+        made = world(2)
+        async with made.running() as parts:
+            files = ConsoleFiles(parts)
+            await files.write("note", b"before")
+            made.files.full = True
+            for name in ("note", "new"):
+                with pytest.raises(BackendError):
+                    await files.write(name, b"after")
+            made.files.full = False
+            assert parts.telemetry.names() == ["console.note.1"]
+            assert await files.read("note") == b"before"
+            await files.write("note", b"after")
+            assert await files.read("note") == b"after"
 
     run_virtually(run())

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from zerostor.core.errors import BadRequest, NotFound, TooLarge, ZerostorError
@@ -18,6 +20,8 @@ from zerostor.core.spread import CopyState
 from zerostor.core.telemetry import ENTRY_MAX
 from zerostor.engine.holdings import Held
 from zerostor.engine.telemetry_parts import TelemetryParts
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "console."
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,29}", re.ASCII)
@@ -47,12 +51,32 @@ class ConsoleFiles:
         self._parts = parts
         self._turn = asyncio.Lock()
 
+    async def settle(self) -> None:
+        """At the start: what a write was at when the process ended is brought to its end."""
+        async with self._turn:
+            for name in self.names():
+                stream = self._newest(name)
+                try:
+                    for version in self._versions(name):
+                        # Those behind it are empty for now: their chunks may be on nodes alone.
+                        if _stream(name, version) == stream:
+                            break
+                        await self._parts.telemetry.remove(_stream(name, version))
+                    await self._parts.telemetry.finish_chunk(stream)
+                except ZerostorError as error:
+                    _log.warning("the file %s of the console: %s", name, error)
+
     async def write(self, name: str, content: bytes) -> None:
         """In the place of what had its name; durable on return. Raises BadRequest, BackendError."""
         async with self._turn:
             before = self._versions(file_name(name))
             version = before[-1] + 1 if before else 1
-            await self._append(_stream(name, version), content)
+            try:
+                await self._append(_stream(name, version), content)
+            except ZerostorError:
+                with suppress(ZerostorError):
+                    await self._parts.telemetry.remove(_stream(name, version))
+                raise
             for old in before:
                 await self._parts.telemetry.remove(_stream(name, old))
 
