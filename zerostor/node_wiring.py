@@ -65,7 +65,7 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         wear = WearWatch(book.shards, clock, teller.tell, config.nodes.writes_per_day)
         await wear.load()
         fleet = ConnectedFleet(teller, os.urandom, time.monotonic, wear.wrote)
-        upkeep = NodeUpkeep(roll, book, fleet)
+        upkeep = NodeUpkeep(roll, book, fleet, clock)
         keeper = ShardKeeper(fleet, book.shards, roll.find, upkeep.settle, wear, clock, os.urandom)
         await keeper.start()
         census = Census(fleet, [book.shards])  # and whoever else keeps chunks

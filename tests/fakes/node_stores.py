@@ -36,7 +36,7 @@ class MemoryNodes:
         self.fleet = fleet or MemoryFleet(teller, self.wear.wrote)
         self.fleet.written = self.wear.wrote
         self.roll = NodeRoll(self.book, self.clock, os.urandom)
-        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet)
+        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet, self.clock)
         self.keeper = ShardKeeper(self.fleet, self.book.shards, self.roll.find, self.upkeep.settle,
                                   self.wear, self.clock, os.urandom)
 

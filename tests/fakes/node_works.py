@@ -35,7 +35,7 @@ class Hub:
         self.listener = Listener(
             NodesSettings(True, Address("127.0.0.1", 0), Seconds(heartbeat), **settings), self.roll,
             self.fleet, self.teller, os.urandom, self.clock.now, time.monotonic)
-        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet)
+        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet, self.clock)
 
     @property
     def address(self) -> tuple[str, int]:

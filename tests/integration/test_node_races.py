@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes.link_node import RIGHT, LinkNode, TurnedAway
 from tests.fakes.node_works import Hub, running_hub
-from zerostor.core.errors import BadRequest
+from zerostor.core.errors import BackendError, BadRequest
 from zerostor.core.node_wire import Frame, Kind, Refused
 
 
@@ -93,3 +94,24 @@ async def test_a_chunk_that_cannot_be_deleted_holds_up_neither_the_others_nor_a_
     await hub.until(lambda: node.new_key is not None)
     assert [*node.chunks] == [stuck]
     assert await hub.book.dropped("shed-1", 9) == [stuck], "it is tried again"
+
+
+async def test_what_a_node_is_owed_is_tried_again_while_it_is_here(
+        hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerostor.engine.node_roll.RETRY_SECONDS", 0.05)
+    node = await hub.node()
+    node.chunks = {bytes(16): b"x"}
+    await hub.book.drop("shed-1", [*node.chunks])
+    dropped, failures = hub.book.dropped, 3
+
+    async def failing(*asked: Any) -> Any:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise BackendError("the disk is broken here")
+        return await dropped(*asked)
+
+    monkeypatch.setattr(hub.book, "dropped", failing)
+    await node.join()
+    await hub.until(lambda: not node.chunks)
+    assert failures < 0

@@ -3,7 +3,18 @@
 import random
 from collections import Counter
 
-from zerostor.core.performance import DAY, FLOOR, Contender, Outcomes, Presence, draw, factor
+import pytest
+
+from zerostor.core.performance import (
+    DAY,
+    FLOOR,
+    SPANS_MAX,
+    Contender,
+    Outcomes,
+    Presence,
+    draw,
+    factor,
+)
 
 
 def test_only_the_last_hundred_outcomes_count():
@@ -24,6 +35,16 @@ def test_presence_is_of_the_last_day():
     presence.went(24 * 3600)
     assert presence.share(DAY + 12 * 3600) == 0.5, "what was more than a day ago is forgotten"
     assert presence.share(3 * DAY) == 0
+
+
+def test_one_that_comes_and_goes_all_day_is_counted_right_and_takes_no_more_room():
+    presence, there = Presence(0.0), 0.0
+    for number in range(20_000):
+        presence.came(number * 4.0)
+        presence.went(number * 4.0 + 1)
+        there += 1
+    assert presence.share(80_000.0) == pytest.approx(there / 80_000)
+    assert len(presence._spans) <= SPANS_MAX
 
 
 def test_what_was_before_a_node_was_known_does_not_count():

@@ -15,6 +15,7 @@ from typing import NamedTuple
 WINDOW = 100
 """Outcomes that count."""
 DAY = 86_400.0
+SPANS_MAX = 64
 FLOOR = 0.02
 """Least weight of a candidate."""
 TOKENS = {"stored": 1, "recovered": 1, "lost": -1, "failed": -1}
@@ -43,7 +44,10 @@ class Outcomes:
 
 
 class Presence:
-    """When a node was there, for the last 24 hours; times by a clock that never goes back."""
+    """When a node was there, for the last 24 hours; times by a clock that never goes back.
+
+    Of one that comes and goes more than SPANS_MAX times the oldest times there count as one.
+    """
 
     def __init__(self, since: float) -> None:
         """since: when it was first known; before that nothing counts against it."""
@@ -61,6 +65,9 @@ class Presence:
         if self._came is not None:
             self._spans.append((self._came, now))
             self._came = None
+        if len(self._spans) > SPANS_MAX:
+            first, (start, end) = self._spans.popleft(), self._spans.popleft()
+            self._spans.appendleft((start - (first[1] - first[0]), end))
         while self._spans and self._spans[0][1] < now - DAY:
             self._spans.popleft()
 

@@ -27,6 +27,7 @@ from zerostor.ports import Clock, RandomBytes
 NODES_MAX = 10_000
 LABEL_MAX = 64
 DROPS_AT_ONCE = 64
+RETRY_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -120,10 +121,11 @@ class NodeRoll:
 class NodeUpkeep:
     """What the hub does by itself: write down what happens, and what a node that comes is owed."""
 
-    def __init__(self, roll: NodeRoll, book: NodeBook, fleet: Fleet) -> None:
+    def __init__(self, roll: NodeRoll, book: NodeBook, fleet: Fleet, clock: Clock) -> None:
         self._roll = roll
         self._book = book
         self._fleet = fleet
+        self._clock = clock
 
     async def write_down(self) -> None:
         """Events into the book, until cancelled."""
@@ -146,10 +148,15 @@ class NodeUpkeep:
                 work.cancel()
 
     async def _welcome(self, name: str) -> None:
-        try:
-            await self.settle(name)
-        except ZerostorError as error:
-            _log.info("node %s: %s", name, error)
+        while True:
+            try:
+                return await self.settle(name)
+            except NodeAway:
+                return None
+            except (ZerostorError, TimeoutError) as error:
+                _log.warning("node %s: what it is owed waits: %s", name,
+                             str(error) or "no answer in time")
+            await self._clock.sleep(RETRY_SECONDS)
 
     async def settle(self, name: str) -> None:
         """Delete what it is to have no more, and hand over a new key. Raises NodeAway.
