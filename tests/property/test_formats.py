@@ -44,6 +44,7 @@ from zerostor.core.shard import (
 from zerostor.core.spool_format import FOOTER_MAX, decode_footer, encode_footer
 
 CONTENT = st.binary(min_size=24, max_size=24)
+SALTS = st.just(b"") | st.binary(min_size=32, max_size=32)
 IDS = st.integers(0, 2**32 - 1)
 EXTENSIONS = st.just("") | st.from_regex(r"[a-z0-9]{1,8}(\.[a-z0-9]{1,7})?", fullmatch=True)
 JOBS = st.just("") | st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
@@ -60,7 +61,7 @@ def objects(draw: st.DrawFn) -> ObjectRecord:
     size = draw(st.integers(0, 2**40)) if stripes is None else stripes.size
     pack, offset = (draw(IDS), draw(st.integers(0, 2**30))) if stripes is None else (None, 0)
     return ObjectRecord(draw(JOBS), draw(CONTENT), size, draw(EXTENSIONS), draw(NAMES),
-                        draw(MILLISECONDS), stripes, pack, offset)
+                        draw(MILLISECONDS), stripes, pack, offset, draw(SALTS))
 
 
 @st.composite
@@ -71,7 +72,7 @@ def packs(draw: st.DrawFn) -> PackRecord:
 
 
 MEMBERS = st.builds(Member, IDS, CONTENT, st.integers(0, 2**40), st.integers(0, 2**40), EXTENSIONS,
-                    JOBS, NAMES, MILLISECONDS)
+                    JOBS, NAMES, MILLISECONDS, SALTS)
 
 
 @st.composite
@@ -87,7 +88,8 @@ def trailers(draw: st.DrawFn) -> tuple[Trailer, int]:
 
 
 RECORDS = st.builds(NoteRecord, JOBS, st.just("") | JOBS) | objects() | packs()
-UPLOADS = st.builds(Upload, JOBS, EXTENSIONS, NAMES, MILLISECONDS, st.integers(0, 2**45), CONTENT)
+UPLOADS = st.builds(Upload, JOBS, EXTENSIONS, NAMES, MILLISECONDS, st.integers(0, 2**45), CONTENT,
+                    SALTS)
 
 
 @given(RECORDS)

@@ -19,7 +19,8 @@ CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOTES = st.builds(SpoolNote, st.none() | st.integers(0, 2**32 - 1), st.integers(0, 9),
                   st.text(max_size=20))
 UPLOADS = st.builds(Upload, JOB, st.text(max_size=8), st.text(max_size=8), st.integers(0, 2**50),
-                    st.integers(0, 2**50), st.binary(max_size=24))
+                    st.integers(0, 2**50), st.binary(max_size=24),
+                    st.just(b"") | st.binary(min_size=32, max_size=32))
 ROWS = st.builds(Row, st.just(""), st.text(max_size=9), st.text(max_size=16),
                  st.none() | UPLOADS, st.none() | st.integers(0, 2**50), st.none() | NOTES,
                  st.none() | st.binary(max_size=50))

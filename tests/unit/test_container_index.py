@@ -44,11 +44,21 @@ def row(file: int, start: int, end: int, number: int, *, closed: bool = False) -
     return Container(file, start, end, closed, number, record(end - start))
 
 
+def described(index: ContainerIndex) -> object:
+    """What it says, whichever fields the records in it were written with."""
+    return index.sequence, index.epoch, [
+        (one.file, one.start, one.end, one.closed, one.metadata_id, one.object_record)
+        for one in (*index.rows, *index.retired)]
+
+
 ROWS = (row(0, 0, 500, 7, closed=True), row(1, 0, 300, 9), row(1, 300, 310, 12))
 CASES = {
     "empty": ContainerIndex(1, LOG, 0, 1_700_000_000_000),
     "rows": ContainerIndex(41, LOG, 3, 1_700_000_000_000, ROWS, (row(1, 0, 100, 8),)),
 }
+CASES["rows with salts"] = CASES["rows"]
+EARLIER = {"rows"}
+"""Of records that were written before a field was appended: still read."""
 
 
 def signed(index: ContainerIndex, signer: Identity = SIGNER) -> bytes:
@@ -57,9 +67,11 @@ def signed(index: ContainerIndex, signer: Identity = SIGNER) -> bytes:
 
 
 def freeze() -> None:
-    """Write the vectors anew."""
+    """Write the vectors anew, but for those of earlier fields."""
     cases = {name: {"fields": msgspec.to_builtins(index), "bytes": signed(index).hex()}
              for name, index in CASES.items()}
+    kept = json.loads(VECTORS.read_text())
+    cases.update({name: kept[name] for name in EARLIER})
     lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases.items()]
     VECTORS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -67,10 +79,11 @@ def freeze() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_vectors(name: str) -> None:
     case = json.loads(VECTORS.read_text())[name]
-    assert msgspec.convert(case["fields"], ContainerIndex) == CASES[name]
-    assert signed(CASES[name]).hex() == case["bytes"]
+    fields = msgspec.convert(case["fields"], ContainerIndex)
+    assert described(fields) == described(CASES[name])
+    assert (signed(CASES[name]).hex() == case["bytes"]) is (name not in EARLIER)
     copy = decode_copy(bytes.fromhex(case["bytes"]))
-    assert (copy.index, copy.key) == (CASES[name], SIGNER.public_key)
+    assert (copy.index, copy.key) == (fields, SIGNER.public_key)
 
 
 def test_what_is_covered() -> None:

@@ -49,6 +49,7 @@ OBJECT = ObjectRecord(JOB, noise("content", 24), 5000, "jpg", "default", 1_700_0
                       stripe_set(5000))
 PACKED = ObjectRecord(JOB, noise("content", 24), 700, "tar.gz", "default", 1_700_000_000_123,
                       None, 41, 12_345)
+SALT = noise("salt", 32)
 PACK = PackRecord(stripe_set(20_000, base=8192), 3, 19_900, 1_700_000_000_456)
 CASES: dict[str, Record] = {
     "note": NoteRecord(JOB),
@@ -62,9 +63,14 @@ CASES: dict[str, Record] = {
     "empty object": msgspec.structs.replace(OBJECT, size=0, ext="", stripes=stripe_set(0)),
     "object in a pack": PACKED,
     "pack": PACK,
+    "public object": OBJECT,
+    "public object in a pack": PACKED,
+    "private object": msgspec.structs.replace(OBJECT, salt=SALT),
+    "private object in a pack": msgspec.structs.replace(PACKED, salt=SALT),
 }
 
-EARLIER = {"note", "note of a pack"}
+EARLIER = {"note", "note of a pack", "object", "object of two stripes",
+           "object without a store for two shards", "empty object", "object in a pack"}
 """Written before a field was appended: still read, and now written with its default."""
 
 
@@ -136,6 +142,8 @@ def test_a_stripe_set_that_does_not_add_up_is_refused(change: dict[str, object])
     msgspec.structs.replace(OBJECT, size=4999),
     msgspec.structs.replace(OBJECT, offset=1),
     msgspec.structs.replace(OBJECT, content=b"short"),
+    msgspec.structs.replace(OBJECT, salt=bytes(31)),
+    msgspec.structs.replace(OBJECT, salt=bytes(33)),
     msgspec.structs.replace(PACKED, size=-1),
     msgspec.structs.replace(PACKED, offset=-1),
     msgspec.structs.replace(PACK, members=-1),
@@ -144,6 +152,11 @@ def test_a_stripe_set_that_does_not_add_up_is_refused(change: dict[str, object])
 def test_a_record_that_contradicts_itself_is_refused(record: Record) -> None:
     with pytest.raises(RecordCorrupt):
         decode_record(encode_record(record))
+
+
+def test_a_salt_is_not_printed() -> None:
+    record = CASES["private object"]
+    assert repr(record) == repr(OBJECT).replace("salt=b''", "salt=...") != repr(OBJECT)
 
 
 def test_checksums_are_by_stripe_then_by_shard() -> None:

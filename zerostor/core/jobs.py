@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from zerostor.core.checksum import Salted
+
 
 class JobState(enum.StrEnum):
     """ACTIVE until it ends as DONE or ERROR; WAITING is ACTIVE with a reason why not yet."""
@@ -71,11 +73,12 @@ class QueueDepth(NamedTuple):
     oldest: float
 
 
-class Upload(msgspec.Struct, frozen=True):
+class Upload(Salted, frozen=True):
     """The description that seals a spool entry.
 
     job: 32 hex digits. ext: without the dot, may be empty. policy: a name from the config.
-    accepted_ms: epoch milliseconds. size, content: filled in by the spool.
+    accepted_ms: epoch milliseconds. size, content: filled in by the spool. salt: what the content
+    hash is keyed with, empty for a public object.
     """
 
     job: str
@@ -84,3 +87,4 @@ class Upload(msgspec.Struct, frozen=True):
     accepted_ms: int
     size: int = 0
     content: bytes = b""
+    salt: bytes = b""

@@ -10,6 +10,8 @@ CONTENT_HASH_SIZE = 24
 """Bytes of BLAKE3-192 over the content; 48 of the 56 hex digits of a hash."""
 METADATA_ID_MAX = 2**32 - 1
 """Largest metadata id a link can carry in its last 8 hex digits."""
+SALT_SIZE = 32
+"""Random bytes that the hash of a private object is keyed with; the size of a BLAKE3 key."""
 JOB_ID_SIZE = 16
 """Random bytes of a job id (128 bits, so it cannot be guessed)."""
 SHARD_KEY_SIZE = 16

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import msgspec
 from blake3 import blake3
 
+from zerostor.core.checksum import Salted, is_salt
 from zerostor.core.errors import RecordCorrupt
 from zerostor.core.layout import Layout
 from zerostor.core.limits import CHECKSUM_SIZE, CONTENT_HASH_SIZE, OFFSET_MAX, SHARD_KEY_SIZE
@@ -75,10 +76,11 @@ class NoteRecord(msgspec.Struct, frozen=True, array_like=True, tag="note"):
     nonce: str = ""
 
 
-class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="object"):
+class ObjectRecord(Salted, frozen=True, array_like=True, tag="object"):
     """One object. Its bytes are all of `stripes`, or `size` bytes from `offset` of pack `pack`.
 
-    content: BLAKE3-192 of the bytes. created_ms: epoch milliseconds. pack: metadata id.
+    content: the content hash. created_ms: epoch milliseconds. pack: metadata id. salt: what the
+    hash of a private object is keyed with, empty for a public one; never told to anybody.
     """
 
     job: str
@@ -90,6 +92,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="object"):
     stripes: StripeSet | None = None
     pack: int | None = None
     offset: int = 0
+    salt: bytes = b""
 
 
 class PackRecord(msgspec.Struct, frozen=True, array_like=True, tag="pack"):
@@ -144,7 +147,8 @@ def _check(record: Record) -> None:
     if (record.stripes is None) == (record.pack is None):
         raise RecordCorrupt("an object lies in stripes of its own or in a pack")
     size = record.size if record.stripes is None else record.stripes.size
-    if len(record.content) != CONTENT_HASH_SIZE or not 0 <= record.size == size:
+    hashed = len(record.content) == CONTENT_HASH_SIZE and is_salt(record.salt)
+    if not hashed or not 0 <= record.size == size:
         raise RecordCorrupt("the record's hash or size is not that of an object")
     if record.offset < 0 or (record.offset and record.pack is None):
         raise RecordCorrupt("the record's offset is not one in a pack")

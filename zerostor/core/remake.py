@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypeAlias
 
+from zerostor.core.checksum import is_salt
 from zerostor.core.errors import BadExtension, ShardCorrupt
 from zerostor.core.limits import CHECKSUM_SIZE, CONTENT_HASH_SIZE, METADATA_ID_MAX
 from zerostor.core.link import Hash, format_link, parse_extension
@@ -108,7 +109,7 @@ def object_record(member: Member, stripes: StripeSet) -> ObjectRecord:
     """The record of an object with stripes of its own. Raises ShardCorrupt."""
     _check(member, stripes.size)
     return ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
-                        member.created_ms, stripes=stripes)
+                        member.created_ms, stripes=stripes, salt=member.salt)
 
 
 def pack_records(
@@ -130,7 +131,8 @@ def pack_records(
     created = max((member.created_ms for member in members), default=0)
     objects = [(member.metadata_id,
                 ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
-                             member.created_ms, pack=pack_id, offset=member.offset))
+                             member.created_ms, pack=pack_id, offset=member.offset,
+                             salt=member.salt))
                for member in members]
     return PackRecord(agreed.stripes, len(members), end, created), objects
 
@@ -144,7 +146,7 @@ def _check(member: Member, end: int) -> None:
     """Raise ShardCorrupt for a member that no gateway made. end: of the objects' bytes."""
     texts: Collection[str] = (member.policy, member.job)
     sound = (0 <= member.metadata_id <= METADATA_ID_MAX
-             and len(member.content) == CONTENT_HASH_SIZE
+             and len(member.content) == CONTENT_HASH_SIZE and is_salt(member.salt)
              and member.size >= 0 and 0 <= member.offset <= end - member.size
              and 0 <= member.created_ms <= _TIME_MAX
              and all(len(text) <= TEXT_MAX and text.isprintable() for text in texts))

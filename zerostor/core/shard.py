@@ -27,6 +27,7 @@ import struct
 import msgspec
 from blake3 import blake3
 
+from zerostor.core.checksum import Salted
 from zerostor.core.errors import ShardCorrupt
 from zerostor.core.layout import Layout
 from zerostor.core.limits import CHECKSUM_SIZE, MIB, OFFSET_MAX, RECORD_MAX, SHARD_KEY_SIZE
@@ -44,8 +45,10 @@ TRAILER_MAX = 4 * MIB
 assert TRAILER_MAX >= RECORD_MAX // 2  # as layout.object_max has it
 
 
-class Member(msgspec.Struct, frozen=True, array_like=True):
-    """What a recovery must know of one object. offset: of its first byte in the stripe set."""
+class Member(Salted, frozen=True, array_like=True):
+    """What a recovery must know of one object. offset: of its first byte in the stripe set; salt:
+    as in its record.
+    """
 
     metadata_id: int
     content: bytes
@@ -55,6 +58,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     job: str
     policy: str
     created_ms: int
+    salt: bytes = b""
 
 
 class Trailer(msgspec.Struct, frozen=True, array_like=True):

@@ -17,6 +17,7 @@ import struct
 import msgspec
 from blake3 import blake3
 
+from zerostor.core.checksum import is_salt
 from zerostor.core.errors import SpoolCorrupt
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import CONTENT_HASH_SIZE
@@ -51,4 +52,6 @@ def decode_footer(tail: bytes, file_size: int) -> Upload:
         raise SpoolCorrupt(f"the spool entry's description does not decode: {error}") from None
     if upload.size + length + _END.size != file_size or len(upload.content) != CONTENT_HASH_SIZE:
         raise SpoolCorrupt("the spool entry is not as long as its description says")
+    if not is_salt(upload.salt):
+        raise SpoolCorrupt("the spool entry's salt is none")
     return upload

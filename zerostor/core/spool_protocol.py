@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from zerostor.core.checksum import is_salt
 from zerostor.core.errors import (
     BackendError,
     BadRequest,
@@ -121,4 +122,6 @@ def decode_rows(body: bytes, count: int) -> list[Row]:
         raise BackendError(f"the gateway's answer does not decode: {error}") from None
     if len(rows) != count:
         raise BackendError(f"the gateway answered about {len(rows)} jobs of {count}")
+    if not all(is_salt(row.upload.salt) for row in rows if row.upload is not None):
+        raise BackendError("the gateway describes an upload with a salt that is none")
     return rows

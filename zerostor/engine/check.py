@@ -153,4 +153,6 @@ class Checker:
                     await asyncio.to_thread(hasher.update, view)
         except ObjectUnreadable as error:
             return str(error)
-        return "good" if hasher.digest() == located.record.content else "the content hash differs"
+        record = located.record
+        good = hasher.digest(record.salt) == record.content
+        return "good" if good else "the content hash differs"

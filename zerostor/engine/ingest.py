@@ -81,7 +81,7 @@ class Ingest:
         if upload.policy != policy.name:
             raise SpoolCorrupt(f"job {entry.job} changed its policy while it arrived")
         record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,
-                              upload.accepted_ms, stripes=stripes)
+                              upload.accepted_ms, stripes=stripes, salt=upload.salt)
         await self._metadata.commit([(metadata_id, encode_record(record))], term)
         return _link(metadata_id, upload)
 
@@ -203,9 +203,10 @@ def _link(metadata_id: int, upload: Upload) -> str:
 def _member(metadata_id: int, entry: SpoolEntry) -> Member:
     upload = _sealed(entry)
     return Member(metadata_id, upload.content, 0, upload.size, upload.ext, upload.job,
-                  upload.policy, upload.accepted_ms)
+                  upload.policy, upload.accepted_ms, upload.salt)
 
 
 def _packed(member: Member, pack_id: int) -> ObjectRecord:
     return ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
-                        member.created_ms, pack=pack_id, offset=member.offset)
+                        member.created_ms, pack=pack_id, offset=member.offset,
+                        salt=member.salt)

@@ -148,7 +148,7 @@ class Recovery:
                 await asyncio.to_thread(self._log.write, row.file, at, chunk)
                 await asyncio.to_thread(hasher.update, chunk)
                 at += len(chunk)
-            if hasher.digest() != record.content:
+            if hasher.digest(record.salt) != record.content:
                 raise ShardCorrupt("its content is not what was signed")
         except (DataError, BackendError) as error:
             self.summary.broken.add(f"log file {row.file}, bytes {row.start} to {row.end}: {error}")
@@ -335,7 +335,7 @@ class Recovery:
             located = self._locate(record)
             async for view in self._reader.stream(located, 0, record.size):
                 await asyncio.to_thread(hasher.update, view)
-            if hasher.digest() != record.content:
+            if hasher.digest(record.salt) != record.content:
                 raise ShardCorrupt("the content is not that of its hash")
         except (DataError, BackendError) as error:
             if not any(name.startswith(link) for name in self.summary.missing.first):

@@ -37,7 +37,7 @@ async def read_inline(stores: StorePool, located: Located) -> bytearray | None:
             reads.append(_read(stores, stripes, part, into))
     if reads and any(failure is not None for failure in await _gather(reads)):
         return None
-    return body if _digest([body]) == record.content else None
+    return body if _digest([body], record.salt) == record.content else None
 
 
 class WholeRead:
@@ -71,7 +71,7 @@ class WholeRead:
         self._stuck = any(isinstance(failure, errors.StoreTimeout) for failure in failures)
         if any(failure is not None for failure in failures):
             return False
-        return await asyncio.to_thread(_digest, self.views) == record.content
+        return await asyncio.to_thread(_digest, self.views, record.salt) == record.content
 
     def close(self) -> None:
         """Give the buffers back."""
@@ -112,8 +112,8 @@ async def _gather(reads: Sequence[Coroutine[Any, Any, None]]) -> list[BaseExcept
     return results
 
 
-def _digest(parts: Sequence[bytearray | memoryview]) -> bytes:
+def _digest(parts: Sequence[bytearray | memoryview], salt: bytes) -> bytes:
     hasher = ContentHasher()
     for part in parts:
         hasher.update(part)
-    return hasher.digest()
+    return hasher.digest(salt)

@@ -17,6 +17,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from zerostor.core.checksum import ContentHasher, cell_checksum
 from zerostor.core.errors import SpoolCorrupt
 from zerostor.core.layout import Layout, Stripe, last_cell
@@ -131,7 +133,7 @@ class Writer:
                     progress(size)
                     last = stripe.size < policy.stripe_size
                     if last:
-                        _check_whole(entry, size, hasher.digest())
+                        _check_whole(entry, size, hasher)
                         await shards.commit(buffer, stripe, size, describe())
                 except BaseException as error:
                     self._give_back(buffer, error)
@@ -159,10 +161,10 @@ class Writer:
         (self._buffers.discard if cancelled else self._buffers.release)(buffer)
 
 
-def _check_whole(entry: Body, size: int, content: bytes) -> None:
+def _check_whole(entry: Body, size: int, hasher: ContentHasher) -> None:
     upload = entry.upload
     assert upload is not None
-    if (size, content) != (upload.size, upload.content):
+    if (size, hasher.digest(upload.salt)) != (upload.size, upload.content):
         raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
 
 
@@ -198,10 +200,9 @@ def _fill_pack(buffer: memoryview, members: Sequence[tuple[Body, Member]],
         hasher = ContentHasher()
         got = entry.read(body, 0)
         hasher.update(body)
-        if got != member.size or hasher.digest() != member.content:
+        if got != member.size or hasher.digest(member.salt) != member.content:
             raise SpoolCorrupt(f"the bytes of job {entry.job} changed in the spool")
-        placed.append(Member(member.metadata_id, member.content, at, member.size, member.ext,
-                             member.job, member.policy, member.created_ms))
+        placed.append(msgspec.structs.replace(member, offset=at))
         at += member.size
     table = encode_members(placed)
     size = at + len(table)

@@ -96,13 +96,14 @@ class RemoteEntry:
         """Raise BackendError for what came wrong, SpoolCorrupt for what lies there so: it comes
         the same a second time.
         """
-        upload, digest = self.upload, self._hasher.digest()
+        upload = self.upload
         assert upload is not None
+        digest = self._hasher.digest(upload.salt)
         if (self._there, digest) == (upload.size, upload.content):
             return
         self._inline, self._there, self._hasher = None, 0, ContentHasher()
         await self._fetch(upload.size)
-        if self._hasher.digest() == digest:
+        if self._hasher.digest(upload.salt) == digest:
             raise SpoolCorrupt(f"the spool entry of job {self.job} is damaged at its gateway")
         # What was read of it before is wrong, even if all of it is right now.
         raise BackendError(f"the body of job {self.job} was damaged on its way; it is fetched"

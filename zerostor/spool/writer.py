@@ -140,7 +140,7 @@ class DirectorySpoolWriter:
         if self._descriptor < 0:
             self._begin(streaming=False)
         self._take_in(chunks)
-        content = self._hasher.digest()
+        content = self._hasher.digest(upload.salt)
         described = msgspec.structs.replace(upload, size=self._size, content=content)
         footer = encode_footer(described)
         self._append([footer])
