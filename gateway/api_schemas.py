@@ -44,15 +44,20 @@ def number(text: str = "", kind: str = "number") -> Json:
 
 
 _HASH_TEXT = string("^[0-9a-f]{56}$", examples=[SAMPLE_HASH],
-                    description="48 hex digits of BLAKE3-192 over the bytes, then 8 hex digits"
-                                " of the metadata id.")
+                    description="48 hex digits of BLAKE3-192 over the bytes (keyed with a secret,"
+                                " if it is private), then 8 hex digits of the metadata id.")
+_PRIVATE: Json = {"type": "boolean",
+                  "description": "Whether who knows the bytes still cannot find the link."}
 _JOB_TEXT = string("^[0-9a-f]{32}$", examples=[SAMPLE_JOB])
 _LINK_TEXT = string(examples=[f"/{SAMPLE_HASH}.jpg"], description="Where the object is served.")
 _STATE = string(enum=["ACTIVE", "WAITING", "DONE", "ERROR"])
 SCHEMAS: dict[str, Json] = {
-    "Stored": struct(hash=_HASH_TEXT, link=_LINK_TEXT, job=_JOB_TEXT),
-    "Accepted": struct(job=_JOB_TEXT, status=string(description="Ask here how it goes.",
-                                                      examples=[f"/api/status/{SAMPLE_JOB}"])),
+    "Stored": struct("private", hash=_HASH_TEXT, link=_LINK_TEXT, job=_JOB_TEXT,
+                     private=_PRIVATE),
+    "Accepted": struct("private", job=_JOB_TEXT,
+                       status=string(description="Ask here how it goes.",
+                                     examples=[f"/api/status/{SAMPLE_JOB}"]),
+                       private=_PRIVATE),
     "Job": struct(
         job=_JOB_TEXT,
         state=_STATE | {"description": "WAITING is ACTIVE with a reason why not yet, in `detail`."},
@@ -72,14 +77,14 @@ SCHEMAS: dict[str, Json] = {
         hash=_HASH_TEXT, link=_LINK_TEXT, size=number("Bytes.", "integer"),
         ext=string(description="Extension without the dot, may be empty."),
         policy=string(description="The policy it was stored under.", examples=["default"]),
-        created=number("Seconds since 1970, UTC.")),
+        created=number("Seconds since 1970, UTC."), private=_PRIVATE),
     "Shard": struct(
         index=number(kind="integer"), store=string(description="Empty if it was never written."),
         state=string(enum=["present", "missing", "corrupt", "unknown"],
                       description="unknown: its store cannot be asked now."),
         detail=string(description="What is wrong, for a person.")),
     "Check": struct(
-        hash=_HASH_TEXT, mode=string(enum=["soft", "hard"]),
+        hash=_HASH_TEXT, mode=string(enum=["soft", "hard"]), private=_PRIVATE,
         state=string(enum=["healthy", "degraded", "unreadable"],
                       description="degraded: readable, with less to lose."),
         good=number("Shards that are present.", "integer"),

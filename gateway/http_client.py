@@ -93,7 +93,9 @@ class Client:
             connection.request(method, self._prefix + path, text, headers)
             return self._answer(connection.getresponse())
 
-    def upload(self, body: IO[bytes], *, ext: str, wait: float, advance: Advance) -> dict[str, Any]:
+    def upload(
+        self, body: IO[bytes], *, ext: str, wait: float, advance: Advance, private: bool = False
+    ) -> dict[str, Any]:
         """Send a file, a pipe or a terminal; the answer to POST /api/upload.
 
         wait: seconds the gateway may take to store it before it answers. advance: told of bytes.
@@ -101,6 +103,7 @@ class Client:
         """
         asked = {"ext": ext} if ext else {}
         asked |= {"wait": f"{wait:g}"} if wait else {}
+        asked |= {"private": "1"} if private else {}
         mode = os.fstat(body.fileno())
         size = mode.st_size if stat.S_ISREG(mode.st_mode) else None
         with self._talk(wait) as connection:

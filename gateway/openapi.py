@@ -22,13 +22,16 @@ from gateway.ssh_schemas import SSH_SCHEMAS
 from gateway.telemetry_operations import TELEMETRY_OPERATIONS, TELEMETRY_SCHEMAS
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
+from zerostor.core.link import PRIVATE_HEADER
 from zerostor.core.settings import PUBLIC_MODE
 
 DEFAULT_BASE = "http://127.0.0.1:8080"
 """What the examples ask when the gateway has no public_url; /docs puts its own address there."""
 _OBJECT_HEADERS = {
     "ETag": "The hash, in quotes.",
-    "Cache-Control": "`public, max-age=31536000, immutable`: a link never changes its bytes.",
+    "Cache-Control": "`public, max-age=31536000, immutable`: a link never changes its bytes;"
+                     " `private` where the object is.",
+    PRIVATE_HEADER: "1 if the object is private: its hash is no plain one of the bytes.",
     "Content-Security-Policy": "A sandbox, so that a stored page cannot act as this site.",
     "Last-Modified": "When it was stored.",
 }
@@ -69,7 +72,10 @@ _STORE = (
         (Parameter("ext", "query", f"Extension of the link: letters and digits, at most"
                    f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.", string(), "jpg"),
          Parameter("name", "query", "A file name to take the extension from, without `ext`.",
-                   string(), "photo.jpg"), _WAIT),
+                   string(), "photo.jpg"), _WAIT,
+         Parameter("private", "query", "1: the hash is keyed with a secret of this object, so who"
+                   " knows or guesses the bytes cannot find the link.",
+                   string(enum=["0", "1"], default="0"))),
         "--data-binary @photo.jpg '{base}/api/upload?ext=jpg&wait=30'",
         {"required": True, "content": {
             "application/octet-stream": {},

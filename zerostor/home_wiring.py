@@ -12,6 +12,7 @@ from zerostor.config import Config
 from zerostor.core.errors import SetupError
 from zerostor.core.homes import Quota
 from zerostor.core.layout import object_max
+from zerostor.core.limits import SALT_SIZE
 from zerostor.engine.home_auto import HomeAuto
 from zerostor.engine.home_endings import HomeEndings
 from zerostor.engine.home_jobs import HomeJobs
@@ -62,6 +63,7 @@ async def build_homes(config: Config, consumer: str) -> AsyncIterator[HomeParts]
         policy = config.policy[DEFAULT_POLICY]
         jobs = HomeJobs(
             homes, book, spool, queue, clock, os.urandom,
-            HomePacking(homes, book, spool, clock, object_max(policy.data, policy.total)),
+            HomePacking(homes, book, spool, clock, object_max(policy.data, policy.total),
+                        lambda: os.urandom(SALT_SIZE) if policy.private else b""),
             HomeEndings(homes, book, clock, config.gateway.public_url))
         yield HomeParts(homes, book, jobs, HomeAuto(homes, book, jobs, clock), clock)

@@ -303,7 +303,8 @@ def _codecs() -> Callable[[int, int], Codec]:
 
 def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[str, Policy]:
     return {name: Policy(name, codec_for(policy.data, policy.parity), policy.durable, CELL_SIZE,
-                         tuple(store.name for store in config.store if store.pool == policy.pool))
+                         tuple(store.name for store in config.store if store.pool == policy.pool),
+                         policy.private)
             for name, policy in config.policy.items()}
 
 

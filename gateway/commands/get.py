@@ -14,7 +14,7 @@ from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.progress import Bar, transfer_bars
 from gateway.http_client import BLOCK, Client
 from zerostor.core.errors import DataError
-from zerostor.core.link import Hash
+from zerostor.core.link import PRIVATE_HEADER, Hash
 from zerostor.core.units import size_text
 
 
@@ -27,7 +27,7 @@ def command(link: str, output: str | None, as_json: bool, client: Client) -> Non
     """Fetch LINK (a HASH, a HASH.ext or a full address) and check every byte against its hash.
 
     The file appears under its name only when it is whole and right. Into a folder it goes by the
-    link's name.
+    link's name. A private file can be checked by its gateway alone, which does so.
 
     \b
     Examples:
@@ -46,22 +46,28 @@ def command(link: str, output: str | None, as_json: bool, client: Client) -> Non
         client.open(f"/{name}") as response,
     ):
         bar = bars.bar(Path(target).name, response.length)
-        size = _receive(response, file, parsed, bar)
+        private = PRIVATE_HEADER in response.headers
+        size = _receive(response, file, None if private else parsed, bar)
     seconds = time.monotonic() - start
     if as_json and target != "-":
         print_json(
-            {"file": target, "hash": str(parsed), "size": size, "seconds": round(seconds, 3)}
+            {"file": target, "hash": str(parsed), "size": size, "seconds": round(seconds, 3),
+             "private": private}
         )
     elif target != "-":
         speed = size_text(size / max(seconds, 0.001))
-        click.echo(f"{size_text(size)} in {seconds:.2f} s, {speed}/s, verified", err=True)
+        checked = "private: verified by the gateway" if private else "verified"
+        click.echo(f"{size_text(size)} in {seconds:.2f} s, {speed}/s, {checked}", err=True)
         click.echo(target)
 
 
 def _receive(
-    response: http.client.HTTPResponse, file: Destination, parsed: Hash, bar: Bar
+    response: http.client.HTTPResponse, file: Destination, parsed: Hash | None, bar: Bar
 ) -> int:
-    """Copy the body; its size. Raises DataError unless all of it came and fits the hash."""
+    """Copy the body; its size. Raises DataError unless all of it came and fits the hash.
+
+    parsed: None for a private object, whose hash can be computed by its gateway alone.
+    """
     from zerostor.core.checksum import ContentHasher
 
     hasher = ContentHasher()
@@ -74,6 +80,6 @@ def _receive(
         bar.advance(count)
     if expected is not None and size < expected:
         raise DataError(f"the connection broke off after {size} of {expected} bytes; nothing kept")
-    if hasher.digest() != parsed.content:
+    if parsed is not None and hasher.digest() != parsed.content:
         raise DataError("what arrived is not what the link names; nothing kept")
     return size

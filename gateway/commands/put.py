@@ -39,6 +39,11 @@ class Counter:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True))
 @click.option("--ext", help="Extension of the link.  [default: the file's own]")
 @click.option(
+    "--private",
+    is_flag=True,
+    help="A link that nobody can find who knows, or guesses, what is in the file.",
+)
+@click.option(
     "--wait",
     type=Seconds(),
     default=math.inf,
@@ -57,6 +62,7 @@ class Counter:
 def command(
     files: tuple[str, ...],
     ext: str | None,
+    private: bool,
     wait: float,
     no_wait: bool,
     parallel: int,
@@ -77,7 +83,7 @@ def command(
     if no_wait and wait != math.inf:
         raise click.UsageError("--wait and --no-wait exclude each other")
     extension = parse_extension(ext.removeprefix(".")) if ext else None
-    uploads = [Upload(file, extension) for file in files]
+    uploads = [Upload(file, extension, private=private) for file in files]
     with transfer_bars(quiet=as_json) as bars:
 
         def one(upload: Upload) -> dict[str, Any]:
@@ -100,8 +106,9 @@ def command(
 class Upload:
     """One file on its way. job: known once the gateway has accepted it, else empty."""
 
-    def __init__(self, file: str, extension: str | None) -> None:
+    def __init__(self, file: str, extension: str | None, *, private: bool) -> None:
         self.file = file
+        self.private = private
         self.extension = extension_of(file) if extension is None else extension
         self.job = ""
         self.answer: Future[dict[str, Any]] = Future()
@@ -175,7 +182,8 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
         bar.stage("sending")
         # A short wait: most are stored by then, and of the others we soon know the job.
         answer = client.upload(
-            body, ext=upload.extension, wait=min(wait, FIRST_STEP), advance=counter.advance
+            body, ext=upload.extension, wait=min(wait, FIRST_STEP), advance=counter.advance,
+            private=upload.private,
         )
     if "hash" in answer:
         answer |= {"state": "DONE"}

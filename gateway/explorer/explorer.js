@@ -117,6 +117,7 @@ let running = 0;
 class Upload {
   constructor(file) {
     this.file = file;
+    this.private = $("private").checked;
     this.fill = make("span");
     this.bar = make("div", { className: "bar", role: "progressbar",
       "aria-label": `Upload of ${file.name}`, "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
@@ -219,7 +220,8 @@ class Upload {
       request.onerror = () => reject(new Error("The connection broke before the file was stored."));
       request.onabort = () => reject(new Error("Cancelled."));
       const name = encodeURIComponent(this.file.name);
-      request.open("POST", `/api/upload?name=${name}&wait=${WAIT}`);
+      const more = this.private ? "&private=1" : "";
+      request.open("POST", `/api/upload?name=${name}&wait=${WAIT}${more}`);
       request.setRequestHeader("Content-Type", "application/octet-stream");
       request.send(this.file);
     });

@@ -15,7 +15,7 @@ from gateway.http_errors import problem
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
 from zerostor.core.limits import KIB
-from zerostor.core.link import format_link, parse_link
+from zerostor.core.link import PRIVATE_HEADER, format_link, parse_link
 from zerostor.core.media_types import media_type
 from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
 
@@ -31,6 +31,8 @@ _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_PRIVATE = {"Cache-Control": "private, max-age=31536000, immutable", PRIVATE_HEADER: "1"}
+
 
 async def serve(request: web.Request) -> web.StreamResponse:
     """An object, or a range of it."""
@@ -41,6 +43,8 @@ async def serve(request: web.Request) -> web.StreamResponse:
     headers = CIMultiDict(_ALWAYS)
     headers["ETag"] = etag
     headers["Last-Modified"] = formatdate(stored, usegmt=True)
+    if located.record.salt:
+        headers.update(_PRIVATE)
     if _unchanged(request, etag, stored):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = media_type(located.record.ext)
@@ -74,7 +78,8 @@ async def exists(request: web.Request) -> web.Response:
     record = (await services.catalog.find(wanted)).record
     return web.json_response({
         "hash": str(wanted), "link": f"/{format_link(wanted, record.ext)}", "size": record.size,
-        "ext": record.ext, "policy": record.policy, "created": record.created_ms / 1000})
+        "ext": record.ext, "policy": record.policy, "created": record.created_ms / 1000,
+        "private": bool(record.salt)})
 
 
 def check_access(request: web.Request) -> Access:
@@ -92,7 +97,8 @@ async def check(request: web.Request) -> web.Response:
         raise BadRequest("mode is soft or hard")
     located = await services.catalog.find(wanted)
     report = await services.checker.check(located, hard=mode == "hard")
-    return web.json_response({"hash": str(wanted), "mode": mode} | report.as_dict())
+    told = {"hash": str(wanted), "mode": mode, "private": bool(located.record.salt)}
+    return web.json_response(told | report.as_dict())
 
 
 def _mode(request: web.Request) -> str:

@@ -17,7 +17,13 @@ from gateway.intake import BODY_TIMEOUT, Intake, refuse_encoding, stalled, too_l
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
-from zerostor.core.limits import JOB_ID_SIZE, KIB, PACK_OBJECT_MAX, STATUS_WAIT_MAX
+from zerostor.core.limits import (
+    JOB_ID_SIZE,
+    KIB,
+    PACK_OBJECT_MAX,
+    SALT_SIZE,
+    STATUS_WAIT_MAX,
+)
 from zerostor.core.link import extension_of, parse_extension
 from zerostor.engine.ingest import DEFAULT_POLICY
 from zerostor.ports import SpoolWriter
@@ -35,8 +41,9 @@ async def upload(request: web.Request) -> web.Response:
     services = services_of(request)
     ext = _extension(request)
     wait = wait_seconds(request)
+    private = _is_private(request)
     _refuse_unwanted(request, services.max_upload)
-    return await _Upload(services, request, ext, wait).run()
+    return await _Upload(services, request, ext, wait, private=private).run()
 
 
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
@@ -46,6 +53,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
         await services_of(request).role.require_master()
         _extension(request)
         wait_seconds(request)
+        _is_private(request)
         _refuse_unwanted(request, services_of(request).max_upload)
         return web.Response()
 
@@ -77,11 +85,12 @@ class _Upload:
     """One upload request."""
 
     def __init__(self, services: Services, request: web.Request, ext: str | None,
-                 wait: float) -> None:
+                 wait: float, *, private: bool) -> None:
         self._services = services
         self._request = request
         self._ext = ext
         self._wait = wait
+        self._private = private or services.policies[DEFAULT_POLICY].private
         self._job = services.random_bytes(JOB_ID_SIZE).hex()
         self._queued = False
 
@@ -96,8 +105,9 @@ class _Upload:
         try:
             chunks = await self._receive(writer, multipart)
             accepted_ms = int(services.clock.now() * 1000)
-            sealed = await writer.seal(
-                chunks, Upload(self._job, self._ext or "", DEFAULT_POLICY, accepted_ms))
+            salt = services.random_bytes(SALT_SIZE) if self._private else b""
+            sealed = await writer.seal(chunks, Upload(
+                self._job, self._ext or "", DEFAULT_POLICY, accepted_ms, salt=salt))
             await self._enqueue(sealed.size)
             update = await self._end(ended) if ended is not None else None
             if update is None and ended is not None:
@@ -177,13 +187,15 @@ class _Upload:
         return None
 
     def _answer(self, update: JobUpdate | None) -> web.Response:
+        private = {"private": True} if self._private else {}
         if update is None:
             answer = {"job": self._job, "status": f"/api/status/{self._job}"}
-            return web.json_response(answer, status=202)
+            return web.json_response(answer | private, status=202)
         if update.state is not JobState.DONE:
             return problem(500, "job-failed", update.detail, job=self._job)
         link = update.detail
-        return web.json_response({"hash": link[:56], "link": f"/{link}", "job": self._job})
+        answer = {"hash": link[:56], "link": f"/{link}", "job": self._job}
+        return web.json_response(answer | private)
 
 
 async def _of_form(reading: Awaitable[_T]) -> _T:
@@ -205,6 +217,14 @@ def _extension(request: web.Request) -> str | None:
     if "name" in request.query:
         return extension_of(request.query["name"])
     return None
+
+
+def _is_private(request: web.Request) -> bool:
+    """From ?private=. Raises BadRequest: what is a mistake must not end as a link to be guessed."""
+    text = request.query.get("private", "0").lower()
+    if text not in ("0", "1", "false", "true"):
+        raise BadRequest("private is 1 or 0")
+    return text in ("1", "true")
 
 
 def _refuse_unwanted(request: web.Request, limit: int) -> None:

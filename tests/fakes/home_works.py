@@ -27,13 +27,17 @@ OBJECT_MAX = 10**9
 
 
 class HomeWorks:
-    """One user, ann. `running` is the SSH process; it may end and begin as often as one likes."""
+    """One user, ann. `running` is the SSH process; it may end and begin as often as one likes.
+
+    salt: what the hashes of its objects are keyed with.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.works = Works(folder)
         self.place = folder
         self.root = folder / "homes" / "ann"
         self.clock = SystemClock()
+        self.salt = b""
 
     @property
     def ann(self) -> HomeFolder:
@@ -57,7 +61,8 @@ class HomeWorks:
         spool = self.works.grid.spool
         self.jobs = HomeJobs(
             self.homes, self.book, spool, self.queue, self.clock, os.urandom,
-            HomePacking(self.homes, self.book, spool, self.clock, OBJECT_MAX),
+            HomePacking(self.homes, self.book, spool, self.clock, OBJECT_MAX,
+                        lambda: self.salt),
             HomeEndings(self.homes, self.book, self.clock, base))
         self.auto = HomeAuto(self.homes, self.book, self.jobs, self.clock)
         await self.jobs.load()

@@ -24,13 +24,14 @@ def job_of(number: int) -> str:
 
 
 async def accept(spool: DirectorySpool, number: int, body: bytes = BODY, *, streamed: bool = False,
-                 durable: bool = False) -> str:
+                 durable: bool = False, salt: bytes = b"") -> str:
     """Upload `body`; its job."""
     writer = await spool.create(job_of(number), None, durable=durable)
     try:
         if streamed:
             await writer.write([body])
-        await writer.seal([] if streamed else [body], Upload(job_of(number), "bin", "default", 0))
+        upload = Upload(job_of(number), "bin", "default", 0, salt=salt)
+        await writer.seal([] if streamed else [body], upload)
     finally:
         await writer.close()
     return job_of(number)

@@ -60,12 +60,14 @@ async def whole(entry) -> bytes:
 async def test_entries_are_what_they_are_at_home(
         server: SpoolServer, worker: RemoteSpool, tmp_path: Path) -> None:
     bodies = [body_of(size) for size in SIZES]
-    jobs = [await accept(server.spool, number, body) for number, body in enumerate(bodies)]
+    jobs = [await accept(server.spool, number, body, salt=body_of(32) if number % 2 else b"")
+            for number, body in enumerate(bodies)]
     entries = await worker.open([*jobs, job_of(99)])
     assert isinstance(entries.pop(), UnknownJob)
-    for entry, body in zip(entries, bodies, strict=True):
+    for number, (entry, body) in enumerate(zip(entries, bodies, strict=True)):
         assert isinstance(entry, RemoteEntry)
         assert entry.upload is not None
+        assert bool(entry.upload.salt) is bool(number % 2)
         assert (entry.upload.size, entry.upload.ext) == (len(body), "bin")
         if entry.upload.size <= 2 * MIB:
             into = memoryview(bytearray(len(body)))

@@ -21,6 +21,8 @@ from gateway.routes import uploads
 from gateway.services import SERVICES, Services
 from tests.fakes.running_up import Up, content_of, digest
 from zerostor.core.limits import MIB
+from zerostor.engine.ingest import DEFAULT_POLICY
+from zerostor.engine.pool import Policy
 from zerostor.spool.directory import DirectorySpool
 
 
@@ -184,7 +186,8 @@ async def test_a_form_that_does_not_go_on_is_given_up(tmp_path, monkeypatch, sta
     monkeypatch.setattr(uploads, "BODY_TIMEOUT", 0.2)
     spool = DirectorySpool(tmp_path / "spool", reserve=0)
     services = dict.fromkeys(field.name for field in dataclasses.fields(Services))
-    services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom}
+    services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom,
+                 "policies": {DEFAULT_POLICY: Policy(DEFAULT_POLICY, None, 1, MIB, ())}}
     app = web.Application(middlewares=[problems])
     app[SERVICES] = Services(**services)
     app.router.add_post("/", uploads.upload)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.fakes.home_works import HomeWorks
 from tests.fakes.works import PATIENCE
@@ -49,6 +50,17 @@ async def test_a_file_is_stored_as_it_is(home: HomeWorks) -> None:
         assert (home.root / "photos/cat.JPG").exists()
         (event,) = await home.events()
         assert (event.kind, event.path) == ("stored", b"/photos/cat.JPG")
+
+
+async def test_under_a_private_policy_homes_store_privately(home: HomeWorks) -> None:
+    home.salt = os.urandom(32)
+    async with home.running() as jobs, home.works.worker():
+        home.put("a", b"1234")
+        job = await jobs.ask("ann", b"/a", remove=False)
+        assert await home.stored(job) == b"1234"
+        record, = await home.works.grid.records(job)
+        assert record.salt == home.salt
+        assert record.content == blake3(blake3(b"1234").digest(), key=home.salt).digest(24)
 
 
 async def test_a_folder_is_stored_as_tar_gz_and_goes_if_that_is_wished(home: HomeWorks) -> None:

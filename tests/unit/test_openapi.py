@@ -211,7 +211,7 @@ def test_a_job_is_answered_as_described(update: JobUpdate) -> None:
 def test_a_check_is_answered_as_described(content: str | None) -> None:
     shards = [ShardReport(index, f"{index:02d}", state) for index, state in enumerate(ShardState)]
     report = Report(2, shards, content)
-    check({"hash": "ab" * 28, "mode": "hard"} | report.as_dict(), named("Check"))
+    check({"hash": "ab" * 28, "mode": "hard", "private": False} | report.as_dict(), named("Check"))
 
 
 def test_an_error_is_answered_as_described() -> None:

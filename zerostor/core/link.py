@@ -2,6 +2,8 @@
 
     hex 0..47    content hash, 24 bytes
     hex 48..55   metadata id, u32 as a big-endian number
+
+The content hash of a private object is keyed (see checksum.py); its link looks like any other.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ _NAME = re.compile(r"\.*[^.].*?\.(tar\.[a-z0-9]{1,5})|\.*[^.].*\.([a-z0-9]+)",
                    re.IGNORECASE | re.ASCII | re.DOTALL)
 """A file name with an extension; dots in front, as of hidden files, do not begin one."""
 _HASH = re.compile(r"[0-9a-fA-F]{56}")
+PRIVATE_HEADER = "Zerostor-Private"
+"""Comes with the bytes of a private object: who fetched them cannot hold them against the link."""
 _LINK_MAX = 56 + 1 + EXTENSION_MAX
 
 

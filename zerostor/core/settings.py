@@ -153,12 +153,15 @@ class MetadataSettings(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """[policy.NAME]. durable: shards on disk before we say stored; 0 means data + 2."""
+    """[policy.NAME]. durable: shards on disk before we say stored; 0 means data + 2. private: the
+    hashes of all that is stored under it are keyed.
+    """
 
     data: int = 16
     parity: int = 4
     durable: int = 0
     pool: str = DEFAULT_POOL
+    private: bool = False
 
     @property
     def total(self) -> int:

@@ -29,15 +29,18 @@ Told = Callable[[int], Awaitable[None]]
 
 
 class HomePacking:
-    """object_max: bytes of one object, which the record of its shards has room for."""
+    """object_max: bytes of one object, which the record of its shards has room for. new_salt: what
+    the hash of the next object is keyed with, empty where they are public.
+    """
 
     def __init__(self, homes: Homes, book: HomeBook, spool: Spool, clock: Clock,
-                 object_max: int) -> None:
+                 object_max: int, new_salt: Callable[[], bytes]) -> None:
         self._homes = homes
         self._book = book
         self._spool = spool
         self._clock = clock
         self._object_max = object_max
+        self._new_salt = new_salt
 
     async def pack(self, job: HomeJob, place: Place, told: Told,
                    version: Seen | None = None) -> None:
@@ -59,7 +62,8 @@ class HomePacking:
             with folder.reading(job.path):
                 await self._fill(writer, job, pieces, place, told, version)
             accepted_ms = int(self._clock.now() * 1000)
-            await writer.seal([], Upload(job.job, ext, DEFAULT_POLICY, accepted_ms))
+            await writer.seal([], Upload(job.job, ext, DEFAULT_POLICY, accepted_ms,
+                                         salt=self._new_salt()))
         finally:
             await writer.close()
 

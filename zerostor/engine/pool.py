@@ -19,13 +19,16 @@ failure in either as long as the store answers in the end."""
 
 
 class Policy(NamedTuple):
-    """How objects are kept. durable: shards on disk before "stored" is said; pool: store names."""
+    """How objects are kept. durable: shards on disk before "stored" is said; stores: their names;
+    private: whether all objects are, asked for or not.
+    """
 
     name: str
     codec: Codec
     durable: int
     cell_size: int
     stores: tuple[str, ...]
+    private: bool = False
 
     @property
     def data(self) -> int:
