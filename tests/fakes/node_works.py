@@ -28,6 +28,7 @@ class Hub:
 
     def __init__(self, folder: Path, heartbeat: float = 60.0, **settings: int) -> None:
         self.clock = SystemClock()
+        self.made: list[LinkNode] = []
         self.book = SqliteNodeBook(folder / "nodes" / "nodes.db")
         self.roll = NodeRoll(self.book, self.clock, os.urandom)
         self.teller = Teller(self.clock.now)
@@ -44,7 +45,10 @@ class Hub:
     async def node(self, name: str = "shed-1", **fields: int) -> LinkNode:
         """One that was added and did not dial in yet."""
         known = self.roll.find(name) or await self.roll.add(name)
-        return LinkNode(name, bytes.fromhex(known.keys[0].reveal()), self.address, **fields)
+        node = LinkNode(name, bytes.fromhex(known.keys[0].reveal()), self.address, **fields)
+        # asyncio holds a client's reader and its task weakly: a collection would end the link.
+        self.made.append(node)
+        return node
 
     async def joined(self, name: str = "shed-1", **fields: int) -> LinkNode:
         """One that is here."""
