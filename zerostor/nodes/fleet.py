@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -20,6 +20,25 @@ from zerostor.ports import RandomBytes
 
 MASTERS_MAX, MASTERS_SECONDS = 3, 120.0
 """How often one node may be replaced by another of its name before we say that there are two."""
+
+
+class _States(Mapping[str, NodeState]):
+    """By name. Made when looked at: most who ask want one of hundreds."""
+
+    def __init__(self, sessions: Mapping[str, Session]) -> None:
+        self._sessions = sessions
+
+    def __getitem__(self, name: str) -> NodeState:
+        return self._sessions[name].state
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sessions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
 
 
 class ConnectedFleet:
@@ -39,7 +58,7 @@ class ConnectedFleet:
 
     def connected(self) -> Mapping[str, NodeState]:
         """See node_ports.Fleet, as for all methods."""
-        return {name: session.state for name, session in self._sessions.items()}
+        return _States(self._sessions)
 
     def may_replace(self, name: str) -> bool:
         """Whether one that comes under the name of a node that is here takes its place.
