@@ -111,7 +111,7 @@ class Node:
     def expect(self, wanted):
         """The next frame has to be this one; in place of it the hub may say no."""
         kind, _ = self.link.receive()
-        if kind == wire.ERR and not self.link.sealed and len(self.link.payload):
+        if kind == wire.ERR and len(self.link.payload):
             code = self.link.payload[0]
             text = bytes(self.link.payload[1:]).decode()
             if code in (wire.VERSION_UNKNOWN, wire.NOT_ALLOWED):

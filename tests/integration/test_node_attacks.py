@@ -160,6 +160,19 @@ def test_a_hub_that_is_busy_is_asked_again_soon(pair: Pair) -> None:
     assert says(node, "the hub says: too many connections (code 4)")
 
 
+def test_a_hub_that_refuses_in_place_of_the_welcome_is_quoted(pair: Pair) -> None:
+    hub, node = pair
+    peer = hub.connection()
+    peer.greet()
+    peer.challenge(KEY)
+    assert peer.receive()[0] == "AUTH"
+    assert peer.secrets
+    peer.sending = peer.secrets.derive(b"EDN1 h2n")
+    peer.send("ERR", 0, b"\4you come back too often")
+    assert says(node, "the hub says: you come back too often (code 4)")
+    hub.accept()
+
+
 def test_a_hub_of_another_version_is_told_on_the_console(pair: Pair) -> None:
     hub, node = pair
     peer = hub.connection()
