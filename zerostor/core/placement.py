@@ -34,6 +34,9 @@ class Candidate(NamedTuple):
 
 _Group: TypeAlias = tuple[str, str]
 """What is lost together, and of what kind it is."""
+_PLACES = {"owner": "with owner {}", "site": "at site {}", "nodes": "on nodes"}
+NAMED_MAX = 3
+"""Owners and sites that an error names."""
 
 
 def place(candidates: Sequence[Candidate], shards: int, durable: int, parity: int = 0
@@ -54,7 +57,7 @@ def place(candidates: Sequence[Candidate], shards: int, durable: int, parity: in
         choice.take(best)
     places = [store.name for store in choice.taken]
     if len(places) < durable:
-        fit = f", {len(places)} of them may have a shard" if free and parity else ""
+        fit = choice.refusal(free)
         raise NotEnoughStores(
             f"{len(free) + len(places)} of {len(candidates)} stores are up{fit} and {durable}"
             " shards must be durable")
@@ -110,6 +113,16 @@ class _Choice:
                 self._count(coming, -1)
             self._count(leaving, 1)
         return None
+
+    def refusal(self, free: Sequence[Candidate]) -> str:
+        """Why those that are left may have no shard, as a part of a sentence; empty if none is."""
+        full = {group for store in free for group in self._groups.get(store.name, ())
+                if self._held[group] >= self._most}
+        if not full:
+            return ""
+        where = " or ".join(_PLACES[kind].format(name) for kind, name in sorted(full)[:NAMED_MAX])
+        return (f", {len(self.taken)} of them may have a shard (no more than {self._most} may be"
+                f" {where})")
 
     def _count(self, store: Candidate, shards: int) -> None:
         self._hosts[store.host] += shards
