@@ -305,7 +305,7 @@ async def drip(node: LinkNode, frame: Frame) -> None:
     """A byte now and then, each in time."""
     await begin(node, frame)
     getting = frame.kind == Kind.GET
-    node.handlers.pop(Kind.DATA, None)
+    node.handlers[Kind.DATA] = begin  # what comes after the first
     with contextlib.suppress(ConnectionError):
         for number in range(4000):
             await node.say(Kind.DATA if getting else Kind.ACK, frame.request,
@@ -428,6 +428,25 @@ async def test_two_nodes_with_one_name(hub: Hub) -> None:
     await hub.event("replaced", "twin", "two nodes have this name")
     for node in (first, second, *others):
         await node.leave()
+
+
+async def test_links_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
+    def left() -> tuple[int, int, int]:
+        return (len(os.listdir("/proc/self/fd")), len(hub.listener._visits),
+                hub.listener._admission._open.total())
+
+    async with running_hub(tmp_path) as hub:
+        first = await hub.joined("n0")
+        await first.leave()
+        await hub.until(lambda: left()[1:] == (0, 0))
+        before = left()
+        for number in range(300):
+            node = await (await hub.node(f"n{number % 60}")).join()
+            if number % 3:
+                await node.leave()
+            else:
+                node.writer.transport.abort()
+        await hub.until(lambda: not hub.fleet.connected() and left() == before)
 
 
 async def test_connections_are_bounded(tmp_path: Path) -> None:

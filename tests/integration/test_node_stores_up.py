@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,17 @@ REPLICAS = ["r1", "r2", "r3", "r4"]
 class NodeUp(Up):
     """A zerostor with one pool of nodes and folders."""
 
-    def __init__(self, folder: Path, data: int, parity: int, disks: int = 0) -> None:
+    def __init__(self, folder: Path, data: int, parity: int, disks: int = 0, *,
+                 names: Sequence[str] = REPLICAS, durable: int = 0) -> None:
         self.hub_port = free_port()
-        stores = [f'[[store]]\nname = "{name}"\nurl = "node://{name}"\n' for name in REPLICAS]
+        stores = [f'[[store]]\nname = "{name}"\nurl = "node://{name}"\n' for name in names]
         stores += [f'[[store]]\nname = "d{number:02}"\nurl = "dir://{folder}-disks/{number:02}"\n'
                    for number in range(disks)]
         super().__init__(folder, "\n".join((
             "[nodes]", "enabled = true", f'listen = "127.0.0.1:{self.hub_port}"',
             "[metadata]", 'archive_every = "0s"', "[policy.default]", f"data = {data}",
-            f"parity = {parity}", f"durable = {data + parity}", *stores)))
+            f"parity = {parity}", f"durable = {durable or data + parity}", *stores)))
+        self.names = names
         self.nodes: dict[str, EmulatedNode] = {}
 
     def init_stores(self) -> None:
@@ -46,7 +48,7 @@ class NodeUp(Up):
              str(self.folder), "--config", str(self.settings)], cwd=ROOT, capture_output=True,
             text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "zerostor node add r1" in done.stdout
+        assert f"zerostor node add {self.names[0]}" in done.stdout
 
     def add(self, name: str, folder: Path) -> None:
         answer = self.until(lambda: self.ask(
@@ -67,13 +69,14 @@ class NodeUp(Up):
 
 
 @contextlib.contextmanager
-def running(folder: Path, data: int, parity: int, disks: int = 0) -> Iterator[NodeUp]:
-    made = NodeUp(folder / "data", data, parity, disks)
+def running(folder: Path, data: int, parity: int, disks: int = 0, *,
+            names: Sequence[str] = REPLICAS, durable: int = 0) -> Iterator[NodeUp]:
+    made = NodeUp(folder / "data", data, parity, disks, names=names, durable=durable)
     made.init_stores()
     try:
         made.start(wait=False)
         made.until(lambda: made.get("/api/nodes").status == 200, "the hub answers")
-        for name in REPLICAS:
+        for name in names:
             made.add(name, folder / "devices")
         made.ready()
         made.until_states("up", *made.nodes)
@@ -130,6 +133,22 @@ def test_sixteen_folders_and_four_nodes(tmp_path: Path) -> None:
         assert up.get(link).body == body
 
 
+def test_four_of_eight_nodes_may_be_gone(tmp_path: Path) -> None:
+    names = [f"n{number}" for number in range(8)]
+    with running(tmp_path, 4, 4, names=names, durable=6) as up:
+        bodies = [random.Random(number).randbytes(size)
+                  for number, size in enumerate((400_000, 70_000, 300))]
+        links = [up.store(body) for body in bodies]
+        with away(up, *names[:4]):
+            assert [up.get(link).body for link in links] == bodies
+            answer = up.upload(b"x" * 1000, wait=1)
+            assert answer.status == 202, "six shards are promised and four nodes are here"
+        assert up.get(up.stored(answer.job)).body == b"x" * 1000
+        # What the first four had is there again: with the others gone it is all there is.
+        with away(up, *names[4:]):
+            assert [up.get(link).body for link in links] == bodies
+
+
 def here(store: NodeStore) -> bool:
     async def probe() -> bool:
         try:
@@ -178,6 +197,28 @@ def test_a_hub_that_is_killed_is_back_with_its_shards(up: NodeUp) -> None:
     up.until_states("up", *REPLICAS)
     assert up.get(link).body == body
     assert up.store(body[:-1])
+
+
+def test_a_hub_that_is_killed_while_objects_come_loses_none(up: NodeUp) -> None:
+    bodies = {}
+    for turn in range(3):
+        some = [random.Random(f"{turn} {number}").randbytes(30_000) for number in range(3)]
+        for body in some:
+            bodies[up.until(lambda body=body: up.upload(body),  # type: ignore[misc]
+                            "it is accepted").job] = body
+        up.kill("nodes")
+    for job, body in bodies.items():
+        assert up.get(up.stored(job)).body == body
+    up.until_states("up", *REPLICAS)
+
+    def unknown() -> list[int | None]:
+        return [node["unknown"] for node in up.get("/api/nodes").json["nodes"]]
+
+    up.until(lambda: unknown() == [0] * len(REPLICAS), "all that is on the nodes is known")
+    found = [up.ask("POST", "/api/nodes/verify", json.dumps({"name": name}),
+                    {"Content-Type": "application/json"}).json for name in REPLICAS]
+    assert [one["bad"] for one in found] == [[]] * len(REPLICAS), found
+    assert sum(one["good"] for one in found) >= 3 * 270_000 // 16_328
 
 
 def test_how_a_node_is_as_a_store_is_told(up: NodeUp) -> None:
