@@ -102,9 +102,9 @@ def test_who_has_too_many_nodes_waits_for_others() -> None:
     with pytest.raises(NotEnoughStores, match=r"11 of 11 stores are up, 3 of them may have a shard"
                        r" \(no more than 3 may be with owner anna\) and 6 shards"):
         place(nodes({"anna": 11}), 8, 6, 3)
-    with pytest.raises(NotEnoughStores, match=r"than 4 may be at site attic or at site barn\) and 9"):
+    with pytest.raises(NotEnoughStores, match="4 may be at site attic or at site barn"):
         place([*nodes({"a": 3, "b": 3}, "attic"), *nodes({"c": 3, "d": 3}, "barn")], 9, 9, 4)
-    with pytest.raises(NotEnoughStores, match=r"no more than 2 may be on nodes or with owner"):
+    with pytest.raises(NotEnoughStores, match="no more than 2 may be on nodes or with owner"):
         place([*nodes({"a": 3, "b": 3}), *pool({"disk": 3})], 6, 6, 2)
 
 
