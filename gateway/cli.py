@@ -40,6 +40,9 @@ COMMANDS = {
     "ssh-links": "gateway.commands.ssh_links",
     "ssh-events": "gateway.commands.ssh_events",
     "keygen": "gateway.commands.keygen",
+    "keys": "gateway.commands.keys",
+    "login": "gateway.commands.login",
+    "logout": "gateway.commands.logout",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

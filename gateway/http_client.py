@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from gateway.credentials import Credential, Keyring, Pins, parse_url
+from gateway.credentials import Keyring, Pins, parse_url
 from gateway.early_answer import has_answered
 from gateway.trust import UntrustedCertificate, check_certificate, tls_context
 from zerostor.core.errors import RequestError, ZerostorError
@@ -51,18 +51,21 @@ class Refused(ZerostorError):
 class Client:
     """Requests to one gateway. url: http(s)://HOST[:PORT][/PREFIX].
 
-    keyring: where its pins are, and what opens it, unless `secret` does.
+    keyring: where its pins are, and what opens it. pins, secret: instead of what is there.
     """
 
-    def __init__(self, url: str, keyring: Keyring | None = None, secret: str = "") -> None:
+    def __init__(self, url: str, keyring: Keyring | None = None, *, secret: str = "",
+                 pins: Pins | None = None) -> None:
         """Raises RequestError, SetupError."""
         self.address = parse_url(url)
         self._prefix = self.address.prefix
         self._keyring = keyring
-        self._pins = keyring.pins(self.address.place) if keyring else Pins()
         self._secret = secret
-        if keyring and not secret:
-            self._secret = (keyring.credential(self.address.place) or Credential("")).secret
+        if keyring is not None:
+            pins = pins or keyring.pins(self.address.place)
+            kept = keyring.credential(self.address.place)
+            self._secret = secret or (kept.secret if kept else "")
+        self._pins = pins or Pins()
         if re.search(r"[^\x21-\x7e]", self._secret):
             raise RequestError("a secret has no spaces and only ASCII characters")
         self._context: ssl.SSLContext | None = None
@@ -73,9 +76,9 @@ class Client:
         return self.address.text
 
     @property
-    def exposes(self) -> bool:
-        """Whether others on the way could take what opens the gateway."""
-        return bool(self._secret) and self.address.secret_may_be_heard
+    def has_secret(self) -> bool:
+        """Whether we send what opens the gateway."""
+        return bool(self._secret)
 
     def at(self, url: str) -> Client:
         """One for `url`: this one, if that is the same place."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.credentials import Keyring, parse_url
+from gateway.credentials import Address, Keyring, parse_url
 from gateway.http_client import Client
 from gateway.whole_file import read_text
 from zerostor.core.errors import BadRequest, SetupError
@@ -44,18 +44,32 @@ def connect(url: str | None, secret_file: Path | None = None) -> Client:
 
     Warns on stderr where others could hear that. Raises RequestError, SetupError.
     """
-    from zerostor.config import server_address, stated_secret, user_folder
+    from zerostor.config import server_address, user_folder
 
-    usual, stated = server_address(), stated_secret()
-    secret = "" if secret_file is None else read_secret(secret_file)
-    # What the environment states is for the gateway that the environment names.
-    if stated and not secret and parse_url(url or usual).place == parse_url(usual).place:
-        secret = stated
-    client = Client(url or usual, Keyring(user_folder()), secret)
-    if client.exposes:
-        click.echo(f"zerostor: warning: what opens {client.url} goes there unencrypted: who can"
-                   " listen on the way can use it. https:// keeps it to the two of you", err=True)
+    address = parse_url(url or server_address())
+    secret = stated_for(address) if secret_file is None else read_secret(secret_file)
+    client = Client(address.text, Keyring(user_folder()), secret=secret)
+    if client.has_secret:
+        warn_of_listeners(client.address)
     return client
+
+
+def stated_for(address: Address) -> str:
+    """The secret in the environment, if it is for the gateway there; else empty.
+
+    It is for the one that the environment names, or for the usual one.
+    """
+    from zerostor.config import server_address, stated_secret
+
+    stated = stated_secret()
+    return stated if stated and parse_url(server_address()).place == address.place else ""
+
+
+def warn_of_listeners(address: Address) -> None:
+    """Say on stderr that others can hear what opens the gateway there, if they can."""
+    if address.secret_may_be_heard:
+        click.echo(f"zerostor: warning: what opens {address.text} goes there unencrypted: who can"
+                   " listen on the way can use it. https:// keeps it to the two of you", err=True)
 
 
 def read_secret(file: Path) -> str:

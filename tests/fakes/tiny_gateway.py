@@ -23,13 +23,14 @@ class TinyGateway(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, certificate: Path | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, certificate: Path | None = None,
+                 handler: type[TinyHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or TinyHandler)
         self.scheme = "http"
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self.socket = context.wrap_socket(self.socket, server_side=True)
+            self.certify(certificate)
+            self.socket = self._context.wrap_socket(self.socket, server_side=True)
             self.scheme = "https"
         self.secret = ""
         self.presented: list[str | None] = []
@@ -46,6 +47,10 @@ class TinyGateway(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.server_port}"
+
+    def certify(self, certificate: Path) -> None:
+        """From now on by that certificate."""
+        self._context.load_cert_chain(certificate)
 
     def handle_error(self, *_: object) -> None:
         """A client that hangs up, as one that does not trust us does."""
@@ -64,14 +69,20 @@ def tiny_gateway(certificate: Path | None = None) -> Iterator[TinyGateway]:
         server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class TinyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: TinyGateway
 
     def log_message(self, *_: object) -> None:
         pass
 
+    def do_GET(self) -> None:
+        self.get()
+
     def do_POST(self) -> None:
+        self.post()
+
+    def post(self) -> None:
         parts = urlsplit(self.path)
         self.server.requests.append(self.path)
         if not self.opened():
@@ -96,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"hash": digits, "link": f"/{link}", "job": job})
         return self.answer(202, {"job": job, "status": f"/api/status/{job}"})
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         self.server.requests.append(self.path)
         path = urlsplit(self.path).path
         if path.startswith("/api/status/"):

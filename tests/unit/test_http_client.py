@@ -46,7 +46,7 @@ def test_what_opens_a_gateway_is_sent_there_and_nowhere_else(tmp_path: Path) -> 
         with pytest.raises(Refused):
             client.at(one.url.replace("127.0.0.1", "localhost")).ask("/api/jobs")
         assert client.at(f"{one.url}/") is client
-        stated = Client(one.url, Keyring(tmp_path / "none"), SECRET)
+        stated = Client(one.url, Keyring(tmp_path / "none"), secret=SECRET)
         stated.ask("/api/jobs")
         stated.at(other.url).ask("/api/jobs")
         assert one.presented == [f"Bearer {SECRET}", None, f"Bearer {SECRET}"]
@@ -89,7 +89,7 @@ def test_a_secret_for_scripts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("secret", ["two words", "a\r\nX-Admin: yes", "pässword", "\x7f", "a\tb"])
 def test_a_secret_that_no_header_can_carry(tmp_path: Path, secret: str) -> None:
     with pytest.raises(RequestError, match="ASCII"):
-        Client("http://127.0.0.1:1", Keyring(tmp_path), secret)
+        Client("http://127.0.0.1:1", Keyring(tmp_path), secret=secret)
 
 
 def test_a_secret_in_the_open_is_warned_of(tmp_path: Path) -> None:
