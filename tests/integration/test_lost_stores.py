@@ -399,9 +399,10 @@ def test_three_stores_down_make_uploads_wait_and_say_why(up, rng):
         jobs = [up.upload(body, ext="bin").job for body in bodies]
         jobs += [up.upload(body, ext="bin", wait=0.5).job for body in bodies]
         for job in jobs:
-            up.until(lambda job=job: up.status(job)["state"] == "WAITING", "it says it waits")
+            # Not for long at a time: every 2 seconds it is tried again.
+            up.until(lambda job=job: up.status(job)["state"] == "WAITING"
+                     and "must be durable" in up.status(job)["detail"], "it says it waits")
             assert up.get(f"/api/status/{job}").body == b"ACTIVE"
-            assert "must be durable" in up.status(job)["detail"]
         up.until(lambda: down(up) == set(names), "it is noticed")
         unready = up.get("/readyz")
         assert unready.status == 503 and "17 stores are up" in unready.json["problems"][0]
