@@ -75,6 +75,11 @@ def caller_of(request: web.Request) -> Caller:
         return ANONYMOUS
 
 
+def address_asking(request: web.Request) -> str:
+    """Where `request` came from."""
+    return request.remote or ""
+
+
 def is_restricted(request: web.Request) -> bool:
     """Whether who asks may act on one home only."""
     open_to_all = services_of(request).security.mode == PUBLIC_MODE
@@ -107,7 +112,7 @@ def _identified(request: web.Request) -> Caller:
         # Also where it raises: a wrong credential is counted once.
         request[_CALLER] = ANONYMOUS
         caller = request[_CALLER] = services_of(request).security.identify(
-            _credential(request), request.remote or "")
+            _credential(request), address_asking(request))
     return caller
 
 

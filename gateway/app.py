@@ -18,7 +18,7 @@ from gateway.connection import Connection, Room
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
-from gateway.routes import jobs, nodes, objects, operate, spool, ssh, telemetry, uploads
+from gateway.routes import jobs, nodes, objects, operate, sign_in, spool, ssh, telemetry, uploads
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
 
@@ -31,7 +31,7 @@ BACKLOG = 1024
 """Connections that may wait to be taken."""
 _READS = ("GET", "HEAD", "OPTIONS")
 _LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable", "/api/nodes/",
-          "/api/telemetry/")
+          "/api/telemetry/", "/api/authenticate", "/api/sessions/")
 
 
 ROUTES = (
@@ -43,6 +43,10 @@ ROUTES = (
     get("/api/exists/{hash}", objects.exists, Access.PUBLIC),
     get("/api/check/{hash}", objects.check, objects.check_access),
     get("/api/stores", operate.stores, Access.ADMIN),
+    get("/api/pubkey", sign_in.public_key, Access.PUBLIC),
+    post("/api/authenticate", sign_in.authenticate, Access.PUBLIC),
+    get("/api/sessions", sign_in.listed, Access.USER),
+    post("/api/sessions/revoke", sign_in.revoke, Access.USER),
     get("/docs", page.docs, Access.PUBLIC),
     get("/explorer/{name}", page.asset, Access.PUBLIC),
     get("/healthz", operate.healthz, Access.PUBLIC),
@@ -135,6 +139,10 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         place = services.cluster.key.place(spool_id, services.cluster.url)
         tasks += [asyncio.create_task(services.cluster.leases.run()),
                   asyncio.create_task(announce(services.queue, spool_id, place))]
+    if services.known is not None:
+        tasks.append(asyncio.create_task(services.known.run()))
+    if services.sessions is not None:
+        tasks.append(asyncio.create_task(services.sessions.run()))
     if services.archivist is not None:
         tasks.append(asyncio.create_task(services.archivist.run()))
     for task in tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections import OrderedDict
 
 from zerostor.core.errors import TooManyRequests
 from zerostor.ports import Clock
@@ -13,7 +14,7 @@ BURST = 20
 REGAIN = 3.0
 """Seconds after which it may have one more."""
 ADDRESSES_MAX = 65_536
-"""Remembered; then those that are forgiven go, and if there are none, the eldest."""
+"""Remembered; beyond them those go from which nothing came for longest."""
 GOOD_MAX = 4096
 """Addresses remembered from which a right one came."""
 
@@ -23,33 +24,32 @@ class Attempts:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._until: dict[str, float] = {}
-        self._good: dict[str, None] = {}
+        self._until: OrderedDict[str, float] = OrderedDict()
+        self._good: OrderedDict[str, None] = OrderedDict()
 
     def check(self, address: str) -> None:
         """Return if another try is taken from there. Raises TooManyRequests."""
-        source = _source(address) if self._until else ""
-        if source not in self._until or source in self._good:
+        if not self._until or address in self._good:
             return
-        wait = self._until[source] - self._clock.monotonic() - (BURST - 1) * REGAIN
+        until = self._until.get(_source(address), 0.0)
+        wait = until - self._clock.monotonic() - (BURST - 1) * REGAIN
         if wait > 0:
             raise TooManyRequests("too many wrong credentials came from your address: try again in"
                                   f" {math.ceil(wait)} s", math.ceil(wait))
 
     def passed(self, address: str) -> None:
         """Somebody there has a right one: others behind the same address must not shut him out."""
-        self._good[_source(address)] = None
-        if len(self._good) > GOOD_MAX:
-            del self._good[next(iter(self._good))]
+        if address not in self._good:
+            self._good[address] = None
+            if len(self._good) > GOOD_MAX:
+                self._good.popitem(last=False)
 
     def failed(self, address: str) -> None:
         """Count one."""
         now, source = self._clock.monotonic(), _source(address)
         self._until[source] = max(now, self._until.pop(source, now)) + REGAIN
         if len(self._until) > ADDRESSES_MAX:
-            self._until = {kept: until for kept, until in self._until.items() if until > now}
-            for eldest in list(self._until)[: len(self._until) - ADDRESSES_MAX]:
-                del self._until[eldest]
+            self._until.popitem(last=False)
 
 
 def _source(address: str) -> str:

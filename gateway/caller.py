@@ -7,14 +7,16 @@ from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
+from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
 from zerostor.core.errors import SignInNeeded
-from zerostor.core.settings import PUBLIC_MODE, SECRET_MODE, Secret
+from zerostor.core.settings import KEYS_MODE, PUBLIC_MODE, SECRET_MODE, Secret
 from zerostor.core.sign_in import Role
+from zerostor.engine.sessions import Sessions, digest_of
 
 
 class Caller(NamedTuple):
-    """Who asks. role: None for anonymous. key: hex of the key that signed in, else empty.
+    """Who asks. role: None for anonymous. key, session: hex of what signed in, else empty.
 
     name: as the allow-list has it; SECRET_MODE for who has the secret; empty for anonymous.
     """
@@ -22,6 +24,7 @@ class Caller(NamedTuple):
     name: str
     role: Role | None
     key: str
+    session: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -87,6 +90,39 @@ class SecretHolders:
     def problems(self) -> list[str]:
         """None."""
         return []
+
+
+class SignedIn:
+    """Mode keys: who signed in with a key of the list is what the list says of it now."""
+
+    mode = KEYS_MODE
+
+    def __init__(self, sessions: Sessions, known: AllowList, attempts: Attempts) -> None:
+        self._sessions = sessions
+        self._known = known
+        self._attempts = attempts
+
+    def identify(self, credential: str, address: str) -> Caller:
+        """Whose session it is."""
+        if not credential:
+            raise SignInNeeded("this needs a sign-in with a key: `zerostor login URL`")
+        digest = digest_of(credential)
+        new = not self._sessions.remembers(digest)
+        if new:
+            self._attempts.check(address)
+        found = self._sessions.check(credential, digest)
+        if found is None:
+            self._attempts.failed(address)
+            raise SignInNeeded("this is no session of this gateway: `zerostor login URL` begins"
+                               " one")
+        if new:
+            self._attempts.passed(address)
+        session, known = found
+        return Caller(known.name, known.role, session.key.hex(), session.id.hex())
+
+    def problems(self) -> list[str]:
+        """Why the list of keys is not the newest."""
+        return [self._known.problem] if self._known.problem else []
 
 
 def _digest(secret: str) -> bytes:

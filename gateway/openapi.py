@@ -16,7 +16,7 @@ from gateway.api_operations import Operation, Parameter, file_answer, json_answe
 from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.services import services_of
-from gateway.sign_in_operations import DENIED, SCHEMES
+from gateway.sign_in_operations import DENIED, SCHEMES, SIGN_IN_OPERATIONS, SIGN_IN_SCHEMAS
 from gateway.ssh_operations import SSH_OPERATIONS
 from gateway.ssh_schemas import SSH_SCHEMAS
 from gateway.telemetry_operations import TELEMETRY_OPERATIONS, TELEMETRY_SCHEMAS
@@ -177,9 +177,10 @@ _PAGES = (
               {200: file_answer("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
 
-OPERATIONS = (_STORE + _READ + SSH_OPERATIONS + NODE_OPERATIONS + TELEMETRY_OPERATIONS + _OPERATE
-              + _PAGES)
+OPERATIONS = (_STORE + _READ + SIGN_IN_OPERATIONS + SSH_OPERATIONS + NODE_OPERATIONS
+              + TELEMETRY_OPERATIONS + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
+         "sign-in": "Say who you are, where the gateway asks.",
          "ssh": "Homes for sftp, scp and rsync, and from there into the store.",
          "nodes": "ESP32s that keep chunks.",
          "telemetry": "Streams that are appended to, kept on nodes.",
@@ -222,7 +223,8 @@ def document(public_url: str = "", max_upload: int | None = None,
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS | TELEMETRY_SCHEMAS,
+        "components": {"schemas": SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS
+                       | TELEMETRY_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.allow_list import AllowList
+from gateway.attempts import Attempts
 from gateway.caller import Security
 from gateway.control_link import ControlLink
 from gateway.home_link import HomeLink
@@ -21,6 +23,7 @@ from zerostor.engine.check import Checker
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
+from zerostor.engine.sessions import Sessions
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 
 
@@ -38,7 +41,8 @@ class Services:
     """One of each. max_upload: bytes; public_url: what links start with, or empty.
 
     cluster: None on a host that is alone. archivist: None where the log is kept by nobody.
-    security: tells who asks. ssh_admin: as in the settings.
+    security: tells who asks. sessions, known: None where nobody signs in. attempts: wrong
+    ones, counted. public_key: what this gateway signs with. ssh_admin: as in the settings.
     """
 
     stores: StorePool
@@ -58,6 +62,10 @@ class Services:
     homes: HomeLink
     nodes: ControlLink
     security: Security
+    sessions: Sessions | None
+    known: AllowList | None
+    attempts: Attempts
+    public_key: bytes
     ssh_admin: str
     max_upload: int
     public_url: str

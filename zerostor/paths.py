@@ -49,6 +49,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "zdb.sock"
 
     @property
+    def sessions_book(self) -> Path:
+        """Sessions of who signed in, logins that were used, what was revoked."""
+        return self.root / "gateway" / "sessions.db"
+
+    @property
     def ssh(self) -> Path:
         """What the SSH process keeps, besides the homes themselves."""
         return self.root / "ssh"

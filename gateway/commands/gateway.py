@@ -49,7 +49,7 @@ async def serve(config: Config) -> None:
     from gateway import app
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
-    from gateway.commands.security import security_of
+    from gateway.commands.security import doors_of
     from gateway.control_link import NODES, ControlLink
     from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
@@ -68,6 +68,7 @@ async def serve(config: Config) -> None:
                 wiring.build(config, unique_name("gateway"), link) as parts):
         stack.push_async_callback(homes.close)
         stack.push_async_callback(nodes.close)
+        doors = await stack.enter_async_context(doors_of(config, parts))
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
@@ -80,5 +81,5 @@ async def serve(config: Config) -> None:
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
-            nodes=nodes, security=security_of(config, parts))
+            nodes=nodes, **doors._asdict())
         await app.run(services, config.gateway.listen)

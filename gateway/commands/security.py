@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
-from gateway.caller import Everybody, SecretHolders, Security
-from zerostor.core.errors import SetupError
+from gateway.caller import Everybody, SecretHolders, Security, SignedIn
 from zerostor.core.settings import KEYS_MODE, SECRET_MODE
+from zerostor.engine.sessions import Sessions
 
 if TYPE_CHECKING:
     from zerostor.config import Config
     from zerostor.wiring import Parts
 
 
-def security_of(config: Config, parts: Parts) -> Security:
-    """The mode of a gateway. Raises SetupError."""
-    mode = config.gateway.security
+class Doors(NamedTuple):
+    """The part of gateway.services.Services that is about who asks."""
+
+    security: Security
+    sessions: Sessions | None
+    known: AllowList | None
+    attempts: Attempts
+    public_key: bytes
+
+
+@contextlib.asynccontextmanager
+async def doors_of(config: Config, parts: Parts) -> AsyncIterator[Doors]:
+    """The security mode of a gateway. Raises SetupError, BackendError."""
+    from zerostor import wiring
+    from zerostor.session_wiring import build_sessions
+
+    mode, attempts = config.gateway.security, Attempts(parts.clock)
+    signer = wiring.identity(config)
     if mode == KEYS_MODE:
-        raise SetupError("gateway.security = \"keys\" is not there yet")
-    if mode == SECRET_MODE:
-        return SecretHolders(config.gateway.secret, Attempts(parts.clock))
-    return Everybody()
+        known = AllowList(config.keys_file, parts.clock)
+        async with build_sessions(config, signer, known, parts.clock,
+                                  parts.random_bytes) as sessions:
+            security = SignedIn(sessions, known, attempts)
+            yield Doors(security, sessions, known, attempts, signer.public_key)
+        return
+    holders = SecretHolders(config.gateway.secret, attempts) if mode == SECRET_MODE else None
+    yield Doors(holders or Everybody(), None, None, attempts, signer.public_key)
+
+
+def require_keys(config: Config) -> None:
+    """Raise SetupError where the list of keys is needed and cannot be read."""
+    if config.gateway.security == KEYS_MODE:
+        from zerostor.clock import SystemClock
+
+        AllowList(config.keys_file, SystemClock())

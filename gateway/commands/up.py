@@ -63,12 +63,14 @@ def command(
         only_one,
         require_metadata,
     )
+    from gateway.commands.security import require_keys
     from gateway.supervisor import Supervisor
 
     check_slave(config)
     make_folders(config.paths)
     with only_one(config.paths):
         require_metadata(config)
+        require_keys(config)
         address = free_address(config.gateway.listen)
         gateway = msgspec.structs.replace(config.gateway, listen=address)
         ssh, nodes = config.ssh, config.nodes

@@ -6,7 +6,7 @@
     │  └─ NotFound
     │     ├─ UnknownObject
     │     ├─ UnknownJob
-    │     ├─ UnknownHome  SshOff  SignInOff
+    │     ├─ UnknownHome  SshOff  UnknownSession  SignInOff
     │     └─ UnknownNode  UnknownStream  NodesOff
     ├─ DataError           the bytes: what was stored is not what was read
     │  ├─ CellCorrupt  RecordCorrupt  ShardCorrupt  LogCorrupt  SpoolCorrupt  LinkBroken
@@ -114,6 +114,12 @@ class SshOff(NotFound):
     """This zerostor has no SSH process, by its settings."""
 
     code = "ssh-off"
+
+
+class UnknownSession(NotFound):
+    """No session of that id was issued to who asks."""
+
+    code = "unknown-session"
 
 
 class SignInOff(NotFound):

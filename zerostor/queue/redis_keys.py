@@ -14,6 +14,9 @@ PREFIX:results        list of jobs in the order they ended, so that the oldest c
 PREFIX:alive          sorted set worker -> end of its heartbeat, server epoch milliseconds
 PREFIX:spools         sorted set "SPOOL PLACE" -> when it was last announced, epoch milliseconds
 PREFIX:role:ROLE      who has it, expires
+PREFIX:login:LOGIN    a login that was used at one of several gateways, expires
+PREFIX:logins-since   there since the server last lost everything; its age is in its expiry
+PREFIX:revoked        sorted set of revocations (core/sessions.py) -> until they matter, epoch ms
 PREFIX:ping           written by `ping`
 """
 
@@ -44,10 +47,17 @@ class QueueKeys:
         self.ping = f"{root}:ping"
         self.role_prefix = f"{root}:role:"
         self.job_prefix = f"{root}:job:"
+        self.login_prefix = f"{root}:login:"
+        self.logins_since = f"{root}:logins-since"
+        self.revoked = f"{root}:revoked"
 
     def role(self, role: str) -> str:
         """The key that names who has a role."""
         return f"{self.role_prefix}{role}"
+
+    def login(self, login: str) -> str:
+        """The key of a login that was used."""
+        return self.login_prefix + login
 
     def job(self, job: str) -> str:
         """The key of what is known of one job."""
