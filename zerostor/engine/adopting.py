@@ -15,7 +15,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from zerostor.core.errors import ChunkCorrupt, ChunkMissing, DataError, UnknownStream
+from zerostor.core.errors import (
+    ChunkCorrupt,
+    ChunkMissing,
+    DataError,
+    ObjectUnreadable,
+    UnknownStream,
+)
 from zerostor.core.node_chunk import HEAD_MAX, ChunkKind, unwrap
 from zerostor.core.nodes import ChunkId, NodeEventKind
 from zerostor.core.spread import Change, Chunk, ChunkGone, Copy, CopyState
@@ -34,6 +40,8 @@ _T = TypeVar("_T")
 
 PAUSE_SECONDS = 0.2
 """Between two chunks of a node: it has other things to do."""
+OURS_SECONDS = 5.0
+"""To read what has the number of a chunk already; appends to the stream wait for it."""
 STRANGERS_MAX = 100_000
 """Chunks that were read and are not ours, which are not read again when their node comes back."""
 Elsewhere = Callable[[str], Awaitable[Collection[ChunkId]]]
@@ -125,7 +133,7 @@ class Adopting:
         ours = await self._ours(tail, number, held)
         if ours and ours.startswith(payload):
             return False
-        if payload.startswith(ours):
+        if ours is not None and payload.startswith(ours):
             await self._put(tail, found, copy, held)
         else:  # numbers were handed out again: both are somebody's
             _log.warning("%s: chunk %d of node %s has the number of another one", tail.stream.name,
@@ -135,10 +143,14 @@ class Adopting:
             await self._put(tail, found._replace(number=tail.number), copy, None)
         return True
 
-    async def _ours(self, tail: Tail, number: int, held: Held | None) -> bytes:
-        """What has its number here, empty where nothing has."""
+    async def _ours(self, tail: Tail, number: int, held: Held | None) -> bytes | None:
+        """What has its number here, empty where nothing has; None where it cannot be read now."""
         if held is not None:
-            return await self._fetching.payload(held)
+            try:
+                async with asyncio.timeout(OURS_SECONDS):
+                    return bytes(unwrap(await self._fetching.content(held, nodes_first=False))[1])
+            except (ObjectUnreadable, TimeoutError):
+                return None
         if number in tail.unsealed or (number == tail.number and tail.fill):
             return (await self._files.read(tail.stream.name, number))[
                 : tail.fill if number == tail.number else None]

@@ -149,7 +149,4 @@ class Holdings:
             return
         held = self._chunks[chunk.id] = Held(chunk)
         listed = self._streams.setdefault(chunk.stream, [])
-        at = len(listed)
-        while at and listed[at - 1].chunk.number > chunk.number:
-            at -= 1
-        listed.insert(at, held)
+        listed.insert(bisect_left(listed, chunk.number, key=lambda one: one.chunk.number), held)
