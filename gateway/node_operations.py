@@ -43,7 +43,8 @@ NODE_OPERATIONS = (
     _asked("remove", "Forget a node", "Its link ends and its key is worth nothing.", "NodeNamed",
            "NamedNode", '{"name": "shed-1"}'),
     _asked("rotate", "Give a node a new key", "Over its link, now or when it is back. The old one"
-           " is good until the node has used the new one.", "NodeRotated", "NamedNode",
+           " is good until the node has used the new one. `by_hand`: the answer tells the key, to"
+           " be flashed into a node that has none of ours.", "NodeRotated", "RotateNode",
            '{"name": "shed-1"}'),
     _asked("wipe", "Remove all chunks of a node", "`format` makes the file system of its flash"
            " anew, whatever is on it.", "Node", "WipeNode", '{"name": "shed-1"}'),
@@ -55,6 +56,9 @@ NODE_OPERATIONS = (
 )
 _NAME = string(examples=["shed-1"])
 _WHOLE = "integer"
+_KEYS: dict[str, Json] = {
+    "hub": ref("NodeHub"), "key": string(description="64 hex digits."),
+    "update_key": string(description="By which its firmware is signed.")}
 _HERE: dict[str, Json] = {
     "since": number("Seconds since 1970, UTC: when it dialed in."),
     "firmware": string(description="Its version."),
@@ -90,17 +94,16 @@ NODE_SCHEMAS: dict[str, Json] = {
     "Node": struct(*_HERE, **_NODE_FIELDS),
     "Nodes": struct(hub=ref("NodeHub"), nodes=array(ref("Node"))),
     "NodeEvents": struct(events=array(ref("NodeEvent"))),
-    "NodeAdded": struct(*_HERE, **_NODE_FIELDS, hub=ref("NodeHub"),
-                        key=string(description="64 hex digits."),
-                        update_key=string(description="By which its firmware is signed.")),
+    "NodeAdded": struct(*_HERE, **_NODE_FIELDS, **_KEYS),
     "NodeNamed": struct(name=_NAME),
-    "NodeRotated": struct(name=_NAME, handed_over={
-        "type": "boolean", "description": "Whether it has the new key already."}),
+    "NodeRotated": struct("hub", "key", "update_key", name=_NAME, handed_over={
+        "type": "boolean", "description": "Whether it has the new key already."}, **_KEYS),
     "NodeVerified": struct(
         name=_NAME, good=number("Chunks that are whole.", _WHOLE),
         bad=array(struct(chunk=string(), reason=string())),
         after=nullable("string", "Ask again with this; null: that was the last one.")),
     "NamedNode": struct(name=_NAME),
+    "RotateNode": struct("by_hand", name=_NAME, by_hand={"type": "boolean"}),
     "AddNode": struct("owner", "site", "wipe", name=_NAME, owner=string(), site=string(),
                       wipe={"type": "boolean"}),
     "WipeNode": struct("format", name=_NAME, format={"type": "boolean"}),

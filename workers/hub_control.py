@@ -16,6 +16,7 @@ from zerostor.core.node_protocol import (
     VERIFIED_AT_ONCE,
     AddNode,
     NamedNode,
+    RotateNode,
     VerifyNode,
     WipeNode,
     event_answer,
@@ -24,6 +25,7 @@ from zerostor.core.node_protocol import (
 )
 from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
 from zerostor.core.nodes import Node, NodeEvent, NodeEventKind, NodeState
+from zerostor.core.settings import Secret
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_verify import Verifier
@@ -93,10 +95,11 @@ class HubControl:
     async def _add(self, request: web.Request) -> Answer:
         asked = decode(AddNode, await request.read())
         node = await self._roll.add(asked.name, asked.owner, asked.site, wipe=asked.wipe)
-        # The only time that keys leave the hub: they have to get into the device.
-        return self._answer(node, None, None) | {
-            "hub": self._hub(), "key": node.keys[0].reveal(),
-            "update_key": node.update_key.reveal()}
+        return self._answer(node, None, None) | self._settings(node, node.keys[0])
+
+    def _settings(self, node: Node, key: Secret) -> Answer:
+        # Keys leave the hub for this alone: they have to get into the device.
+        return {"hub": self._hub(), "key": key.reveal(), "update_key": node.update_key.reveal()}
 
     async def _remove(self, request: web.Request) -> Answer:
         asked = decode(NamedNode, await request.read())
@@ -106,8 +109,10 @@ class HubControl:
         return {"name": node.name}
 
     async def _rotate(self, request: web.Request) -> Answer:
-        asked = decode(NamedNode, await request.read())
+        asked = decode(RotateNode, await request.read())
         node = await self._roll.rotate(asked.name)
+        if asked.by_hand:
+            return {"name": node.name, "handed_over": False} | self._settings(node, node.keys[-1])
         handed_over = await self._upkeep.hand_over_key(node.name)
         return {"name": node.name, "handed_over": handed_over}
 

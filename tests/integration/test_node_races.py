@@ -96,6 +96,21 @@ async def test_a_chunk_that_cannot_be_deleted_holds_up_neither_the_others_nor_a_
     assert await hub.book.dropped("shed-1", 9) == [stuck], "it is tried again"
 
 
+async def test_a_node_with_a_key_younger_than_the_book_gets_another_one_by_hand(hub: Hub) -> None:
+    await hub.node()
+    old = hub.roll.require("shed-1")
+    younger = bytes.fromhex((await hub.roll.rotate("shed-1")).keys[1].reveal())
+    await (await LinkNode("shed-1", younger, hub.address).join()).leave()
+    await hub.book.put(old)  # as the copy of the book has it
+    await hub.roll.load()
+    with pytest.raises(TurnedAway):
+        await LinkNode("shed-1", younger, hub.address).join()
+    by_hand = bytes.fromhex((await hub.roll.rotate("shed-1")).keys[-1].reveal())
+    node = await LinkNode("shed-1", by_hand, hub.address).join()
+    await hub.until(lambda: len(hub.roll.require("shed-1").keys) == 1)
+    await node.leave()
+
+
 async def test_what_a_node_is_owed_is_tried_again_while_it_is_here(
         hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zerostor.engine.node_roll.RETRY_SECONDS", 0.05)

@@ -167,6 +167,12 @@ def test_nodes_are_added_and_forgotten(face: Face, tmp_path: Path) -> None:
     assert "there is a node" in face.zerostor("node", "add", "shed-1", code=1)
     assert "not connected" in face.zerostor("node", "wipe", "shed-1", "--yes", code=1)
     assert "when it is back" in face.zerostor("node", "rotate", "shed-1")
+    # Its key is on its way already: by hand it gets the same one.
+    by_hand = json.loads(face.zerostor("node", "rotate", "shed-1", "--by-hand"))
+    fits(by_hand, "NodeRotated")
+    assert by_hand["key"] != answer["key"] and by_hand["update_key"] == answer["update_key"]
+    assert by_hand == json.loads(face.zerostor("node", "rotate", "shed-1", "--by-hand"))
+    answer = by_hand
     settings = tmp_path / "shed-1.json"
     settings.write_text(json.dumps(answer))
     done = subprocess.run(

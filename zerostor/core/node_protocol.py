@@ -26,9 +26,16 @@ class AddNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NamedNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /api/nodes/remove, rotate, update."""
+    """POST /api/nodes/remove, update."""
 
     name: str
+
+
+class RotateNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/nodes/rotate. by_hand: the key is told, for a node that knows none of ours."""
+
+    name: str
+    by_hand: bool = False
 
 
 class WipeNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
