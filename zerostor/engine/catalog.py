@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections import OrderedDict
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from zerostor.ports import MetadataStore
 
 CACHE_BYTES = 16 * MIB
 """Encoded size of the records kept in memory; decoded they take about three times that."""
+MISS_SECONDS = 0.05
+"""What is not found is said this long after it was asked, or a multiple: ids can be counted up, so
+how long a look under one took must not tell whether there is a record."""
 
 
 class Located(NamedTuple):
@@ -39,22 +43,32 @@ class Catalog:
         self._term = ""
 
     async def find(self, wanted: Hash) -> Located:
-        """The object of `wanted`. Raises UnknownObject, the same for a wrong id and a wrong hash.
+        """The object of `wanted`. Raises UnknownObject, the same for a wrong id and a wrong hash,
+        and after the same time.
         """
+        began = asyncio.get_running_loop().time()
+        located = await self._look(wanted)
+        if located is None:
+            await _beat(began)
+            raise UnknownObject("no object has this hash")
+        return located
+
+    async def _look(self, wanted: Hash) -> Located | None:
+        """One record is read of the metadata, whatever is not there."""
         term, remembered = self._term, wanted.metadata_id in self._cache
         record = await self._record(wanted.metadata_id)
         if remembered and not _is(record, wanted):
             self.forget(wanted.metadata_id)
             record = await self._record(wanted.metadata_id)
         if not isinstance(record, ObjectRecord) or not _is(record, wanted):
-            raise UnknownObject("no object has this hash")
+            return None
         if record.pack is None:
             assert record.stripes is not None
             return Located(record, record.stripes, 0)
         pack = await self._record(record.pack)
         if self._term != term:
             # The object may be of one term and the pack of the next.
-            return await self.find(wanted)
+            return await self._look(wanted)
         if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
         return Located(record, pack.stripes, record.offset)
@@ -89,6 +103,23 @@ class Catalog:
         return record
 
 
+async def _beat(began: float) -> None:
+    """Wait until a multiple of MISS_SECONDS after `began`, by the time of the event loop.
+
+    That point does not depend on when this is called: a pause for the rest, rounded to whole
+    milliseconds as timers are, would give away on average what it hides.
+    """
+    loop = asyncio.get_running_loop()
+    beats = int((loop.time() - began) / MISS_SECONDS) + 1
+    due: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_at(began + beats * MISS_SECONDS, due.set_result, None)
+    try:
+        await due
+    finally:
+        timer.cancel()
+
+
 def _is(record: Record | None, wanted: Hash) -> bool:
     content = record.content if isinstance(record, ObjectRecord) else bytes(len(wanted.content))
-    return hmac.compare_digest(content, wanted.content)
+    # Of what is no object nobody has the hash, not even who asks for zeros.
+    return hmac.compare_digest(content, wanted.content) and isinstance(record, ObjectRecord)

@@ -1,0 +1,118 @@
+"""The catalog tells a wrong hash from a wrong id by nothing: not by work, not by time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from tests.fakes.virtual_time import run_virtually
+from tests.unit.test_record import OBJECT, PACK, PACKED, SALT
+from zerostor.core.errors import UnknownObject
+from zerostor.core.link import Hash
+from zerostor.core.record import NoteRecord, Record, encode_record
+from zerostor.engine.catalog import MISS_SECONDS, Catalog
+from zerostor.metadata.memory import MemoryMetadata
+
+WRONG = bytes(range(24))
+RECORDS: dict[str, Record] = {
+    "note": NoteRecord("ab" * 16), "object": OBJECT, "pack": PACK, "packed": PACKED,
+    "private": msgspec.structs.replace(OBJECT, salt=SALT), "deleted": OBJECT,
+}
+KINDS = [*RECORDS, "unknown"]
+
+
+class CountingMetadata(MemoryMetadata):
+    """Counts looks; one that finds something takes `pause` seconds."""
+
+    def __init__(self, pause: float) -> None:
+        super().__init__()
+        self.pause = pause
+        self.looks = 0
+
+    async def get(self, metadata_id: int) -> bytes | None:
+        self.looks += 1
+        found = await super().get(metadata_id)
+        await asyncio.sleep(self.pause if found is not None else 0.0)
+        return found
+
+
+class Miss(NamedTuple):
+    """What somebody sees who asked in vain. seconds: until the answer; looks: it cost."""
+
+    seconds: float
+    looks: int
+    text: str
+
+
+async def miss(catalog: Catalog, metadata: CountingMetadata, wanted: Hash) -> Miss:
+    began, looks = asyncio.get_running_loop().time(), metadata.looks
+    with pytest.raises(UnknownObject) as raised:
+        await catalog.find(wanted)
+    spent = asyncio.get_running_loop().time() - began
+    return Miss(round(spent, 6), metadata.looks - looks, str(raised.value))
+
+
+async def misses(pause: float, content: bytes) -> list[Miss]:
+    """Of every kind of id with a hash that is not its own: at first, and when it is remembered."""
+    metadata = CountingMetadata(pause)
+    catalog = Catalog(metadata)
+    ids = dict(zip(KINDS, await metadata.reserve([b"note"] * len(KINDS)), strict=True))
+    await metadata.commit([(ids[kind], encode_record(record)) for kind, record in RECORDS.items()])
+    await metadata.delete([ids["deleted"], ids["unknown"]])
+    seen = []
+    for kind in KINDS:
+        for _ in range(3):
+            await asyncio.sleep(0.0137)
+            seen.append(await miss(catalog, metadata, Hash(content, ids[kind])))
+    seen.append(await miss(catalog, metadata, Hash(content, 2**32 - 1)))
+    # Somebody who knows the right one made it remembered.
+    found = await catalog.find(Hash(OBJECT.content, ids["object"]))
+    assert found.record == OBJECT
+    seen.append(await miss(catalog, metadata, Hash(content, ids["object"])))
+    return seen
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.001, 0.0203, 0.049])
+@pytest.mark.parametrize("content", [WRONG, bytes(24), OBJECT.content[:-1] + b"\0"])
+def test_every_miss_is_one_look_and_one_beat(pause: float, content: bytes) -> None:
+    seen = run_virtually(misses(pause, content))
+    assert set(seen) == {Miss(MISS_SECONDS, 1, "no object has this hash")}
+
+
+def test_what_takes_longer_than_a_beat_is_told_at_the_next() -> None:
+    async def late() -> None:
+        metadata = CountingMetadata(MISS_SECONDS * 1.4)
+        number, = await metadata.reserve([encode_record(OBJECT)])
+        seen = await miss(Catalog(metadata), metadata, Hash(WRONG, number))
+        assert seen.seconds == round(2 * MISS_SECONDS, 6)
+
+    run_virtually(late())
+
+
+def test_what_is_there_is_not_kept_back() -> None:
+    async def there() -> None:
+        metadata = CountingMetadata(0.0)
+        catalog = Catalog(metadata)
+        number, = await metadata.reserve([encode_record(OBJECT)])
+        for _ in range(2):
+            assert (await catalog.find(Hash(OBJECT.content, number))).record == OBJECT
+        assert asyncio.get_running_loop().time() == 0.0
+
+    run_virtually(there())
+
+
+def test_who_hangs_up_leaves_nothing_behind() -> None:
+    async def hangs_up() -> None:
+        loop = asyncio.get_running_loop()
+        troubles: list[object] = []
+        loop.set_exception_handler(lambda _, context: troubles.append(context))
+        asking = asyncio.ensure_future(Catalog(MemoryMetadata()).find(Hash(WRONG, 7)))
+        await asyncio.sleep(MISS_SECONDS / 2)
+        asking.cancel()
+        await asyncio.sleep(MISS_SECONDS)
+        assert asking.cancelled() and troubles == []
+
+    run_virtually(hangs_up())
