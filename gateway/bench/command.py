@@ -58,6 +58,7 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
                    as_json: bool) -> None:
     from gateway.bench.machine import free_address, running, up_command
     from gateway.bench.metadata import MetadataSuite
+    from gateway.bench.misses import MissSuite
     from gateway.bench.nodes import NodeSuite
     from gateway.bench.recovery import RecoverySuite
     from gateway.bench.ssh import SshSuite
@@ -79,7 +80,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
                 shutil.rmtree(place / "data" / "stores" / f"{5 * number:02d}")
 
         more = (MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
-                | SshSuite(place, rounds, scale).steps() | NodeSuite(place, scale).steps())
+                | SshSuite(place, rounds, scale).steps() | NodeSuite(place, scale).steps()
+                | MissSuite(bench, scale).steps())
         async for row in Suite(bench, more, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:
