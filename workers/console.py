@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from zerostor.core.settings import is_loopback
 from zerostor.core.telemetry import ENTRY_MAX
 from zerostor.core.units import Address
 from zerostor.engine.console_files import MASTER, ConsoleFiles
+from zerostor.private_socket import private_socket, remove_socket
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +52,8 @@ class Console:
     @contextlib.asynccontextmanager
     async def serving(self, socket: Path, listen: Address | None) -> AsyncIterator[None]:
         """Answer while the block runs. Raises SetupError, OSError."""
-        _unlink(socket)
-        before = os.umask(0o177)
-        try:
-            servers = [await asyncio.start_unix_server(self._talk, str(socket), limit=_LINE_MAX)]
-        finally:
-            os.umask(before)
+        with private_socket(socket) as made:
+            servers = [await asyncio.start_unix_server(self._talk, str(made), limit=_LINE_MAX)]
         try:
             if listen is not None:
                 servers.append(await self._listening(listen))
@@ -65,7 +61,7 @@ class Console:
         finally:
             for server in servers:
                 server.close()
-            _unlink(socket)
+            remove_socket(socket)
 
     async def _listening(self, listen: Address) -> asyncio.Server:
         try:
@@ -208,8 +204,3 @@ async def _hung_up(writer: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
     except (OSError, TimeoutError):
         writer.transport.abort()
-
-
-def _unlink(socket: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        socket.unlink()

@@ -48,6 +48,7 @@ from zerostor.core.telemetry_settings import check_telemetry
 from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
 from zerostor.paths import Paths
+from zerostor.private_socket import MADE
 
 FILE_NAME = "zerostor.toml"
 FILE_MAX = 1024 * 1024
@@ -55,7 +56,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_STORES = 20
 SOCKET_PATH_MAX = 103
 """Bytes of a unix socket's path on macOS; Linux has 107."""
-_LONGEST_SOCKET = "shards.sock.new"
+_LONGEST_SOCKET = f"console.sock{MADE}"
 """Of all in that folder: as it is called until it is ready."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
 _Sealed = TypeVar("_Sealed", GatewaySettings, ClusterSettings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from aiohttp import web
 from zerostor.core.control_protocol import refusal
 from zerostor.core.errors import BadRequest, ZerostorError
 from zerostor.core.limits import LISTED, LISTED_MAX
+from zerostor.private_socket import private_socket, remove_socket
 
 _log = logging.getLogger(__name__)
 _DIGITS = 19
@@ -55,21 +55,12 @@ async def serve_control(application: web.Application, socket: Path) -> AsyncIter
     """Answer on `socket` while the block runs. Raises OSError."""
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
-    # Made under a name of our own and only then renamed: nobody connects to it before its mode is
-    # set, and one that a process left which died is replaced.
-    made = socket.with_name(f"{socket.name}.new")
-    _unlink(made)
-    before = os.umask(0o177)
-    try:
-        site = web.UnixSite(runner, str(made))
-        await site.start()
-    finally:
-        os.umask(before)
-    os.rename(made, socket)
+    with private_socket(socket) as made:
+        await web.UnixSite(runner, str(made)).start()
     try:
         yield
     finally:
-        _unlink(socket)
+        remove_socket(socket)
         await runner.cleanup()
 
 
@@ -88,8 +79,3 @@ def number_of(request: web.Request, name: str, least: int, most: int) -> int | N
             and least <= int(text) <= most):
         raise BadRequest(f"{name} is a number from {least} to {most}")
     return int(text)
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()

@@ -8,6 +8,7 @@ from zerostor.config import SOCKET_PATH_MAX, effective, load, server_address
 from zerostor.core.errors import SetupError
 from zerostor.core.settings import Secret, join_password, split_password
 from zerostor.core.units import Address
+from zerostor.private_socket import MADE
 
 
 def read(folder: Path, text: str = "", listen: str | None = None, **environ: str):
@@ -293,8 +294,8 @@ def test_passwords_survive_the_way_out_of_a_url_and_back(password):
 def sockets_of(paths):
     """All there are; those that are made under another name under that one."""
     sockets = [getattr(paths, name) for name in dir(paths) if name.endswith("_socket")]
-    made_aside = (paths.ssh_socket, paths.nodes_socket, paths.shards_socket)
-    return [path.with_name(f"{path.name}.new") if path in made_aside else path for path in sockets]
+    theirs = (paths.redis_socket, paths.zdb_socket)
+    return [path if path in theirs else path.with_name(path.name + MADE) for path in sockets]
 
 
 def test_a_folder_that_is_just_deep_enough_has_no_socket_that_is_too_long():

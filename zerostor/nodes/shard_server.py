@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from zerostor.core.resp import OK, RequestParser, array, bulk, error, integer
 from zerostor.core.shard_name import is_key
 from zerostor.core.shard_protocol import KEYS_AT_ONCE, PIECE_MAX, REQUEST_MAX, error_text
 from zerostor.node_ports import NodeShards, NodeShardWriter
+from zerostor.private_socket import private_socket, remove_socket
 
 CONNECTIONS_MAX = 1024
 _READ = 64 * 1024
@@ -34,20 +34,12 @@ class ShardServer:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Raises OSError."""
-        # Made under a name of our own and only then renamed: nobody connects before its mode is
-        # set, and one that a process left which died is replaced.
-        made = self._socket.with_name(f"{self._socket.name}.new")
-        made.unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
+        with private_socket(self._socket) as made:
             server = await asyncio.start_unix_server(self._accepted, made, limit=_READ)
-        finally:
-            os.umask(before)
-        os.rename(made, self._socket)
         try:
             yield
         finally:
-            self._socket.unlink(missing_ok=True)
+            remove_socket(self._socket)
             server.close()
             for visit in self._visits:
                 visit.cancel()
