@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import NormalDist, median
@@ -35,8 +35,8 @@ class MissSuite:
         seconds: dict[int, list[float]] = {given: [], _NEVER_GIVEN: []}
 
         async def one(connection: Connection, number: int) -> None:
-            metadata_id = random.choice((given, _NEVER_GIVEN))
-            head = get_head(f"/{random.randbytes(24).hex()}{metadata_id:08x}")
+            metadata_id = secrets.choice((given, _NEVER_GIVEN))
+            head = get_head(f"/{secrets.token_hex(24)}{metadata_id:08x}")
             began = time.perf_counter()
             reply = await connection.request(head)
             spent = time.perf_counter() - began
