@@ -14,6 +14,7 @@ from gateway.commands.options import read_settings, settings_options
 from zerostor.core.errors import BadRequest, HubAway, SetupError
 
 BLOCK = 65_536
+_BYE = b"QUIT,OK\n"
 _BEGIN = "WRITE,NAME,DATA  READ,NAME  LS  HELP  QUIT"
 
 
@@ -54,15 +55,18 @@ def command(ctx: click.Context, line: str | None, folder: Path | None, file: Pat
         if line is not None:
             connection.sendall(line.encode(errors="surrogateescape") + b"\n")
             connection.shutdown(socket.SHUT_WR)
-            answer = _print(connection)
+            answer, _ = _print(connection)
             if not answer:
                 raise HubAway("the node hub hung up without an answer: it ended, or it waited"
                               " for more bytes")
             ctx.exit(1 if answer.partition(b",")[2].startswith(b"ERR,") else 0)
         if sys.stdin.isatty():
             click.echo(_BEGIN, err=True)
-        threading.Thread(target=_send, args=(connection,), daemon=True).start()
-        _print(connection)
+        sending = threading.Thread(target=_send, args=(connection,), daemon=True)
+        sending.start()
+        _, end = _print(connection)
+        if sending.is_alive() and not end.endswith(_BYE):
+            raise HubAway("the node hub hung up")
 
 
 def _send(connection: socket.socket) -> None:
@@ -74,13 +78,14 @@ def _send(connection: socket.socket) -> None:
         return  # it ended, and the other thread says so
 
 
-def _print(connection: socket.socket) -> bytes:
-    """All that comes; its first bytes are returned. Raises HubAway."""
-    begin = b""
+def _print(connection: socket.socket) -> tuple[bytes, bytes]:
+    """All that comes; its first and last bytes are returned. Raises HubAway."""
+    begin = end = b""
     try:
         while block := connection.recv(BLOCK):
             begin = begin or block
+            end = (end + block)[-len(_BYE) :]
             click.echo(block, nl=False)
     except ConnectionError as error:
         raise HubAway("the node hub is gone") from error
-    return begin
+    return begin, end

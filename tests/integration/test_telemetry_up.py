@@ -170,6 +170,13 @@ def test_the_console_and_the_job_list(face: Face) -> None:
     assert console("DELETE,motd") == "DELETE,OK\n"
     assert console("WRITEB,motd,10", code=1) == ""  # the bytes never come, nor does an answer
     assert console("READ,motd", code=1).startswith("READ,ERR,there is no file")
+    with subprocess.Popen([sys.executable, "-m", "gateway", "node", "console", *told], cwd=ROOT,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as typing:
+        assert typing.stdin and typing.stdout
+        typing.stdin.write(b"WRITEB,motd,many\n")
+        typing.stdin.flush()
+        assert typing.stdout.read().startswith(b"WRITEB,ERR,the length")
+        assert typing.wait(60) == 1  # it was hung up on
     jobs = face.json("node", "jobs")
     fits(jobs, "NodeJobs")
     assert {job["task"] for job in jobs["ended"]} >= {"writedfs", "deldfs"}

@@ -30,6 +30,9 @@ _CRC = struct.Struct(">I")
 PIECE_OVERHEAD = _HEAD.size + _CRC.size
 _MORE = 1 << 31
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_TIME_MAX = 40
+_SPACE_FOR_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9:]+)", re.ASCII)
+"""What a query has of 12:00+02:00 where nobody wrote %2B."""
 _STREAM = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}", re.ASCII)
 assert PIECE_OVERHEAD == 16
 assert ENTRY_MAX < _MORE
@@ -59,7 +62,9 @@ def moment(name: str, text: str) -> int:
     try:
         if _NUMBER.fullmatch(text):
             return round(float(text) * 1000)
-        at = datetime.fromisoformat(text[:40])
+        if len(text) > _TIME_MAX:
+            raise ValueError
+        at = datetime.fromisoformat(_SPACE_FOR_PLUS.sub(r"\1+\2", text))
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(0, int(at.timestamp() * 1000))
     except (ValueError, OverflowError):
