@@ -32,6 +32,10 @@ def test_a_budget_is_spent_and_grows_again_for_each_key_alone(time: Time) -> Non
     assert budget.spend("b")
     time.now += 2.0
     assert [budget.spend("a"), budget.spend("a")] == [True, False]
+    time.now += 2.0
+    assert budget.spend("a")
+    tries = [(setattr(time, "now", time.now + 0.5), budget.spend("a"))[1] for _ in range(40)]
+    assert sum(tries) == 10, "who asks all the time has the rate"
     time.now += 1e6
     assert budget.left("a") == 3.0, "no more than the burst"
     time.now -= 5e6
