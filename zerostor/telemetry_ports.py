@@ -57,7 +57,7 @@ class TelemetryFiles(Protocol):
         """Of the file keep `length` bytes, and what is behind them under another name."""
 
     async def remove(self, stream: str, number: int) -> None:
-        """One that is not there is fine."""
+        """One that is not there is fine. The last one leaves an empty one behind it."""
 
     async def remove_stream(self, stream: str) -> None:
         """With all its files."""

@@ -72,6 +72,8 @@ class MemoryFiles:
             del self.files[stream, number]
 
     async def remove(self, stream: str, number: int) -> None:
+        if (stream, number) in self.files and number == (await self.numbers(stream))[-1]:
+            self.files[stream, number + 1] = b""
         self.files.pop((stream, number), None)
 
     async def remove_stream(self, stream: str) -> None:

@@ -100,6 +100,8 @@ async def test_what_is_appended_is_read_and_what_failed_is_written_over(files, t
     assert await files.numbers("shed") == [0]
     await files.remove("shed", 0)
     await files.remove("shed", 0)
+    assert await files.numbers("shed") == [1], "0 was given out"
+    assert await files.read("shed", 1) == b""
     with pytest.raises(ChunkMissing):
         await files.read("shed", 0)
     await files.remove_stream("shed")

@@ -122,7 +122,7 @@ def test_what_nodes_alone_have_is_taken_into_a_book_that_was_lost(grows):
                 await parts.telemetry.finish_chunk("shed")
             await on_nodes_alone(made, parts, 6)
         there, made.book = on_nodes(made), MemoryTelemetryBook()
-        assert len(made.files.files) == grows
+        assert [bool(content) for content in made.files.files.values()] == [grows]
         async with made.running() as parts:
             await asyncio.sleep(60)
             assert await read_all(parts, "shed") == written
@@ -173,6 +173,38 @@ def test_numbers_that_an_old_book_handed_out_again_cost_nothing():
             assert with_twice(await read_all(parts, "shed"), written + later) <= 5120
         for name, chunks in there.items():
             assert made.fleet.nodes[name].chunks.items() >= chunks.items()
+
+    run_virtually(run())
+
+
+def test_a_chunk_that_went_on_under_another_book_is_as_its_file_has_it():
+    async def run():
+        made = world()
+        async with made.running() as parts:
+            written = await fill(parts, 200)
+            await parts.telemetry.finish_chunk("shed")
+        old, made.book = made.book, MemoryTelemetryBook()
+        async with made.running() as parts:
+            written += await fill(parts, 200)
+            assert await read_all(parts, "shed") == written
+        made.book = old
+        async with made.running() as parts:
+            assert await read_all(parts, "shed") == written
+
+    run_virtually(run())
+
+
+def test_numbers_that_were_given_out_are_not_given_out_again_without_a_book():
+    async def run():
+        made = world(2, NODES_ONLY)
+        come(made.fleet)
+        async with made.running() as parts:
+            await fill(parts)
+            await parts.telemetry.finish_chunk("shed")
+            await on_nodes_alone(made, parts, 7)
+        made.book = MemoryTelemetryBook()
+        async with made.running() as parts:
+            assert (await parts.telemetry.append("shed", LINE, text=True)).number == 7
 
     run_virtually(run())
 

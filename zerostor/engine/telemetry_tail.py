@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from zerostor.core.errors import BackendError, ChunkMissing
-from zerostor.core.spread import Change, ChunkGone, CopyGone, Stream
+from zerostor.core.errors import BackendError, ChunkMissing, DataError
+from zerostor.core.spread import Change, Chunk, ChunkGone, CopyGone, Stream
 from zerostor.core.telemetry import PIECE_OVERHEAD, pieces, whole_length
 from zerostor.engine.holdings import Held, Holdings
+from zerostor.engine.telemetry_chunks import sealed
 from zerostor.telemetry_ports import TelemetryFiles
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Tail:
 async def found_again(stream: Stream, files: TelemetryFiles, holdings: Holdings) -> Tail:
     """Its end. Raises BackendError."""
     numbers = await files.numbers(stream.name)
-    known = await _of_this_one(stream, holdings, frozenset(numbers))
+    known = await _of_this_one(stream, files, holdings, frozenset(numbers))
     tail = Tail(stream)
     for held in known:
         await _compare(held, files, holdings, there=frozenset(numbers))
@@ -76,13 +77,17 @@ async def found_again(stream: Stream, files: TelemetryFiles, holdings: Holdings)
     return tail
 
 
-async def _of_this_one(stream: Stream, holdings: Holdings, numbers: frozenset[int]
-                       ) -> Sequence[Held]:
+async def _of_this_one(stream: Stream, files: TelemetryFiles, holdings: Holdings,
+                       numbers: frozenset[int]) -> Sequence[Held]:
     """Its chunks, as the book has them.
 
     The book may be older than a stream that was removed and made again: its chunks would hide the
-    files of the same numbers. Such go from the book; nodes keep them as chunks nobody knows.
+    files of the same numbers. Such go from the book; nodes keep them as chunks nobody knows. So do
+    those that were ended early and that went on, under another book, in their files.
     """
+    grown = [held for held in holdings.of_stream(stream.name)
+             if held.chunk.number in numbers and await _has_grown(stream, held.chunk, files)]
+    await forget_in_book(holdings, grown)
     known = list(holdings.of_stream(stream.name))
     foreign = [held for held in known if not stream.made(held.chunk)]
     if not any(held.chunk.number in numbers for held in foreign):
@@ -93,13 +98,26 @@ async def _of_this_one(stream: Stream, holdings: Holdings, numbers: frozenset[in
     return list(holdings.of_stream(stream.name))
 
 
+async def _has_grown(stream: Stream, chunk: Chunk, files: TelemetryFiles) -> bool:
+    size = chunk.size - (stream.chunk_size - stream.room)
+    if not chunk.local or stream.room - size <= PIECE_OVERHEAD:
+        return False  # a full one never does
+    try:
+        payload = await files.read(stream.name, chunk.number)
+        return len(payload) > size and (
+            sealed(stream, chunk.number, payload[:size]).sha256 == chunk.sha256)
+    except (BackendError, ChunkMissing, DataError):
+        return False
+
+
 async def forget_in_book(holdings: Holdings, chunks: Sequence[Held]) -> None:
     """Nobody knows them any more, and whoever has one keeps it. Raises BackendError."""
     changes: list[Change] = []
     for held in chunks:
         changes += [CopyGone(copy.chunk, copy.node) for copy in held.copies.values()]
         changes.append(ChunkGone(held.chunk.id))
-    await holdings.write(changes)
+    if changes:
+        await holdings.write(changes)
 
 
 async def _compare(held: Held, files: TelemetryFiles, holdings: Holdings, *, there: frozenset[int]
@@ -114,13 +132,14 @@ async def _compare(held: Held, files: TelemetryFiles, holdings: Holdings, *, the
 
 class _File(NamedTuple):
     """A file that the book does not know. whole: bytes of whole pieces; ended: up to the last entry
-    that ends in it. size is -1 where it cannot be read.
+    that ends in it; begun: the next one goes on with its last. size is -1 where it cannot be read.
     """
 
     number: int
     size: int
     whole: int = 0
     ended: int = 0
+    begun: bool = False
 
 
 async def _find_end(tail: Tail, files: TelemetryFiles, numbers: Sequence[int]) -> None:
@@ -129,13 +148,14 @@ async def _find_end(tail: Tail, files: TelemetryFiles, numbers: Sequence[int]) -
     numbers: of files that the book does not know. In one that others follow only what is damaged
     is put aside: they were written when it was whole.
     """
-    name, end, sizes = tail.stream.name, (tail.number, 0), dict[int, int]()
+    name, end, begun, sizes = tail.stream.name, (tail.number, 0), False, dict[int, int]()
     for number in numbers:
         found = await _looked_at(tail, files, number)
         if found.size < 0:
             end = max(end, (number + 1, 0))
-        elif found.ended:
-            end = max(end, (number, found.ended))
+        elif found.ended or not (found.size or begun):
+            end = max(end, (number, found.ended))  # an empty one says which numbers were given out
+        begun = found.begun
         if number == numbers[-1] and number >= tail.number:
             sizes[number] = max(0, found.size)
         elif found.size >= 0:
@@ -165,12 +185,12 @@ async def _looked_at(tail: Tail, files: TelemetryFiles, number: int) -> _File:
     except (BackendError, ChunkMissing) as error:
         _log.error("%s: chunk %d stays as it is and is not served: %s", name, number, error)
         return _File(number, -1)
-    at, ended, whole = 0, 0, whole_length(payload)
+    at, ended, begun, whole = 0, 0, False, whole_length(payload)
     for piece in pieces(memoryview(payload)[:whole]):
-        at += PIECE_OVERHEAD + len(piece.content)
-        ended = ended if piece.more else at
+        at, begun = at + PIECE_OVERHEAD + len(piece.content), piece.more
+        ended = ended if begun else at
         tail.saw(piece.at, piece.at)
     if whole < len(payload):
         _log.error("%s: chunk %d breaks at byte %d of %d: what is behind it is put aside", name,
                    number, whole, len(payload))
-    return _File(number, len(payload), whole, ended)
+    return _File(number, len(payload), whole, ended, begun)

@@ -39,6 +39,7 @@ class StreamFolder:
         except OSError as error:
             raise SetupError(f"cannot make {root} for telemetry: {error.strerror}") from error
         self._root = root
+        self._highest: dict[str, int] = {}
         self._thread = ThreadPoolExecutor(1, "telemetry")
         self._lane: Lane[_Work] = Lane(self._thread, _run_all)
 
@@ -53,8 +54,7 @@ class StreamFolder:
 
     async def numbers(self, stream: str) -> Sequence[int]:
         """Ascending."""
-        found: Sequence[int] = await self._lane.run(lambda _: sorted(
-            int(name) for name in os.listdir(self._root / stream) if name.isdecimal()))
+        found: Sequence[int] = await self._lane.run(lambda _: self._numbers(stream))
         return found
 
     async def append(self, stream: str, parts: Sequence[Part]) -> None:
@@ -75,8 +75,14 @@ class StreamFolder:
         await self._lane.run(lambda _: self._cut(stream, number, length))
 
     async def remove(self, stream: str, number: int) -> None:
-        """Without a flush: what comes again after a crash is removed again."""
+        """Without a flush: what comes again after a crash is removed again. An empty file behind
+        the last one stands for the numbers that were given out, whatever becomes of the book.
+        """
         def remove(_: _Batch) -> None:
+            if number >= self._highest.get(stream, number + 1):
+                self._highest[stream] = number + 1
+                self._path(stream, number + 1).touch(0o600)
+                flush_folder(self._root / stream)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(stream, number))
 
@@ -91,6 +97,7 @@ class StreamFolder:
                 os.rename(self._root / stream, gone)
             flush_folder(self._root)
             shutil.rmtree(gone, ignore_errors=True)
+            self._highest.pop(stream, None)
 
         await self._lane.run(remove)
 
@@ -101,6 +108,12 @@ class StreamFolder:
 
     def _path(self, stream: str, number: int) -> Path:
         return self._root / stream / f"{number:0{_DIGITS}}"
+
+    def _numbers(self, stream: str) -> list[int]:
+        numbers = sorted(int(name) for name in os.listdir(self._root / stream) if name.isdecimal())
+        if numbers:
+            self._highest[stream] = numbers[-1]
+        return numbers
 
     def _streams(self, _: _Batch) -> list[Stream]:
         found = []
@@ -139,6 +152,7 @@ class StreamFolder:
             for part in parts:
                 if part.content:
                     batch.write(self._path(stream, part.number), part)
+                    self._highest[stream] = max(part.number, self._highest.get(stream, 0))
         except (OSError, BackendError):
             batch.undo(before)
             raise
