@@ -16,6 +16,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.access import Access, access_of
 from gateway.caller import ANONYMOUS, Caller
+from gateway.client_address import address_of
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest, NotAllowed, SignInNeeded, TooManyRequests
 from zerostor.core.settings import PUBLIC_MODE
@@ -75,11 +76,6 @@ def caller_of(request: web.Request) -> Caller:
         return ANONYMOUS
 
 
-def address_asking(request: web.Request) -> str:
-    """Where `request` came from."""
-    return request.remote or ""
-
-
 def is_restricted(request: web.Request) -> bool:
     """Whether who asks may act on one home only."""
     open_to_all = services_of(request).security.mode == PUBLIC_MODE
@@ -112,7 +108,7 @@ def _identified(request: web.Request) -> Caller:
         # Also where it raises: a wrong credential is counted once.
         request[_CALLER] = ANONYMOUS
         caller = request[_CALLER] = services_of(request).security.identify(
-            _credential(request), address_asking(request))
+            _credential(request), address_of(request))
     return caller
 
 

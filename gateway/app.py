@@ -14,10 +14,11 @@ from gateway import page
 from gateway.access import Access, add_routes, delete, get, get_only, post
 from gateway.admission import admit
 from gateway.announcer import announce
-from gateway.connection import Connection, Room
+from gateway.connection import Connection
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
+from gateway.room import Room
 from gateway.routes import jobs, nodes, objects, operate, sign_in, spool, ssh, telemetry, uploads
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.units import Address
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 READ_BUFFER = 256 * 1024
 """Bytes buffered per connection; larger costs memory with many uploads and gains nothing."""
-KEEPALIVE = 30.0
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 _READS = ("GET", "HEAD", "OPTIONS")
@@ -110,13 +110,14 @@ async def run(services: Services, listen: Address) -> None:
     runner = web.AppRunner(build_app(services), shutdown_timeout=5.0)
     await runner.setup()
 
-    room = Room()
+    limits = services.wire.limits
+    room = Room(limits.connections, limits.address_connections, services.wire.proxies)
 
     def connection() -> Connection:
         assert runner.server is not None
         return Connection(runner.server, room=room, loop=loop, auto_decompress=False,
                           access_log=None,  # as its runners do
-                          keepalive_timeout=KEEPALIVE, read_bufsize=READ_BUFFER)
+                          keepalive_timeout=limits.header_timeout, read_bufsize=READ_BUFFER)
 
     listener = None
     try:
@@ -133,6 +134,7 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     services = app[SERVICES]
     tasks = [asyncio.create_task(services.waiters.run()),
              asyncio.create_task(services.role.run()),
+             asyncio.create_task(services.wire.pressure.run()),
              asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
     if services.cluster is not None:
         spool_id = services.spool.id

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.http_errors import problem
+from gateway.room import Room
 
 _log = logging.getLogger(__name__)
 
@@ -22,41 +22,34 @@ STALLED = 60.0
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 _TOLD_MAX = 200
 """Characters of what a parser says, since it quotes what was sent."""
-CONNECTIONS_MAX = 4096
-"""Open at a time; half as many as there may be descriptors where those are few."""
 LINGER = 1.0
 """Seconds that one who was refused has to read it: closed at once, its request would undo the 503.
 """
 LINGERING_MAX = 64
 
 
-class Room:
-    """How many connections are open, and how many more may be."""
-
-    def __init__(self, most: int = CONNECTIONS_MAX) -> None:
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.most = most if descriptors == resource.RLIM_INFINITY else min(most, descriptors // 2)
-        self.open = 0
-        self.lingering = 0
-
-
 class Connection(web.RequestHandler):
     """As aiohttp's, which stays open for ever to a client that stops reading, and to any number.
     """
 
-    __slots__ = ("_refused", "_room")
+    __slots__ = ("_counted_as", "_refused", "_room")
 
     def __init__(self, server: web.Server, *, room: Room, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._room = room
         self._refused = False
+        self._counted_as = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel break off who stalls: a download holds buffers that others wait for."""
-        if self._room.open >= self._room.most:
-            self._refuse(transport)
+        name = self._room.name(transport.get_extra_info("peername"))
+        reason = self._room.refuses(name)
+        if reason:
+            # uvloop's transports are no asyncio.Transport by their class.
+            self._refuse(cast("asyncio.Transport", transport), reason)
             return
-        self._room.open += 1
+        self._counted_as = name
+        self._room.enter(name)
         super().connection_made(transport)
         if _USER_TIMEOUT is not None:
             peer = transport.get_extra_info("socket")
@@ -67,7 +60,7 @@ class Connection(web.RequestHandler):
         if self._refused:
             self._room.lingering -= 1
             return
-        self._room.open -= 1
+        self._room.leave(self._counted_as)
         super().connection_lost(exc)
 
     def data_received(self, chunk: bytes) -> None:
@@ -75,14 +68,13 @@ class Connection(web.RequestHandler):
         if not self._refused:
             super().data_received(chunk)
 
-    def _refuse(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def _refuse(self, transport: asyncio.Transport, reason: str) -> None:
         self._refused = True
         self._room.lingering += 1
         if self._room.lingering > LINGERING_MAX:
             transport.abort()
             return
-        transport.write(_full(self._room.most))
+        transport.write(_no_room(reason))
         asyncio.get_running_loop().call_later(LINGER, transport.close)
 
     def handle_error(self, request: web.BaseRequest, status: int = 500,
@@ -116,8 +108,8 @@ def broken_off(request: web.Request) -> Iterator[None]:
         raise
 
 
-def _full(most: int) -> bytes:
-    answer = problem(503, "busy", f"{most} connections are open here; try again in a moment")
+def _no_room(reason: str) -> bytes:
+    answer = problem(503, "busy", reason)
     assert isinstance(answer.body, bytes)
     head = (f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\nRetry-After: {answer.headers['Retry-After']}"

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.pace import Pace, too_slow
+from gateway.services import services_of
 from zerostor.core.errors import BadRequest, TooLarge
 from zerostor.core.limits import MIB, PACK_OBJECT_MAX
 from zerostor.ports import SpoolWriter
 
-BODY_TIMEOUT = 60.0
-"""Seconds without a byte of a body after which it is broken off."""
 CHUNK_COST = 256
 """What a chunk counts for beside its bytes, so that tiny ones cannot fill the memory."""
 FIRST_BATCH, BATCH = PACK_OBJECT_MAX + 256 * CHUNK_COST, MIB
@@ -76,23 +76,20 @@ async def whole_body(request: web.Request, most: int) -> bytes | None:
     refused = TooLarge(f"at most {most} bytes are taken here")
     if (request.content_length or 0) > most:
         raise refused
-    body = bytearray()
+    pace, body = Pace(services_of(request).wire.limits.min_rate), bytearray()
     try:
         while not request.content.at_eof() and len(body) <= most:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                body += await request.content.read(most + 1 - len(body))
+            async with pace.limit():
+                chunk = await request.content.read(most + 1 - len(body))
+            pace.came(len(chunk))
+            body += chunk
     except (ConnectionError, HttpProcessingError) as error:
         raise BadRequest("the body was broken off") from error
     except TimeoutError as error:
-        raise stalled() from error
+        raise too_slow() from error
     if len(body) > most:
         raise refused
     return bytes(body)
-
-
-def stalled() -> web.HTTPRequestTimeout:
-    """The error for a body of which nothing came for BODY_TIMEOUT."""
-    return web.HTTPRequestTimeout(reason=f"Nothing came for {BODY_TIMEOUT:g} seconds")
 
 
 def refuse_encoding(request: web.Request) -> None:

@@ -68,6 +68,7 @@ _STORE = (
          413: "`too-large`: more bytes than this gateway takes.",
          415: "The body came with a Content-Encoding; send the bytes as they are.",
          500: "The upload was taken and could not be stored; see `/api/jobs`.",
+         429: "`too-many-requests`: of this address or key; come again after Retry-After.",
          503: _BACKEND, 507: "`spool-full`: no room for an upload now."},
         (Parameter("ext", "query", f"Extension of the link: letters and digits, at most"
                    f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.", string(), "jpg"),
@@ -89,7 +90,8 @@ _STORE = (
         {200: {"description": "The state of the job.", "content": {
             "text/plain": {"schema": string(), "example": f"{SAMPLE_HASH}.jpg"},
             "application/json": {"schema": ref("Job"), "example": _EXAMPLE_JOB}}},
-         400: "`bad-request`: wait is not a number.", 404: _NO_JOB, 503: _BACKEND},
+         400: "`bad-request`: wait is not a number.", 404: _NO_JOB,
+         429: "`too-many-requests`: more wait than one address may have wait.", 503: _BACKEND},
         (_JOB_ID, _WAIT), "'{base}/api/status/" + SAMPLE_JOB + "?wait=30'"),
 )
 

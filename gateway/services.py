@@ -15,6 +15,7 @@ from gateway.home_link import HomeLink
 from gateway.leases import Leases
 from gateway.role import RoleWatch
 from gateway.waiters import Waiters
+from gateway.wire import Wire
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.archivist import Archivist
@@ -69,6 +70,7 @@ class Services:
     ssh_admin: str
     max_upload: int
     public_url: str
+    wire: Wire
     cluster: Cluster | None = None
     archivist: Archivist | None = None
 

@@ -40,6 +40,7 @@ from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
+from zerostor.limit_ports import Buckets, MeasuredSpool
 from zerostor.log_ports import Replication, Roles, ServedLog
 from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
 from zerostor.metadata.leading import LeadingMetadata
@@ -54,9 +55,9 @@ from zerostor.ports import (
     JobQueue,
     MetadataStore,
     RandomBytes,
-    Spool,
     Spools,
 )
+from zerostor.queue.redis_buckets import RedisBuckets
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
@@ -90,7 +91,8 @@ class Parts:
     roles: Roles
     log: ServedLog
     queue: JobQueue
-    spool: Spool
+    buckets: Buckets
+    spool: MeasuredSpool
     spools: Spools
     catalog: Catalog
     reader: Reader
@@ -122,6 +124,8 @@ async def build(config: Config, consumer: str,
         stack.callback(asyncio.ensure_future(watch).cancel)
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
+        buckets = RedisBuckets(config.redis_login)
+        stack.push_async_callback(buckets.close)
         spool = DirectorySpool(config.paths.spool)
         stack.push_async_callback(spool.close)
         spools = RoutedSpools(spool)
@@ -139,7 +143,8 @@ async def build(config: Config, consumer: str,
         stack.callback(checks.cancel)
         sweeps = asyncio.ensure_future(sweep_stores(guarded, clock))
         stack.callback(sweeps.cancel)
-        yield Parts(stores, policies, metadata, roles, log_source, queue, spool, spools,
+        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, spool,
+                    spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),

@@ -55,6 +55,7 @@ async def serve(config: Config) -> None:
     from gateway.role import RoleWatch
     from gateway.services import Services
     from gateway.waiters import Waiters
+    from gateway.wire import wire_of
     from zerostor import wiring
     from zerostor.engine.recent import RecentJobs
 
@@ -81,5 +82,8 @@ async def serve(config: Config) -> None:
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
-            nodes=nodes, **doors._asdict())
+            nodes=nodes,
+            wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,
+                         parts.clock),
+            **doors._asdict())
         await app.run(services, config.gateway.listen)

@@ -16,8 +16,8 @@ from collections.abc import Coroutine
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES, _LARGE_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 
-DESCRIPTORS = 16_384
-"""Open files that a process asks for, where it has fewer."""
+DESCRIPTORS = 1_048_576
+"""Open files that a process asks for, where it may have so many."""
 
 
 def run_process(main: Coroutine[None, None, None], kept: int = _KEPT_BYTES) -> None:

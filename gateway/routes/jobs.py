@@ -6,6 +6,7 @@ import re
 
 from aiohttp import web
 
+from gateway.client_address import limited_as
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import HomesAway, UnknownJob, ZerostorError
@@ -22,12 +23,13 @@ async def status(request: web.Request) -> web.Response:
     wait = wait_seconds(request)
     services = services_of(request)
     unknown: ZerostorError = UnknownJob("no such job")
-    try:
-        update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
-    except HomesAway as error:
-        update, unknown = None, error
-    if update is None:
-        update = await _from_records(services, job, wait)
+    with services.wire.polls.waiting(limited_as(request) if wait else None):
+        try:
+            update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
+        except HomesAway as error:
+            update, unknown = None, error
+        if update is None:
+            update = await _from_records(services, job, wait)
     if update is None:
         raise unknown
     headers = {"Cache-Control": "no-store"}

@@ -7,7 +7,8 @@ import re
 import msgspec
 from aiohttp import web
 
-from gateway.admission import address_asking, caller_of
+from gateway.admission import caller_of
+from gateway.client_address import address_of
 from gateway.intake import whole_body
 from gateway.services import services_of
 from zerostor.core.control_protocol import BODY_MAX
@@ -35,7 +36,7 @@ async def public_key(request: web.Request) -> web.Response:
 async def authenticate(request: web.Request) -> web.Response:
     """POST /api/authenticate: a secret that is good for a day, for who proves to have a key."""
     services, sessions = services_of(request), _sessions(request)
-    address = address_asking(request)
+    address = address_of(request)
     services.attempts.check(address)
     login = parse_login(await _json(request))
     signed_in = await sessions.sign_in(login, address)

@@ -11,9 +11,11 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.admission import admit
+from gateway.admission import admit, caller_of
+from gateway.client_address import limited_as
 from gateway.http_errors import problem, problems
-from gateway.intake import BODY_TIMEOUT, Intake, refuse_encoding, stalled, too_large
+from gateway.intake import Intake, refuse_encoding, too_large
+from gateway.pace import Pace, too_slow
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
@@ -43,7 +45,11 @@ async def upload(request: web.Request) -> web.Response:
     wait = wait_seconds(request)
     private = _is_private(request)
     _refuse_unwanted(request, services.max_upload)
-    return await _Upload(services, request, ext, wait, private=private).run()
+    wire = services.wire
+    with wire.pressure.upload():
+        await wire.key_uploads.spend(caller_of(request).key)
+        await wire.uploads.spend(limited_as(request))
+        return await _Upload(services, request, ext, wait, private=private).run()
 
 
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
@@ -55,6 +61,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
         wait_seconds(request)
         _is_private(request)
         _refuse_unwanted(request, services_of(request).max_upload)
+        services_of(request).wire.pressure.check()
         return web.Response()
 
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -93,6 +100,7 @@ class _Upload:
         self._private = private or services.policies[DEFAULT_POLICY].private
         self._job = services.random_bytes(JOB_ID_SIZE).hex()
         self._queued = False
+        self._pace = Pace(services.wire.limits.min_rate)
 
     async def run(self) -> web.Response:
         """Receive, seal, queue, and answer."""
@@ -116,7 +124,7 @@ class _Upload:
         except (ConnectionError, HttpProcessingError) as error:
             raise BadRequest("the upload was broken off") from error
         except TimeoutError as error:
-            raise stalled() from error
+            raise too_slow() from error
         finally:
             if ended is not None:
                 services.waiters.forget(self._job, ended)
@@ -136,13 +144,14 @@ class _Upload:
     async def _body(self) -> AsyncIterator[bytes]:
         content = self._request.content
         while not content.at_eof():
-            async with asyncio.timeout(BODY_TIMEOUT):
+            async with self._pace.limit():
                 # Unlike readany it does not join what has gathered.
                 chunk, _ = await content.readchunk()
+            self._pace.came(len(chunk))
             yield chunk
 
     async def _part(self) -> AsyncIterator[bytes]:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with self._pace.limit():
             part = await _of_form(self._find_file())
         if part is None:
             raise BadRequest("the multipart body has no field named file")
@@ -151,8 +160,9 @@ class _Upload:
         if self._ext is None and part.filename:
             self._ext = extension_of(part.filename)
         while not part.at_eof():
-            async with asyncio.timeout(BODY_TIMEOUT):
+            async with self._pace.limit():
                 chunk = await _of_form(part.read_chunk(_PART_CHUNK))
+            self._pace.came(len(chunk))
             if not chunk and not part.at_eof():
                 raise BadRequest("the multipart body ends in the middle of the file")
             yield chunk
@@ -174,6 +184,7 @@ class _Upload:
         if self._queued:
             return
         self._queued = True
+        self._services.wire.pressure.accepted()
         try:
             await self._services.queue.add([self._job], spool=self._services.spool.id)
         except (QueueUnavailable, SetupError) as error:

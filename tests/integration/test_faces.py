@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiohttp import web
 
-from gateway import connection
+from gateway import connection, pace
 from gateway.http_errors import problems
+from gateway.room import Room
 from gateway.routes import uploads
 from gateway.services import SERVICES, Services
+from tests.fakes.open_wire import open_wire
 from tests.fakes.running_up import Up, content_of, digest
 from zerostor.core.limits import MIB
 from zerostor.engine.ingest import DEFAULT_POLICY
@@ -125,7 +127,7 @@ async def test_a_client_that_stops_reading_is_broken_off(monkeypatch):
     await runner.setup()
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: connection.Connection(runner.server, room=connection.Room(), loop=loop),
+        lambda: connection.Connection(runner.server, room=Room(0), loop=loop),
         "127.0.0.1", 0)
     with socket.create_connection(listener.sockets[0].getsockname()) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -143,7 +145,7 @@ async def test_one_connection_too_many_is_told_so(tmp_path):
     app.router.add_get("/", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    loop, room = asyncio.get_running_loop(), connection.Room(3)
+    loop, room = asyncio.get_running_loop(), Room(3)
     listener = await loop.create_server(
         lambda: connection.Connection(runner.server, room=room, loop=loop), "127.0.0.1", 0)
     place = listener.sockets[0].getsockname()
@@ -183,11 +185,12 @@ async def test_one_connection_too_many_is_told_so(tmp_path):
     b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n and then nothing',
 ])
 async def test_a_form_that_does_not_go_on_is_given_up(tmp_path, monkeypatch, start):
-    monkeypatch.setattr(uploads, "BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr(pace, "WINDOW", 0.2)
     spool = DirectorySpool(tmp_path / "spool", reserve=0)
     services = dict.fromkeys(field.name for field in dataclasses.fields(Services))
     services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom,
-                 "policies": {DEFAULT_POLICY: Policy(DEFAULT_POLICY, None, 1, MIB, ())}}
+                 "policies": {DEFAULT_POLICY: Policy(DEFAULT_POLICY, None, 1, MIB, ())},
+                 "wire": open_wire()}
     app = web.Application(middlewares=[problems])
     app[SERVICES] = Services(**services)
     app.router.add_post("/", uploads.upload)

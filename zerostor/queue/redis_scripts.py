@@ -184,3 +184,21 @@ if #mine == 0 then redis.call('XGROUP', 'DELCONSUMER', jobs, group, consumer) en
 """
 )
 """Let the leases of a consumer's claims be over now. KEYS: jobs. ARGV: group consumer lease-ms."""
+
+TAKE = _script(
+    """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local minute = 60000000
+local each = minute / tonumber(ARGV[1])
+local start = tonumber(redis.call('GET', KEYS[1]) or 0) or 0
+start = math.min(math.max(start, now), now + minute)
+local count = math.min(tonumber(ARGV[2]), math.floor((now + minute - start) / each + 1e-6))
+start = start + count * each
+redis.call('SET', KEYS[1], string.format('%.0f', start), 'PX',
+           math.max(1, math.ceil((start - now) / 1000)))
+return {count, math.ceil(math.max(0, start + each - now - minute))}
+"""
+)
+"""Take tokens of a bucket, as core/token_bucket does. KEYS: bucket. ARGV: tokens-a-minute lot.
+Returns how many, and microseconds until there is one more."""

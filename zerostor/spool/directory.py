@@ -44,6 +44,8 @@ from zerostor.spool.writer import PART, DirectorySpoolWriter
 
 _JOB = re.compile(r"[0-9a-f]{32}")
 _SWEEP_AGE = 10.0
+_BLOCK = 512
+"""Bytes that st_blocks counts in, whatever the filesystem."""
 _T = TypeVar("_T")
 
 
@@ -142,6 +144,10 @@ class DirectorySpool:
         if self._free() < self._reserve:
             raise SpoolFull(f"the disk of the spool {self._folder} is nearly full")
 
+    async def exceeds(self, share: float) -> bool:
+        """As in limit_ports.MeasuredSpool; files are looked at only if the disk is that full."""
+        return await self._run(lambda: self._exceeds(share))
+
     async def sweep(self) -> int:
         """Drop `.part` files whose gateway is gone, and count them; nothing was promised for them.
         """
@@ -157,6 +163,22 @@ class DirectorySpool:
     def _free(self) -> int:
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
+
+    def _exceeds(self, share: float) -> bool:
+        disk = os.statvfs(self._folder)
+        most = int(share * disk.f_blocks) * disk.f_frsize
+        if (disk.f_blocks - disk.f_bfree) * disk.f_frsize <= most:
+            return False
+        taken = 0
+        for folder in (self._folder, self._failed):
+            with os.scandir(folder) as items:
+                for item in items:
+                    if not _JOB.match(item.name):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        # Of one that arrives the disk has more than its size says.
+                        taken += item.stat(follow_symlinks=False).st_blocks * _BLOCK
+        return taken > most
 
     def _open(self, job: str) -> SpoolEntry | ZerostorError:
         entry = DirectorySpoolEntry(self, self._folder, job)
