@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from gateway import connection, pace
+from gateway.caller import Everybody
 from gateway.http_errors import problems
 from gateway.room import Room
 from gateway.routes import uploads
@@ -190,7 +191,7 @@ async def test_a_form_that_does_not_go_on_is_given_up(tmp_path, monkeypatch, sta
     services = dict.fromkeys(field.name for field in dataclasses.fields(Services))
     services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom,
                  "policies": {DEFAULT_POLICY: Policy(DEFAULT_POLICY, None, 1, MIB, ())},
-                 "wire": open_wire()}
+                 "wire": open_wire(), "security": Everybody()}
     app = web.Application(middlewares=[problems])
     app[SERVICES] = Services(**services)
     app.router.add_post("/", uploads.upload)

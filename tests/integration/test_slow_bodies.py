@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway import pace
+from gateway.caller import Everybody
 from gateway.http_errors import problems
 from gateway.intake import whole_body
 from gateway.routes import uploads
@@ -31,7 +32,7 @@ async def place(tmp_path, monkeypatch):
     spool = DirectorySpool(tmp_path / "spool", reserve=0)
     services = dict.fromkeys(field.name for field in dataclasses.fields(Services))
     services |= {"spool": spool, "max_upload": MIB, "random_bytes": os.urandom,
-                 "wire": open_wire(min_rate=1000),
+                 "wire": open_wire(min_rate=1000), "security": Everybody(),
                  "policies": {DEFAULT_POLICY: Policy(DEFAULT_POLICY, None, 1, MIB, ())}}
     app = web.Application(middlewares=[problems])
     app[SERVICES] = Services(**services)
