@@ -43,6 +43,7 @@ COMMANDS = {
     "keys": "gateway.commands.keys",
     "login": "gateway.commands.login",
     "logout": "gateway.commands.logout",
+    "sessions": "gateway.commands.sessions",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

@@ -28,7 +28,7 @@ async def docs(_: web.Request) -> web.Response:
 async def asset(request: web.Request) -> web.Response:
     """GET /explorer/NAME: styles and scripts of the two pages."""
     types = {"explorer.css": "text/css", "explorer.js": "text/javascript",
-             "docs.js": "text/javascript"}
+             "sign_in.js": "text/javascript", "docs.js": "text/javascript"}
     name = request.match_info["name"]
     if name not in types:
         raise web.HTTPNotFound

@@ -183,7 +183,11 @@ def _admitted(address: Address, pins: Pins, secret_file: Path | None) -> Credent
             raise SetupError(f"{address.text} asks for its secret: name a file with it,"
                              " --secret-file FILE")
         secret = str(click.prompt(f"Secret of {address.text}", hide_input=True, err=True)).strip()
-    Client(address.text, secret=secret, pins=pins).ask("/api/sessions")
+    try:
+        Client(address.text, secret=secret, pins=pins).ask("/api/sessions")
+    except Refused as error:
+        if error.status != 404:  # it has no sessions, and let us in to say so
+            raise
     return Credential(secret, role="admin")
 
 

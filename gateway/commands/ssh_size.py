@@ -28,7 +28,13 @@ def command(user: str | None, as_json: bool, client: Client) -> None:
     if as_json and user is not None:
         print_json(client.ask(f"/api/ssh/size/{quote(user, safe='')}"))
         return
-    answer = client.ask("/api/ssh/homes")
+    try:
+        answer = client.ask("/api/ssh/homes")
+    except Refused as error:
+        if error.status != 403 or user is None:
+            raise
+        _show_own(user, client)
+        return
     if as_json:
         print_json(answer)
         return
@@ -43,6 +49,14 @@ def command(user: str | None, as_json: bool, client: Client) -> None:
     if user is not None:
         print_table(["key", "comment"],
                     [[key["fingerprint"], key["comment"]] for key in homes[0]["keys"]])
+
+
+def _show_own(user: str, client: Client) -> None:
+    """As much as a user may know of the home that has his name."""
+    size = client.ask(f"/api/ssh/size/{quote(user, safe='')}")
+    print_table(["user", "used", "limit", "files", "full"], [
+        [user, size_text(size["used"]), size_text(size["limit"]), size.get("files"),
+         f"{size['used'] / size['limit']:.0%}"]])
 
 
 def _row(home: dict[str, Any]) -> list[object]:

@@ -1,5 +1,7 @@
 // The page at /: upload, look up, watch. Plain browser code; nothing is fetched from elsewhere.
 
+import { begin, credential, mayAsk, refused } from "./sign_in.js";
+
 const AT_ONCE = 2;              // uploads that run beside each other
 const POLL_MS = 4000;
 const HOMES_MS = 15000;
@@ -39,8 +41,9 @@ const countText = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 /** The JSON at `path`. Throws an Error with a sentence for a person; `status` is 0 without answer. */
 async function ask(path, options = {}) {
   let response, body;
+  const used = credential();
   try {
-    response = await fetch(path, { headers: { Accept: "application/json" }, ...options });
+    response = await fetch(path, { headers: { Accept: "application/json", ...used }, ...options });
     body = await response.json();
   } catch (error) {
     if (!response) throw Object.assign(new Error("The gateway does not answer."), { status: 0 });
@@ -48,6 +51,7 @@ async function ask(path, options = {}) {
   }
   if (response.ok) return body;
   const text = body.detail || `The gateway answered ${response.status}.`;
+  if (response.status === 401) refused(used, text);
   throw Object.assign(new Error(text), { status: response.status, body });
 }
 
@@ -223,6 +227,7 @@ class Upload {
       const more = this.private ? "&private=1" : "";
       request.open("POST", `/api/upload?name=${name}&wait=${WAIT}${more}`);
       request.setRequestHeader("Content-Type", "application/octet-stream");
+      for (const [header, text] of Object.entries(credential())) request.setRequestHeader(header, text);
       request.send(this.file);
     });
   }
@@ -267,8 +272,9 @@ async function next() {
 }
 
 function take(files) {
-  notice("taken", readsOnly && files.length && "Nothing was uploaded: this gateway only reads.");
-  if (!readsOnly) for (const file of files) new Upload(file);
+  const why = readsOnly ? "this gateway only reads." : mayAsk() ? "" : "sign in first.";
+  notice("taken", why && files.length && `Nothing was uploaded: ${why}`);
+  if (!why) for (const file of files) new Upload(file);
 }
 
 $("files").onchange = ({ target }) => { take([...target.files]); target.value = ""; };
@@ -456,15 +462,17 @@ function showHomes({ server, homes }) {
       used === undefined ? "" : countText(files, "file"))));
 }
 
-/** Shown only to who may see them; to all others this gateway has none. */
-async function watchHomes() {
+const DENIED = [401, 403, 404];
+
+/** Shown only to who may see them; to all others this gateway has none. turn: whose turn began it. */
+async function watchHomes(turn) {
   try {
     if (!document.hidden) showHomes(await ask("/api/ssh/homes"));
   } catch (error) {
     $("homes").hidden = true;
-    if (error.status === 403 || error.status === 404) return;
+    if (DENIED.includes(error.status)) return;
   }
-  setTimeout(watchHomes, HOMES_MS);
+  setTimeout(() => { if (turn === turns) watchHomes(turn); }, HOMES_MS);
 }
 
 function showNodes({ hub, nodes }) {
@@ -509,7 +517,7 @@ function showLedger({ owners }) {
 }
 
 /** Shown where there is a node hub. */
-async function watchNodes() {
+async function watchNodes(turn) {
   try {
     if (!document.hidden) {
       const asked = [ask("/api/nodes"), ask("/api/telemetry"), ask("/api/nodes/ledger")];
@@ -519,10 +527,10 @@ async function watchNodes() {
       showLedger(ledger);
     }
   } catch (error) {
-    if (error.status === 404) return;
+    if (DENIED.includes(error.status)) { $("nodes").hidden = true; return; }
     $("nodes-line").textContent = error.message;
   }
-  setTimeout(watchNodes, POLL_MS);
+  setTimeout(() => { if (turn === turns) watchNodes(turn); }, POLL_MS);
 }
 
 function showJobs({ waiting, running: busy, delayed, oldest, workers, spool, failed }) {
@@ -555,34 +563,52 @@ function showFailed(failed) {
   }));
 }
 
-function watcher(path, draw) {
+const shut = new Set();         // what who signed in may not see: not asked again
+
+function watcher(path, section, draw) {
   return async () => {
+    if (shut.has(path)) return;
     try {
       draw(await ask(path));
+      $(section).hidden = false;
       notice("away", "");
       notice(path, "");
     } catch (error) {
-      if (error.status) notice(path, error.message);
+      const denied = DENIED.includes(error.status);
+      if (denied) $(section).hidden = true;
+      if (error.status === 403) {
+        shut.add(path);
+        $("health").textContent = "signed in";
+        $("health").className = "pill";
+      }
+      if (error.status) notice(path, !denied && error.message);
       else notice("away", "The gateway does not answer. Trying again…");
     }
   };
 }
 
-const watch = { stores: watcher("/api/stores", showStores), jobs: watcher("/api/jobs", showJobs) };
-let round = 0;
+const watch = { stores: watcher("/api/stores", "stores", showStores),
+  jobs: watcher("/api/jobs", "jobs", showJobs) };
+let round = 0, turns = 0;
 
 async function poll() {
   const mine = round += 1;
-  if (document.hidden) return;
+  if (document.hidden || !mayAsk()) return;
   await Promise.all([watch.stores(), watch.jobs()]);
   setTimeout(() => { if (mine === round) poll(); }, POLL_MS);
 }
 
 document.addEventListener("visibilitychange", poll);
 addEventListener("hashchange", () => lookUp(location.hash));
-poll();
-watchHomes();
-watchNodes();
 showRecent();
+begin(() => {
+  const turn = turns += 1;
+  shut.clear();
+  $("upload").hidden = !mayAsk();
+  if (mayAsk()) { poll(); watchHomes(turn); watchNodes(turn); return; }
+  for (const section of ["jobs", "stores", "homes", "nodes"]) $(section).hidden = true;
+  $("health").textContent = "for who signs in";
+  $("health").className = "pill";
+});
 ask("/healthz").then(({ version }) => { $("version").textContent = `zerostor ${version}`; }, () => {});
 if (location.hash.length > 56) { $("hash").value = location.hash.slice(1); lookUp(location.hash); }

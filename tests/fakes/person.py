@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from click.testing import CliRunner
+
+from gateway.cli import cli
 from tests.fakes.running_up import PATIENCE, ROOT
 from zerostor.identity import new_identity
 
@@ -50,6 +53,14 @@ class Person:
             check=False)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    def do(self, *arguments: str, code: int = 0, **environment: str) -> str:
+        """The same without a process: all that it printed."""
+        named = {name: None for name in os.environ if name.startswith("ZEROSTOR_")}
+        named |= {"XDG_CONFIG_HOME": str(self.folder)} | environment
+        done = CliRunner().invoke(cli, arguments, env=named, prog_name="zerostor")
+        assert done.exit_code == code, (arguments, done.output, done.exception)
+        return done.output
 
     def key(self) -> str:
         """As `zerostor keygen` makes it, without a process."""

@@ -95,6 +95,8 @@ class _Handler(TinyHandler):
             return self.answer(200, {"key": self.server.claimed.hex(),
                                      "security": self.server.mode})
         if self.path == "/api/sessions" and self.opened():
+            if self.server.mode != "keys":
+                return self.problem(404, "sign-in-off", "nobody signs in with a key here")
             sessions = [decode_token(text) for text in self.server.tokens]
             return self.answer(200, {"sessions": [
                 {"session": one.session.id.hex(), "key": one.session.key.hex(), "name": "ann",
