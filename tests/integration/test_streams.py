@@ -180,6 +180,14 @@ async def test_the_book_knows_what_was_written(tmp_path):
     assert await book.lines("", 10) == [lost, line]
     assert await book.lines("bert", 10) == []
     assert await book.accounts() == [Account("anna", 1, 1, 0, 1, 0, 2.5)]
+    assert await book.accounts() == [Account("anna", 1, 1, 0, 1, 0, 2.5)]
+    await book.write([line, line._replace(owner="bert"), line._replace(owner="Zoe"), lost])
+    accounts = [Account("Zoe", 1, 1, 0, 0, 1, 0.0), Account("anna", 2, 2, 0, 2, 0, 5.0),
+                Account("bert", 1, 1, 0, 0, 1, 0.0)]
+    assert await asyncio.gather(book.accounts(), book.accounts()) == [accounts, accounts]
+    await book.close()
+    book = SqliteTelemetryBook(tmp_path / "nodes" / "telemetry.db")
+    assert await book.accounts() == accounts
     await book.write([CopyGone(CHUNK.id, "n1"), ChunkGone(CHUNK.id)])
     assert (await book.load())[:2] == ((), ())
     await book.close()
