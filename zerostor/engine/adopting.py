@@ -30,7 +30,7 @@ from zerostor.engine.fetching import GET_SECONDS, Fetching
 from zerostor.engine.holdings import Held, Holdings
 from zerostor.engine.judging import Judging, named
 from zerostor.engine.telemetry_chunks import sealed
-from zerostor.engine.telemetry_tail import Tail, forget_in_book
+from zerostor.engine.telemetry_tail import Tail, forget_in_book, goes_on
 from zerostor.node_ports import Fleet
 from zerostor.ports import Clock
 from zerostor.telemetry_ports import TelemetryFiles
@@ -130,6 +130,9 @@ class Adopting:
         if held is not None and not tail.stream.made(held.chunk):
             await forget_in_book(self._holdings, [held])
             held = None
+        if held is not None and goes_on(tail.stream, held.chunk, payload):
+            await self._put(tail, found, copy, held)  # whether or not anybody still has ours
+            return True
         ours = await self._ours(tail, number, held)
         if ours and ours.startswith(payload):
             return False

@@ -103,10 +103,18 @@ async def _has_grown(stream: Stream, chunk: Chunk, files: TelemetryFiles) -> boo
     if not chunk.local or stream.room - size <= PIECE_OVERHEAD:
         return False  # a full one never does
     try:
-        payload = await files.read(stream.name, chunk.number)
+        return goes_on(stream, chunk, await files.read(stream.name, chunk.number))
+    except (BackendError, ChunkMissing):
+        return False
+
+
+def goes_on(stream: Stream, chunk: Chunk, payload: bytes) -> bool:
+    """Whether the chunk is the beginning of this payload, and not all of it."""
+    size = chunk.size - (stream.chunk_size - stream.room)
+    try:
         return len(payload) > size and (
             sealed(stream, chunk.number, payload[:size]).sha256 == chunk.sha256)
-    except (BackendError, ChunkMissing, DataError):
+    except DataError:
         return False
 
 
