@@ -139,7 +139,7 @@ def _absent(config: Config, stores: list[StoreSettings], summary: Summary) -> li
     """Names of stores that were forgotten, or are lost; made up where no record has them."""
     from gateway.commands.recovered_settings import absent_stores, policies_seen
 
-    seen = policies_seen(summary.policies)
+    seen = policies_seen(summary.policies, summary.private)
     return [store.name for store in absent_stores(
         stores, list(summary.stores), seen, config.paths.root)] if seen else []
 
@@ -178,7 +178,8 @@ def _write_settings(config: Config, stores: list[StoreSettings], given: bool,
         click.echo(f"{target} is left as it is: bring its [[store]] tables up to date", err=True)
         return
     kept = config.source.read_text(encoding="utf-8-sig") if config.source else ""
-    policies = dict(config.policy) if config.source else policies_seen(summary.policies)
+    policies = dict(config.policy) if config.source else policies_seen(
+        summary.policies, summary.private)
     stores = [_with_password_file(store, config.paths.root) for store in stores]
     absent = absent_stores(stores, list(summary.stores), policies, config.paths.root)
     if absent and given:

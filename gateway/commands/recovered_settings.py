@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from zerostor.core.settings import Policy, StoreSettings
@@ -27,8 +27,7 @@ def settings_text(
     if rest:
         parts.append(rest + "\n")
     if "policy" not in tomllib.loads(rest):
-        parts += [f"[policy.{_key(name)}]\ndata = {policy.data}\nparity = {policy.parity}\n"
-                  for name, policy in sorted(policies.items())]
+        parts += [_policy_text(name, policy) for name, policy in sorted(policies.items())]
     parts += map(_store_text, stores)
     if absent:
         parts.append("# Not given to the recovery. Where a disk comes back, write its folder here;"
@@ -47,6 +46,11 @@ def without_stores(text: str) -> str:
         if not inside:
             lines.append(line)
     return "\n".join(lines)
+
+
+def _policy_text(name: str, policy: Policy) -> str:
+    private = "private = true\n" if policy.private else ""
+    return f"[policy.{_key(name)}]\ndata = {policy.data}\nparity = {policy.parity}\n{private}"
 
 
 def _store_text(store: StoreSettings) -> str:
@@ -70,16 +74,21 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
 
-def policies_seen(seen: Mapping[str, Counter[tuple[int, int]]]) -> dict[str, Policy]:
-    """The policy of each name in records; a name that only objects in packs have gets theirs."""
+def policies_seen(
+    seen: Mapping[str, Counter[tuple[int, int]]], private: Collection[str] = ()
+) -> dict[str, Policy]:
+    """The policy of each name in records; a name that only objects in packs have gets theirs.
+
+    private: those that had private objects only, and go on so.
+    """
     packs = seen.get("", Counter())
     found = {}
     for name, shapes in seen.items():
         most = (shapes or packs).most_common(1)
         if name and most:
-            found[name] = Policy(*most[0][0])
+            found[name] = Policy(*most[0][0], private=name in private)
     if packs and "default" not in found:
-        found["default"] = Policy(*packs.most_common(1)[0][0])
+        found["default"] = Policy(*packs.most_common(1)[0][0], private="default" in private)
     return found
 
 

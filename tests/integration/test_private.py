@@ -192,6 +192,29 @@ def test_links_come_back_from_the_stores_alone(tmp_path: Path) -> None:
         up.close()
 
 
+def test_a_private_policy_stays_one_on_an_empty_machine(tmp_path: Path) -> None:
+    up = Up(tmp_path / "data", "[policy.default]\nprivate = true\n")
+    body = content_of(3 * MIB)
+    try:
+        up.start()
+        link = up.store(body)
+    finally:
+        up.close()
+    disks = (up.folder / "stores").rename(tmp_path / "disks")
+    shutil.rmtree(up.folder)
+    stores = sorted(str(place) for place in disks.iterdir() if place.is_dir())
+    subprocess.run([sys.executable, "-m", "gateway", "recover", "--data", str(tmp_path / "new"),
+                    "--stores", *stores], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    again = Up(tmp_path / "new")
+    again.settings = again.folder / "zerostor.toml"
+    try:
+        again.start()
+        is_private(again, link, body)
+        is_private(again, again.store(PINS[5]), PINS[5])
+    finally:
+        again.close()
+
+
 def no_salt_is_told(up: Up) -> None:
     """In no log, and no answer about it: as bytes, hex or base64."""
     salts = [record.salt for record in up.records() if record.salt]

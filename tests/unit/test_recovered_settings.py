@@ -76,6 +76,15 @@ def test_the_settings_load_though_stores_are_gone(tmp_path: Path) -> None:
     assert (loaded.policy["default"].data, loaded.policy["small"].parity) == (4, 2)
 
 
+def test_a_policy_under_which_all_was_private_stays_private() -> None:
+    seen = {"": Counter({(4, 2): 5}), "small": Counter({(3, 1): 1}), "open": Counter({(3, 1): 1})}
+    policies = policies_seen(seen, {"default", "small"})
+    tree = tomllib.loads(settings_text("", [], [], policies))
+    assert tree["policy"] == {"default": {"data": 4, "parity": 2, "private": True},
+                              "small": {"data": 3, "parity": 1, "private": True},
+                              "open": {"data": 3, "parity": 1}}
+
+
 def test_without_records_nothing_is_said_of_policies() -> None:
     assert policies_seen({}) == {}
     assert tomllib.loads(settings_text("", [StoreSettings("a", "dir:///a")], [], {})).keys() == {

@@ -205,6 +205,8 @@ class Recovery:
     def _note_settings(self, record: Record) -> None:
         """What settings must name so that this record can be read, and more be written like it."""
         stripes = getattr(record, "stripes", None)
+        if isinstance(record, ObjectRecord) and not is_ours(record):
+            (self.summary.salted if record.salt else self.summary.plain).add(record.policy)
         if stripes is not None:
             self.summary.stores.update(name for name in stripes.stores if name)
             shape = (stripes.data, stripes.parity)

@@ -19,7 +19,7 @@ class Summary:
     what else is known. abandoned: what little is left of writes that were cut off long before the
     log ended. lost: links whose id went to another object. stores: names that records
     give, and how often. policies: how often each had which (data, parity); that of packs, which do
-    not say theirs, is "".
+    not say theirs, is "". salted, plain: policies with private objects, and with public ones.
     """
 
     index: ContainerIndex | None = None
@@ -40,6 +40,13 @@ class Summary:
     findings: Findings = field(default_factory=Findings)
     stores: Counter[str] = field(default_factory=Counter)
     policies: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
+    salted: set[str] = field(default_factory=set)
+    plain: set[str] = field(default_factory=set)
+
+    @property
+    def private(self) -> set[str]:
+        """Policies under which nothing was public."""
+        return self.salted - self.plain
 
     @property
     def unsure(self) -> bool:
