@@ -20,6 +20,7 @@ from gateway.control_link import NODES, READERS_MAX, ControlLink
 from gateway.http_errors import problems
 from gateway.routes import telemetry
 from gateway.services import SERVICES
+from tests.fakes.open_wire import open_wire
 from tests.fakes.telemetry_here import World
 from workers.hub_control import application
 from workers.telemetry_control import TelemetryControl
@@ -45,7 +46,7 @@ async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
                  ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     link = ControlLink(NODES, tmp_path / "hub", enabled=True)
     app = web.Application(middlewares=[problems])
-    app[SERVICES] = cast("Any", SimpleNamespace(nodes=link, security=Everybody()))
+    app[SERVICES] = cast("Any", SimpleNamespace(wire=open_wire(), nodes=link, security=Everybody()))
     app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
                     web.get("/api/telemetry/{stream}", telemetry.read)])
     yield await aiohttp_client(app)
