@@ -207,8 +207,11 @@ def test_a_hub_that_is_killed_while_objects_come_loses_none(up: NodeUp) -> None:
             bodies[up.until(lambda body=body: up.upload(body),  # type: ignore[misc]
                             "it is accepted").job] = body
         up.kill("nodes")
-    for job, body in bodies.items():
-        assert up.get(up.stored(job)).body == body
+    links = {up.stored(job): body for job, body in bodies.items()}
+    for link, body in links.items():
+        # Its nodes dial in again, one by one, until then.
+        up.until(lambda link=link, body=body:  # type: ignore[misc]
+                 up.get(link).body == body, "it is read")
     up.until_states("up", *REPLICAS)
 
     def unknown() -> list[int | None]:
