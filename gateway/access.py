@@ -77,7 +77,7 @@ def required_of(app: web.Application) -> dict[tuple[str, str], Required]:
             for route, required in app[REQUIRED].items() if route.resource is not None}
 
 
-def access_of(request: web.Request) -> Access | None:
-    """What the route of `request` requires; None for one that was not made here."""
-    required = request.app[REQUIRED].get(request.match_info.route)
+def access_of(request: web.Request, app: web.Application) -> Access | None:
+    """What the route of `request` in `app` requires; None for one that was not made here."""
+    required = app[REQUIRED].get(request.match_info.route)
     return required(request) if callable(required) else required

@@ -9,16 +9,18 @@ which a form cannot send.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, web
 
 from gateway.access import Access, access_of
-from gateway.caller import ANONYMOUS, Caller
 from gateway.client_address import address_of
-from gateway.services import services_of
+from gateway.services import SERVICES, Services, services_of
 from zerostor.core.errors import BadRequest, NotAllowed, SignInNeeded, TooManyRequests
+from zerostor.core.sessions import ANONYMOUS, Caller
 from zerostor.core.settings import PUBLIC_MODE
 
 LOCAL, ANYONE = "local", "anyone"
@@ -34,6 +36,7 @@ _REFUSED = ("only programs on the gateway's own host may ask this (ssh.admin = \
 _REFUSED_HERE = ("only programs on the gateway's own host may ask this: use `zerostor node` there,"
                  " on http://127.0.0.1")
 _CALLER = web.RequestKey("caller", Caller)
+_PUBLIC, _HOST = Access.PUBLIC, Access.HOST
 _OF_HOMES = (Access.HOME, Access.HOMES)
 _MEANT = (*_OF_HOMES, Access.LOCAL)
 """What could do harm if a browser were led to it."""
@@ -44,17 +47,19 @@ def admit(request: web.Request) -> None:
 
     Raises NotAllowed, SignInNeeded, TooManyRequests, BadRequest.
     """
-    access = access_of(request)
-    if access in (Access.PUBLIC, Access.HOST):
+    app = request.app
+    access = access_of(request, app)
+    if access is _PUBLIC or access is _HOST:
         return
     if access is None:
         if request.match_info.http_exception is None:
             raise NotAllowed("this route says nowhere who may ask it")
         return
-    if services_of(request).security.mode == PUBLIC_MODE:
+    services = app[SERVICES]
+    if services.security.mode == PUBLIC_MODE:
         _admit_here(request, access)
     else:
-        _admit_known(request, access)
+        _admit_known(request, access, _identified(request, services))
     if access in _MEANT and request.method == "POST" and request.content_type != "application/json":
         raise BadRequest("the body is JSON, sent with Content-Type: application/json")
 
@@ -70,10 +75,11 @@ def refuse_other_sites(request: web.Request) -> None:
 
 def caller_of(request: web.Request) -> Caller:
     """Who asks; anonymous also where a credential is wrong."""
-    try:
-        return _identified(request)
-    except (SignInNeeded, TooManyRequests):
-        return ANONYMOUS
+    caller = request.get(_CALLER)
+    if caller is None:
+        with contextlib.suppress(SignInNeeded, TooManyRequests):
+            return _identified(request, services_of(request))
+    return caller or ANONYMOUS
 
 
 def is_restricted(request: web.Request) -> bool:
@@ -102,25 +108,25 @@ def asked_query(request: web.Request) -> dict[str, str]:
     return {name: text for name, text in request.query.items() if name != SECRET_FIELD}
 
 
-def _identified(request: web.Request) -> Caller:
-    caller = request.get(_CALLER)
-    if caller is None:
-        # Also where it raises: a wrong credential is counted once.
+def _identified(request: web.Request, services: Services) -> Caller:
+    try:
+        caller = services.security.identify(_credential(request), partial(address_of, request))
+    except (SignInNeeded, TooManyRequests):
+        # Remembered, so that a wrong credential is counted once.
         request[_CALLER] = ANONYMOUS
-        caller = request[_CALLER] = services_of(request).security.identify(
-            _credential(request), address_of(request))
+        raise
+    request[_CALLER] = caller
     return caller
 
 
 def _credential(request: web.Request) -> str:
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        text = request.query.get(SECRET_FIELD, "")
+    text = request.headers.get("Authorization", "")
+    text = text[7:] if text[:7].lower() == "bearer " else request.query.get(SECRET_FIELD, "")
+    # One that is longer is wrong, and stays so.
     return text.strip()[:CREDENTIAL_MAX + 1]
 
 
-def _admit_known(request: web.Request, access: Access) -> None:
-    caller = _identified(request)
+def _admit_known(request: web.Request, access: Access, caller: Caller) -> None:
     if caller.is_admin:
         return
     if caller.role is None:

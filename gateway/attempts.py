@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeAlias
 
 from zerostor.core.errors import TooManyRequests
 from zerostor.ports import Clock
@@ -19,6 +21,10 @@ GOOD_MAX = 4096
 """Addresses remembered from which a right one came."""
 
 
+Source: TypeAlias = Callable[[], str]
+"""Tells an address, which costs more than to find that nobody guesses."""
+
+
 class Attempts:
     """When each address will have been forgiven all: a leaky bucket is one time each."""
 
@@ -27,11 +33,11 @@ class Attempts:
         self._until: OrderedDict[str, float] = OrderedDict()
         self._good: OrderedDict[str, None] = OrderedDict()
 
-    def check(self, address: str) -> None:
+    def check(self, source: Source) -> None:
         """Return if another try is taken from there. Raises TooManyRequests."""
-        if not self._until or address in self._good:
+        if not self._until or (address := source()) in self._good:
             return
-        until = self._until.get(_source(address), 0.0)
+        until = self._until.get(_house(address), 0.0)
         wait = until - self._clock.monotonic() - (BURST - 1) * REGAIN
         if wait > 0:
             raise TooManyRequests("too many wrong credentials came from your address: try again in"
@@ -46,13 +52,13 @@ class Attempts:
 
     def failed(self, address: str) -> None:
         """Count one."""
-        now, source = self._clock.monotonic(), _source(address)
-        self._until[source] = max(now, self._until.pop(source, now)) + REGAIN
+        now, house = self._clock.monotonic(), _house(address)
+        self._until[house] = max(now, self._until.pop(house, now)) + REGAIN
         if len(self._until) > ADDRESSES_MAX:
             self._until.popitem(last=False)
 
 
-def _source(address: str) -> str:
+def _house(address: str) -> str:
     """One host of IPv6 has a whole /64 of addresses."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

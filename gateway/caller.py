@@ -1,38 +1,19 @@
-"""Who asks, as a plain value, and what tells it from a credential: one for each security mode."""
+"""What tells from a credential who asks: one for each security mode."""
 
 from __future__ import annotations
 
 import hmac
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from blake3 import blake3
 
 from gateway.allow_list import AllowList
-from gateway.attempts import Attempts
+from gateway.attempts import Attempts, Source
 from zerostor.core.errors import SignInNeeded
+from zerostor.core.sessions import ANONYMOUS, Caller
 from zerostor.core.settings import KEYS_MODE, PUBLIC_MODE, SECRET_MODE, Secret
 from zerostor.core.sign_in import Role
 from zerostor.engine.sessions import Sessions, digest_of
-
-
-class Caller(NamedTuple):
-    """Who asks. role: None for anonymous. key, session: hex of what signed in, else empty.
-
-    name: as the allow-list has it; SECRET_MODE for who has the secret; empty for anonymous.
-    """
-
-    name: str
-    role: Role | None
-    key: str
-    session: str = ""
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether everything may be asked."""
-        return self.role is Role.ADMIN
-
-
-ANONYMOUS = Caller("", None, "")
 
 
 class Security(Protocol):
@@ -40,8 +21,8 @@ class Security(Protocol):
 
     mode: str
 
-    def identify(self, credential: str, address: str) -> Caller:
-        """Who has `credential`, which may be empty. address: where the request came from.
+    def identify(self, credential: str, source: Source) -> Caller:
+        """Who has `credential`, which may be empty. source: tells where the request came from.
 
         Raises SignInNeeded; TooManyRequests for an address that had too many wrong ones.
         """
@@ -55,7 +36,7 @@ class Everybody:
 
     mode = PUBLIC_MODE
 
-    def identify(self, credential: str, address: str) -> Caller:  # noqa: ARG002
+    def identify(self, credential: str, source: Source) -> Caller:  # noqa: ARG002
         """Anonymous."""
         return ANONYMOUS
 
@@ -73,18 +54,18 @@ class SecretHolders:
         self._digest = _digest(secret.reveal())
         self._attempts = attempts
 
-    def identify(self, credential: str, address: str) -> Caller:
+    def identify(self, credential: str, source: Source) -> Caller:
         """The holder of the secret, else SignInNeeded."""
         if not credential:
             raise SignInNeeded("this needs the secret of the gateway: `zerostor login URL`, or send"
                                " it as Authorization: Bearer SECRET")
-        self._attempts.check(address)
+        self._attempts.check(source)
         # Of digests, so that neither length nor place of the first difference can be timed.
         if not hmac.compare_digest(_digest(credential), self._digest):
-            self._attempts.failed(address)
+            self._attempts.failed(source())
             raise SignInNeeded("this is not the secret of the gateway: `zerostor login URL` asks"
                                " for it")
-        self._attempts.passed(address)
+        self._attempts.passed(source())
         return Caller(SECRET_MODE, Role.ADMIN, "")
 
     def problems(self) -> list[str]:
@@ -102,23 +83,22 @@ class SignedIn:
         self._known = known
         self._attempts = attempts
 
-    def identify(self, credential: str, address: str) -> Caller:
+    def identify(self, credential: str, source: Source) -> Caller:
         """Whose session it is."""
         if not credential:
             raise SignInNeeded("this needs a sign-in with a key: `zerostor login URL`")
         digest = digest_of(credential)
         new = not self._sessions.remembers(digest)
         if new:
-            self._attempts.check(address)
+            self._attempts.check(source)
         found = self._sessions.check(credential, digest)
         if found is None:
-            self._attempts.failed(address)
+            self._attempts.failed(source())
             raise SignInNeeded("this is no session of this gateway: `zerostor login URL` begins"
                                " one")
         if new:
-            self._attempts.passed(address)
-        session, known = found
-        return Caller(known.name, known.role, session.key.hex(), session.id.hex())
+            self._attempts.passed(source())
+        return found
 
     def problems(self) -> list[str]:
         """Why the list of keys is not the newest."""

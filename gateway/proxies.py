@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -53,6 +54,7 @@ class Proxies:
         return found, told
 
 
+@lru_cache(4096)
 def read_address(text: str) -> IpAddress | None:
     """The address, without a port or zone; None for what is none. IPv4 in IPv6 becomes IPv4."""
     port = _PORT.fullmatch(text)

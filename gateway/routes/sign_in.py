@@ -37,7 +37,7 @@ async def authenticate(request: web.Request) -> web.Response:
     """POST /api/authenticate: a secret that is good for a day, for who proves to have a key."""
     services, sessions = services_of(request), _sessions(request)
     address = address_of(request)
-    services.attempts.check(address)
+    services.attempts.check(lambda: address)
     login = parse_login(await _json(request))
     signed_in = await sessions.sign_in(login, address)
     if signed_in is None:

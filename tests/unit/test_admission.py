@@ -16,7 +16,7 @@ from gateway.access import REQUIRED, Access
 from gateway.admission import admit, asked_query, caller_of, is_stranger, require_home
 from gateway.app import ROUTES, build_app
 from gateway.attempts import ADDRESSES_MAX, BURST, REGAIN, Attempts
-from gateway.caller import ANONYMOUS, Caller, Everybody, SecretHolders
+from gateway.caller import Everybody, SecretHolders
 from tests.fakes.open_wire import open_wire
 from tests.fakes.set_clock import SetClock
 from zerostor.core.errors import (
@@ -26,6 +26,7 @@ from zerostor.core.errors import (
     TooManyRequests,
     ZerostorError,
 )
+from zerostor.core.sessions import ANONYMOUS, Caller
 from zerostor.core.settings import Secret
 from zerostor.core.sign_in import Role
 
@@ -40,7 +41,7 @@ class Known:
 
     mode = "keys"
 
-    def identify(self, credential: str, address: str) -> Caller:
+    def identify(self, credential: str, source: object) -> Caller:
         if not credential:
             raise SignInNeeded("sign in")
         return Caller(credential, Role.ADMIN if credential == "boss" else Role.USER, "ab" * 32)
@@ -263,7 +264,7 @@ def test_a_wrong_one_is_ignored_where_none_is_needed() -> None:
 def refused(counted: Attempts, address: str) -> int:
     """Seconds to wait, 0 for none."""
     try:
-        counted.check(address)
+        counted.check(lambda: address)
     except TooManyRequests as error:
         return error.seconds
     return 0

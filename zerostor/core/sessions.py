@@ -5,11 +5,31 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from zerostor.core.sign_in import SESSION_SECONDS, KnownKey, Session
+from zerostor.core.sign_in import SESSION_SECONDS, KnownKey, Role, Session
 
 LOGINS_MAX = 100
 """Logins of one key within the time that a login is fresh; its owner has lost count."""
 _REVOCATION = re.compile(r"(session|key) ([0-9a-f]{32}|[0-9a-f]{64}) ([0-9]{1,15})", re.ASCII)
+
+
+class Caller(NamedTuple):
+    """Who asks. role: None for anonymous. key, session: hex of what signed in, else empty.
+
+    name: as the list of keys has it; "secret" for who has the secret; empty for anonymous.
+    """
+
+    name: str
+    role: Role | None
+    key: str
+    session: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything may be asked."""
+        return self.role is Role.ADMIN
+
+
+ANONYMOUS = Caller("", None, "")
 
 
 class KeptSession(NamedTuple):

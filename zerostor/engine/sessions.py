@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -16,6 +17,8 @@ from zerostor.core.errors import (
     UnknownSession,
 )
 from zerostor.core.sessions import (
+    ANONYMOUS,
+    Caller,
     KeptSession,
     LoginUse,
     Revocation,
@@ -51,6 +54,14 @@ YOUNG_SECONDS = 10.0
 _SESSION_MS = int(SESSION_SECONDS * 1000)
 
 
+class _Verified(NamedTuple):
+    """A token whose signature was good, and what the list of keys said of its key last."""
+
+    session: Session
+    known: KnownKey | None
+    caller: Caller
+
+
 class Sessions:
     """Of one gateway. Call `load` first, and run `run` as a task where there is `shared`."""
 
@@ -63,7 +74,7 @@ class Sessions:
         self._shared = shared
         self._clock = clock
         self._random_bytes = random_bytes
-        self._verified: OrderedDict[bytes, Session] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._revoked: dict[bytes, int] = {}
 
     @property
@@ -119,26 +130,35 @@ class Sessions:
         """Whether the token with that digest was verified lately: to look again costs nothing."""
         return digest in self._verified
 
-    def check(self, token: str, digest: bytes) -> tuple[Session, KnownKey] | None:
+    def check(self, token: str, digest: bytes) -> Caller | None:
         """Whose token it is; None for what was not issued here, or to a key that is known no more.
 
         digest: of the token, by `digest_of`. Raises SignInNeeded for one that was issued and is
         good no more, and says why.
         """
-        session = self._verified.get(digest)
-        if session is None:
+        found = self._verified.get(digest)
+        if found is None:
             decoded = decode_token(token)
             if decoded is None or not is_issued(decoded, self.gateway_key):
                 return None
-            session = self._verified[digest] = decoded.session
-            if len(self._verified) > VERIFIED_MAX:
-                self._verified.popitem(last=False)
-        if session.expires <= self._now():
+            found = self._remember(digest, decoded.session, None)
+        session, known, caller = found
+        if session.expires <= self._clock.now() * 1000:
             raise SignInNeeded("this session has expired: `zerostor login URL` begins a new one")
-        if session.id in self._revoked or self._revoked.get(session.key, -1) >= session.issued:
+        if self._revoked and self._is_revoked(session):
             raise SignInNeeded("this session was revoked: `zerostor login URL` begins a new one")
-        known = self._known.find(session.key)
-        return None if known is None else (session, known)
+        known_now = self._known.find(session.key)
+        if known_now is not known:
+            caller = self._remember(digest, session, known_now).caller
+        return None if known_now is None else caller
+
+    def _remember(self, digest: bytes, session: Session, known: KnownKey | None) -> _Verified:
+        caller = ANONYMOUS if known is None else (
+            Caller(known.name, known.role, session.key.hex(), session.id.hex()))
+        found = self._verified[digest] = _Verified(session, known, caller)
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return found
 
     async def listed(self, key: bytes | None) -> list[tuple[KeptSession, KnownKey | None]]:
         """Sessions issued here that are good now, the newest first. key: None for those of all."""
