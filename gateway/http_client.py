@@ -243,6 +243,6 @@ def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
     text = body[:200].decode(errors="replace").strip()
     problems = "; ".join(str(problem) for problem in answer.get("problems") or [])
     detail = answer.get("detail") or answer.get("title") or problems or text or response.reason
-    raise Refused(
-        response.status, str(answer.get("code", "")), f"{detail} (HTTP {response.status})"
-    )
+    # It is printed on a terminal, and whoever wrote it may want to paint there.
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(detail))
+    raise Refused(response.status, str(answer.get("code", "")), f"{shown} (HTTP {response.status})")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
 from gateway.caller import Everybody, SecretHolders, Security, SignedIn
-from zerostor.core.settings import KEYS_MODE, SECRET_MODE
+from zerostor.core.settings import KEYS_MODE, SECRET_MODE, is_loopback
 from zerostor.engine.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -52,3 +52,17 @@ def require_keys(config: Config) -> None:
         from zerostor.clock import SystemClock
 
         AllowList(config.keys_file, SystemClock())
+
+
+def access_line(config: Config) -> str:
+    """Who may use it, for the start screen; empty where only programs on this host reach it."""
+    from zerostor import wiring
+
+    if config.gateway.security == SECRET_MODE:
+        return "secret: for who has it"
+    if config.gateway.security == KEYS_MODE:
+        key = wiring.identity(config).public_key.hex()
+        return f"keys: those in {config.keys_file}; its own is {key}"
+    if is_loopback(config.gateway.listen.host):
+        return ""
+    return "public: whoever reaches it may store and operate; gateway.security shuts it"

@@ -190,6 +190,9 @@ class Watch:
         return False
 
     def _show(self, seconds: float) -> None:
+        from gateway.commands.security import access_line
+        from zerostor.core.settings import PUBLIC_MODE
+
         config, url = self._config, self._config.gateway.public_url or self._client.url
         answer = self._stores_answer()
         policy = config.policy["default"]
@@ -208,6 +211,8 @@ class Watch:
             "nodes": f"they dial {config.nodes.listen}" if config.nodes.enabled else NODES_HINT,
             "logs": str(config.paths.logs),
         }
+        access = access_line(config)
+        lines |= {"access": access} if access else {}
         say(f"\n  {click.style('zerostor', fg='cyan', bold=True)} is up, in {seconds:.1f} s\n")
         for name, text in lines.items():
             say(f"  {click.style(f'{name:<8}', dim=True)}{text}")
@@ -216,8 +221,12 @@ class Watch:
                 f" promote{given(config)}`.\n  Ctrl-C stops it.\n")
             return
         there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
-        say(f"\n  zerostor put photo.jpg{there}")
-        say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
+        say("")
+        if config.gateway.security != PUBLIC_MODE:
+            say(f"  zerostor login {url}")
+        say(f"  zerostor put photo.jpg{there}")
+        if config.gateway.security == PUBLIC_MODE:
+            say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
         if self._ssh is not None:
             say(f"  zerostor ssh-enable anna --key ~/.ssh/id_ed25519.pub{there}")
         if config.nodes.enabled:

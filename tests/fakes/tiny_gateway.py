@@ -33,6 +33,8 @@ class TinyGateway(ThreadingHTTPServer):
             self.socket = self._context.wrap_socket(self.socket, server_side=True)
             self.scheme = "https"
         self.secret = ""
+        self.moved = ""
+        self.reason = "no such object"
         self.presented: list[str | None] = []
         self.objects: dict[str, bytes] = {}
         self.names: dict[str, str] = {}
@@ -110,6 +112,11 @@ class TinyHandler(BaseHTTPRequestHandler):
     def get(self) -> None:
         self.server.requests.append(self.path)
         path = urlsplit(self.path).path
+        if self.server.moved:
+            self.send_response(307)
+            self.send_header("Location", self.server.moved + self.path)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if path.startswith("/api/status/"):
             return self.status(path.rpartition("/")[2])
         if path.startswith("/api/"):
@@ -118,7 +125,7 @@ class TinyHandler(BaseHTTPRequestHandler):
             _, kind, *rest = path.strip("/").split("/")
             found = rest and rest[0] in self.server.objects
             if rest and not found:
-                return self.problem(404, "unknown-object", "no such object")
+                return self.problem(404, "unknown-object", self.server.reason)
             return self.answer(200, CANNED[kind] | ({"hash": rest[0]} if rest else {}))
         body = self.server.objects.get(path.lstrip("/").partition(".")[0])
         if body is None:

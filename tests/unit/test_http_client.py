@@ -187,3 +187,20 @@ def test_a_refusal_over_tls_is_heard_before_all_is_sent(tmp_path: Path, piped: b
             client.upload(body, ext="", wait=1.0, advance=sent.append)
         assert caught.value.status == 413
         assert sum(sent) < 1_000_000_000
+
+
+def test_what_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    with tiny_gateway() as one, tiny_gateway() as other:
+        one.moved = other.url
+        client = Client(one.url, keyring(tmp_path, one, SECRET))
+        for ask in (lambda: client.ask("/api/jobs"), lambda: client.open("/x").__enter__()):
+            with pytest.raises(Refused):
+                ask()
+        assert other.requests == []
+
+
+def test_a_refusal_cannot_paint_on_the_terminal() -> None:
+    with tiny_gateway() as gateway:
+        gateway.reason = "no\x1b[2J\x07\r\n\x9bmore"
+        with pytest.raises(Refused, match=r"^no \[2J more \(HTTP 404\)$"):
+            Client(gateway.url).ask(f"/api/exists/{'ab' * 28}")
