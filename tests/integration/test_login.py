@@ -81,12 +81,12 @@ def test_nothing_is_taken_for_right_without_a_person(ann: Person) -> None:
 
 def test_another_key_is_refused_loudly_until_the_old_one_is_forgotten(ann: Person) -> None:
     with signing_gateway() as gateway:
-        ann.run("login", gateway.url, "--yes")
+        ann.do("login", gateway.url, "--yes")
         before, pins, first = credentials(ann), known(ann), gateway.key.hex()
         gateway.signer = SigningKey.generate()
         gateway.claimed = gateway.key
         asked, presented = len(gateway.requests), len(gateway.presented)
-        told = ann.run("login", gateway.url, "--yes", code=1).errors
+        told = ann.do("login", gateway.url, "--yes", code=1)
         assert "THE KEY OF" in told
         assert "HAS CHANGED" in told
         assert first in told
@@ -95,9 +95,9 @@ def test_another_key_is_refused_loudly_until_the_old_one_is_forgotten(ann: Perso
         assert gateway.requests[asked:] == ["/api/pubkey"]
         assert gateway.presented[presented:] == [None]
         assert (credentials(ann), known(ann)) == (before, pins)
-        ann.run("logout", "--forget", gateway.url)
+        ann.do("logout", "--forget", gateway.url)
         assert known(ann) == ""
-        ann.run("login", gateway.url, "--yes")
+        ann.do("login", gateway.url, "--yes")
         assert gateway.key.hex() in known(ann)
 
 
@@ -106,7 +106,7 @@ def test_a_session_that_is_not_ours_by_that_key_is_refused(ann: Person, false: s
     """A gateway that says the right key and has not got it; a token that was made for another."""
     with signing_gateway() as gateway:
         gateway.false = false
-        told = ann.run("login", gateway.url, "--yes", code=1).errors
+        told = ann.do("login", gateway.url, "--yes", code=1)
         assert "is not the gateway with the key" in told
         assert len(gateway.logins) == 1
         assert (credentials(ann), known(ann)) == ({}, "")
@@ -115,16 +115,16 @@ def test_a_session_that_is_not_ours_by_that_key_is_refused(ann: Person, false: s
 def test_a_signature_for_one_gateway_opens_no_other(ann: Person) -> None:
     """A false gateway passes on what was signed for it; nor does it get another key signed."""
     with signing_gateway() as true, signing_gateway() as false:
-        ann.run("login", false.url, "--yes")
+        ann.do("login", false.url, "--yes")
         stolen = false.logins[0]
         # Said to the true one as it is: signed for another key.
         body = {"key": stolen.key.hex(), "date": stolen.date, "signature": stolen.signature.hex()}
         assert _status(true, body) == 401
         # It claims the key of the true one: then its session is not signed by that.
         false.claimed = true.key
-        ann.run("logout", "--forget", false.url)
-        assert "is not the gateway with the key" in ann.run(
-            "login", false.url, "--yes", code=1).errors
+        ann.do("logout", "--forget", false.url)
+        assert "is not the gateway with the key" in ann.do(
+            "login", false.url, "--yes", code=1)
         assert credentials(ann) == {}
 
 
@@ -145,19 +145,19 @@ def test_a_secret_is_asked_for_and_not_shown(ann: Person, tmp_path: Path) -> Non
         ended = ann.talk("login", gateway.url, answers=answers)
         assert ended.code == 0, ended.told
         assert SECRET not in ended.told
-        ann.run("jobs", "--server", gateway.url)
-        ann.run("logout", gateway.url)
-        assert "zerostor login" in ann.run("jobs", "--server", gateway.url, code=1).errors
+        ann.do("jobs", "--server", gateway.url)
+        ann.do("logout", gateway.url)
+        assert "zerostor login" in ann.do("jobs", "--server", gateway.url, code=1)
         file = tmp_path / "secret"
         file.write_text(f"{SECRET}\n")
-        ann.run("login", gateway.url, "--secret-file", str(file))
-        ann.run("jobs", "--server", gateway.url)
-        ann.run("logout", gateway.url)
-        assert "--secret-file" in ann.run("login", gateway.url, code=1).errors
-        ann.run("login", ZEROSTOR_SERVER=gateway.url, ZEROSTOR_GATEWAY_SECRET=SECRET)
+        ann.do("login", gateway.url, "--secret-file", str(file))
+        ann.do("jobs", "--server", gateway.url)
+        ann.do("logout", gateway.url)
+        assert "--secret-file" in ann.do("login", gateway.url, code=1)
+        ann.do("login", ZEROSTOR_SERVER=gateway.url, ZEROSTOR_GATEWAY_SECRET=SECRET)
         assert credentials(ann)[gateway.url]["secret"] == SECRET
         file.write_text("something-else-altogether")
-        told = ann.run("login", gateway.url, "--secret-file", str(file), code=1).errors
+        told = ann.do("login", gateway.url, "--secret-file", str(file), code=1)
         assert "HTTP 401" in told
         assert credentials(ann)[gateway.url]["secret"] == SECRET
 
@@ -165,17 +165,17 @@ def test_a_secret_is_asked_for_and_not_shown(ann: Person, tmp_path: Path) -> Non
 def test_where_nothing_is_needed_nothing_is_kept(ann: Person) -> None:
     with signing_gateway() as gateway:
         gateway.mode = "public"
-        assert "nothing is needed" in ann.run("login", gateway.url).told
+        assert "nothing is needed" in ann.do("login", gateway.url)
         assert (credentials(ann), known(ann)) == ({}, "")
         gateway.mode = "something"
-        assert "does not say how" in ann.run("login", gateway.url, code=1).errors
+        assert "does not say how" in ann.do("login", gateway.url, code=1)
         gateway.mode, gateway.claimed = "keys", bytes(32)
-        assert "does not say how" in ann.run("login", gateway.url, "--yes", code=1).errors
+        assert "does not say how" in ann.do("login", gateway.url, "--yes", code=1)
 
 
 def test_who_has_no_key_is_told_how_to_get_one(tmp_path: Path) -> None:
     with signing_gateway() as gateway:
-        told = Person(tmp_path / "bob").run("login", gateway.url, "--yes", code=1).errors
+        told = Person(tmp_path / "bob").do("login", gateway.url, "--yes", code=1)
         assert "zerostor keygen" in told
 
 
@@ -185,25 +185,25 @@ def test_a_certificate_of_nobody_is_asked_for_and_kept(
     made, other = self_signed(tmp_path / "one.pem"), self_signed(tmp_path / "two.pem")
     with signing_gateway(made) as gateway:
         gateway.mode, gateway.secret = mode, SECRET if mode == "secret" else ""
-        told = ann.run("jobs", "--server", gateway.url, code=1).errors
+        told = ann.do("jobs", "--server", gateway.url, code=1)
         assert f"zerostor login {gateway.url}" in told
         answers = [(QUESTION, "y")] + [("Secret of", SECRET)] * (mode == "secret")
         ended = ann.talk("login", gateway.url, answers=answers)
         assert ended.code == 0, ended.told
         assert fingerprint(made) in ended.told
         assert fingerprint(made) in known(ann)
-        ann.run("jobs", "--server", gateway.url)
+        ann.do("jobs", "--server", gateway.url)
         presented = len(gateway.presented)
         # From here on another certificate gets no byte of ours.
         gateway.certify(other)
         for command in (["jobs", "--server"], ["login", "--yes"]):
-            told = ann.run(*command, gateway.url, code=1).errors
+            told = ann.do(*command, gateway.url, code=1)
             assert "THE CERTIFICATE OF" in told
             assert fingerprint(other) in told
         assert len(gateway.presented) == presented
-        ann.run("logout", "--forget", gateway.url)
+        ann.do("logout", "--forget", gateway.url)
         assert len(gateway.presented) == presented
-        ann.run("login", "--yes", gateway.url, *_given(tmp_path, mode))
+        ann.do("login", "--yes", gateway.url, *_given(tmp_path, mode))
         assert fingerprint(other) in known(ann)
 
 
@@ -215,4 +215,4 @@ def _given(folder: Path, mode: str) -> list[str]:
 def test_what_a_gateway_says_cannot_paint_on_the_terminal(ann: Person) -> None:
     with signing_gateway() as gateway:
         gateway.called = "\x1b[2Jroot"
-        assert "\x1b" not in ann.run("login", gateway.url, "--yes").told
+        assert "\x1b" not in ann.do("login", gateway.url, "--yes")
