@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,8 @@ class AllowList:
         """Read it. Raises SetupError where it is not there, or no list of keys."""
         self._path = path
         self._clock = clock
-        look = _look(path, ())
-        self._stamp = look.stamp
-        self._keys = _parsed(path, look)
+        self._stamp: tuple[int, ...] = ()
+        self._keys = self._read() or {}
         self.problem = ""
         """Why it cannot be read now; then the last good one counts."""
 
@@ -69,25 +69,29 @@ class AllowList:
 
     def _read(self) -> dict[bytes, KnownKey] | None:
         """None where nothing changed. Raises SetupError."""
-        look = _look(self._path, () if self.problem else self._stamp)
+        look = _look(self._path, self._stamp)
         if look.text is None:
             return None
         # What is written within the same tick of the clock would look as if it were the same.
         settled = abs(self._clock.now() - look.changed) > SETTLED
+        self._stamp = ()
+        found = _parsed(self._path, look.text)
         self._stamp = look.stamp if settled else ()
-        return _parsed(self._path, look)
+        return found
 
 
 def _look(path: Path, known: tuple[int, ...]) -> _Look:
     """What is in the file, if its stamp is not `known`. Raises SetupError."""
     try:
-        # Of a FIFO without a writer O_NONBLOCK makes an empty file, and not a thread that hangs.
+        # A pipe would hang the thread.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             found = os.fstat(descriptor)
             stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
             if stamp == known:
                 return _Look(stamp, found.st_mtime, None)
+            if not stat.S_ISREG(found.st_mode):
+                raise SetupError(f"{path} is no file, so it cannot be the list of keys")
             if found.st_mode & 0o002:
                 raise SetupError(f"everybody may change {path}, and so let himself in: chmod o-w"
                                  f" {path}")
@@ -104,8 +108,7 @@ def _look(path: Path, known: tuple[int, ...]) -> _Look:
         raise SetupError(f"cannot read the keys in {path}: {error.strerror}") from error
 
 
-def _parsed(path: Path, look: _Look) -> dict[bytes, KnownKey]:
-    text = look.text or b""
+def _parsed(path: Path, text: bytes) -> dict[bytes, KnownKey]:
     try:
         if len(text) > FILE_MAX:
             raise SetupError(f"it is larger than {FILE_MAX} bytes")
