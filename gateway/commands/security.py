@@ -56,11 +56,11 @@ def require_keys(config: Config) -> None:
 
 def access_line(config: Config) -> str:
     """Who may use it, for the start screen; empty where only programs on this host reach it."""
-    from zerostor import wiring
-
     if config.gateway.security == SECRET_MODE:
         return "secret: for who has it"
     if config.gateway.security == KEYS_MODE:
+        from zerostor import wiring
+
         key = wiring.identity(config).public_key.hex()
         return f"keys: those in {config.keys_file}; its own is {key}"
     if is_loopback(config.gateway.listen.host):

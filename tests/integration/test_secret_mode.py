@@ -91,5 +91,7 @@ def test_the_pages_say_what_is_asked_for(up):
 def test_the_secret_is_written_nowhere(up):
     assert up.get(f"/api/jobs/{'9' * 32}/requeue?secret={SECRET}").status == 405
     assert up.get(f"/no/such/path?secret={SECRET}").status == 404
+    up.until(lambda: "Ctrl-C stops it" in up.screen(), "it says that it is up")
     assert SECRET not in up.logs() + up.screen()
     assert f"stores  {20}" in up.screen().replace("\x1b[2m", "").replace("\x1b[0m", "")
+    assert "access  secret" in up.screen()
