@@ -185,6 +185,7 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
             body, ext=upload.extension, wait=min(wait, FIRST_STEP), advance=counter.advance,
             private=upload.private,
         )
+    private = {"private": True} if answer.get("private") else {}
     if "hash" in answer:
         answer |= {"state": "DONE"}
     elif wait <= 0:
@@ -197,7 +198,8 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
     bar.stage("stored" if answer.get("state") == "DONE" else str(answer.get("state", "")).lower())
     if answer.get("state") == "DONE":
         answer["url"] = link_of(client, answer)
-    return {**answer, "size": counter.count, "seconds": round(time.monotonic() - start, 3)}
+    seconds = round(time.monotonic() - start, 3)
+    return {**answer, **private, "size": counter.count, "seconds": seconds}
 
 
 def _show(bar: Bar, status: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,9 @@ def test_the_command_line(up: Up, tmp_path: Path) -> None:
     server = ("--server", f"http://127.0.0.1:{up.port}")
     url = run("put", "--private", str(secret), *server).stdout.strip()
     is_private(up, url[url.rindex("/"):], PINS[42])
+    told = json.loads(run("put", "--private", "--json", str(secret), *server).stdout)
+    assert told["private"] is True
+    assert "private" not in json.loads(run("put", "--json", str(secret), *server).stdout)
     got = run("get", url, "-o", str(tmp_path / "got"))
     assert (tmp_path / "got").read_bytes() == PINS[42]
     assert "private: verified by the gateway" in got.stderr
