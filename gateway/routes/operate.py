@@ -46,11 +46,12 @@ async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: 200 only when an upload would be taken and stored; of a slave, when it reads."""
     services = services_of(request)
     problems = await (unready if services.role.leads else unreadable)(services)
-    problems += services.security.problems()
-    status = 503 if problems else 200
+    status, ready = 503 if problems else 200, not problems
     if is_stranger(request):
-        return web.json_response({"ready": not problems}, status=status)
-    answer = {"ready": not problems, "problems": problems, "metadata": _replication(services),
+        return web.json_response({"ready": ready}, status=status)
+    # A list of keys that cannot be read keeps nobody out who was in, and no balancer from coming.
+    problems += services.security.problems()
+    answer = {"ready": ready, "problems": problems, "metadata": _replication(services),
               "archive": _archive(services), "ssh": _standing(await services.homes.problem()),
               "nodes": _standing(await services.nodes.problem())}
     return web.json_response(answer, status=status)

@@ -80,6 +80,15 @@ def test_a_body_is_refused_before_it_is_sent(up):
         assert answer.getheader("Connection") == "close"
 
 
+def test_nobody_signs_in_with_a_key(up):
+    asked = up.get("/api/pubkey", {"Accept": "application/json"}).json
+    assert asked["security"] == "secret" and len(asked["key"]) == 64
+    told(up.ask("POST", "/api/authenticate", b"{}"), 404, "sign-in-off")
+    told(up.get("/api/sessions"), 401, "sign-in-needed")
+    told(up.get("/api/sessions", BEARER), 404, "sign-in-off")
+    told(up.ask("POST", "/api/sessions/revoke", b"{}", BEARER), 404, "sign-in-off")
+
+
 def test_the_pages_say_what_is_asked_for(up):
     for path in ("/", "/docs", "/explorer/explorer.css"):
         assert up.get(path).status == 200

@@ -200,7 +200,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["login", "replay", "clock", "restart
                            st.integers(-900, 900)), max_size=30)
 
 
-@settings(max_examples=60, deadline=None,
+@settings(max_examples=25, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_the_clock_does_a_login_is_good_once(steps, tmp_path_factory):
