@@ -31,12 +31,8 @@ from zerostor.spool.directory import DirectorySpool
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    running = Up(tmp_path_factory.mktemp("faces") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("faces") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")

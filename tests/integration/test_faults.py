@@ -140,12 +140,8 @@ class Load:
 
 @pytest.fixture
 def up(tmp_path):
-    running = Up(tmp_path / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 def kill(name: str) -> Callable[[Up], None]:

@@ -29,13 +29,9 @@ SIZES = sorted({
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    running = Up(tmp_path_factory.mktemp("http") / "zerostor",
-                 f"[gateway]\nmax_upload = {MAX}\n")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("http") / "zerostor",
+            f"[gateway]\nmax_upload = {MAX}\n") as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,8 @@ def rng():
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    running = Up(tmp_path_factory.mktemp("lost") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("lost") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 def assert_right(up: Up, link: str, body: bytes) -> None:

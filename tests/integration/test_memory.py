@@ -18,12 +18,8 @@ NOISE = content_of(90 * MIB)
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    running = Up(tmp_path_factory.mktemp("memory") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("memory") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 def processes(up: Up) -> dict[str, psutil.Process]:

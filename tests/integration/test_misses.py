@@ -48,12 +48,8 @@ class Kinds(NamedTuple):
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    running = Up(tmp_path_factory.mktemp("misses") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("misses") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,8 @@ PINS = [f"The PIN of the safe is {number:04d}.\n".encode() for number in range(1
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    running = Up(tmp_path_factory.mktemp("private") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("private") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 def plain(body: bytes) -> str:

@@ -17,13 +17,9 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
 def up(tmp_path_factory):
     folder = tmp_path_factory.mktemp("secret")
     (folder / "secret").write_text(f"{SECRET}\n")
-    running = Up(folder / "zerostor",
-                 f'[gateway]\nsecurity = "secret"\nsecret_file = "{folder}/secret"\n')
-    try:
-        running.start()
+    with Up(folder / "zerostor",
+            f'[gateway]\nsecurity = "secret"\nsecret_file = "{folder}/secret"\n') as running:
         yield running
-    finally:
-        running.close()
 
 
 def told(answer, status, code):

@@ -14,12 +14,8 @@ SIZES = {"small": 5000, "streamed": 5_000_000}
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    running = Up(tmp_path_factory.mktemp("syscalls") / "zerostor")
-    try:
-        running.start()
+    with Up(tmp_path_factory.mktemp("syscalls") / "zerostor") as running:
         yield running
-    finally:
-        running.close()
 
 
 def idle(up: Up) -> None:

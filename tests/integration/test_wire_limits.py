@@ -17,15 +17,11 @@ ADDRESS = "127.0.0.9"
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    running = Up(tmp_path_factory.mktemp("limits") / "zerostor", (
+    with Up(tmp_path_factory.mktemp("limits") / "zerostor", (
         "[gateway]\nmax_upload = '10MB'\ntrusted_proxies = ['127.0.0.77']\n"
         "[limits]\naddress_connections = 8\naddress_long_polls = 2\nuploads = 5\n"
-        "header_timeout = '2s'\nqueue_depth = 40\n"))
-    try:
-        running.start()
+        "header_timeout = '2s'\nqueue_depth = 40\n")) as running:
         yield running
-    finally:
-        running.close()
 
 
 def connect(up: Up, address: str) -> socket.socket:

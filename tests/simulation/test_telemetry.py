@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.fakes.virtual_time import run_virtually
 from zerostor.core.errors import BackendError, ObjectUnreadable, UnknownStream
 from zerostor.core.nodes import NodeEventKind
 from zerostor.core.spread import LineKind, SpreadRules
+from zerostor.engine.telemetry_parts import TelemetryParts
 
 LINE = b"t=20.5 h=41 p=1013\n"
 RULES = SpreadRules(copies=2)
@@ -46,13 +49,20 @@ async def spread(parts, stream: str = "shed", seconds: float = 4000) -> None:
             await asyncio.sleep(1)
 
 
+@contextlib.asynccontextmanager
+async def spread_out(made: World) -> AsyncIterator[tuple[TelemetryParts, bytes]]:
+    """All nodes are there, and have the six chunks of a stream; what is in it."""
+    come(made.fleet)
+    async with made.running() as parts:
+        written = await fill(parts)
+        await spread(parts)
+        yield parts, written
+
+
 def test_chunks_get_their_copies_on_different_owners_and_are_read_from_nodes():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             chunks = parts.holdings.of_stream("shed")
             assert len(chunks) == 6
             for held in chunks:
@@ -88,10 +98,7 @@ def test_nothing_is_lost_while_no_node_is_there_and_it_goes_out_when_one_comes()
 def test_a_node_that_stays_away_is_replaced_and_one_that_comes_back_is_trimmed():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             had = dict(parts.holdings.on_node("n1"))
             assert had
             made.fleet.go("n1")
@@ -116,10 +123,7 @@ def test_a_node_that_stays_away_is_replaced_and_one_that_comes_back_is_trimmed()
 def test_the_end_of_the_grace_period_is_noticed_at_once():
     async def run():
         made = world(rules=SpreadRules(copies=2, grace=304.0))
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             made.fleet.go("n1")
             await asyncio.sleep(306)
             assert all(sum(copy.node != "n1" for copy in held.good()) == 2
@@ -181,10 +185,7 @@ def test_a_node_that_lies_is_caught_and_pays(fault):
 def test_digests_that_are_remembered_do_not_pass_for_chunks():
     async def run():
         made = world(rules=SpreadRules(copies=2, recheck=3600, nodes_only=True))
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             await asyncio.sleep(600)
             liar = max(made.fleet.nodes.values(), key=lambda node: len(node.chunks))
             liar.tells_old_digests = True
@@ -199,10 +200,7 @@ def test_digests_that_are_remembered_do_not_pass_for_chunks():
 def test_one_that_hangs_delays_no_other_chunk_and_no_reader():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             loop = asyncio.get_running_loop()
             made.fleet.nodes["n1"].hangs = True
             for number in range(6):
@@ -268,10 +266,7 @@ def test_a_wiped_node_pays_only_if_nobody_told_it_to():
         made = world(4)
         made.fleet.roster["n0"] = made.fleet.roster["n0"].__class__(
             "n0", "o0", "s0", (), made.fleet.roster["n0"].update_key, 0.0, True)
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             assert parts.holdings.on_node("n0") and parts.holdings.on_node("n1")
             for name in ("n0", "n1"):
                 made.fleet.go(name)
@@ -294,10 +289,7 @@ def test_a_wiped_node_pays_only_if_nobody_told_it_to():
 def test_what_the_book_does_not_know_stays_and_what_was_dropped_goes():
     async def run():
         made = world(3)
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             node = made.fleet.nodes["n0"]
             stranger = bytes(16)
             node.chunks[stranger] = node.digests[stranger] = b"of another hub"
@@ -414,10 +406,7 @@ def test_a_restart_goes_on_where_the_files_end():
 def test_rot_is_found_in_the_background_and_replaced():
     async def run():
         made = world(rules=SpreadRules(copies=2, recheck=3600))
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             node = made.fleet.nodes["n3"]
             for chunk in node.chunks:
                 node.rot(chunk, made.random)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.telemetry_here import MemoryTelemetryBook, World, read_all
 from tests.fakes.virtual_time import run_virtually
-from tests.simulation.test_telemetry import LINE, come, fill, spread, world
+from tests.simulation.test_telemetry import LINE, come, fill, spread, spread_out, world
 from zerostor.core.errors import BackendError
 from zerostor.core.node_chunk import ChunkKind, Envelope, wrap
 from zerostor.core.nodes import NodeEventKind
@@ -76,10 +76,7 @@ def test_a_file_that_cannot_be_read_keeps_no_stream_from_being_loaded():
 def test_a_book_older_than_a_stream_that_was_made_again_hides_nothing_of_it():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             old = dict(made.book.chunks), dict(made.book.copies)
             await parts.telemetry.remove("shed")
             written = await fill(parts, 400)
@@ -230,10 +227,7 @@ def test_a_rotten_file_is_made_good_from_a_node_also_without_a_book():
 def test_local_files_that_rot_or_go_are_written_anew_from_nodes():
     async def run():
         made = world(3, SpreadRules(copies=2, recheck=3600))
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, written):
             before = dict(made.files.files)
             rot(made, 2, 2000)
             del made.files.files["shed", 4]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.telemetry_here import World, read_all
 from tests.fakes.virtual_time import run_virtually
-from tests.simulation.test_telemetry import LINE, come, fill, spread, world
+from tests.simulation.test_telemetry import LINE, come, fill, spread, spread_out, world
 from zerostor.core.errors import BackendError, UnknownStream
 from zerostor.core.spread import SpreadRules
 from zerostor.engine.console_files import ConsoleFiles
@@ -17,10 +17,7 @@ from zerostor.engine.console_files import ConsoleFiles
 def test_what_is_appended_while_the_stream_of_its_name_is_removed_stays():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             slow(made)
             removing = asyncio.ensure_future(parts.telemetry.remove("shed"))
             await asyncio.sleep(0)
@@ -88,10 +85,7 @@ def slow(made: World) -> None:
 def test_an_old_copy_of_the_book_has_no_chunk_of_a_node_written_over():
     async def run():
         made = world(2, SpreadRules(copies=2, nodes_only=True))
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             old = dict(made.book.chunks), dict(made.book.copies)
             await parts.telemetry.append("shed", LINE * 9, text=True)
             await parts.telemetry.finish_chunk("shed")
@@ -155,10 +149,7 @@ def test_old_telemetry_of_one_stream_goes_however_much_another_one_has(monkeypat
 def test_a_look_of_the_future_does_not_spare_a_copy_the_next_one():
     async def run():
         made = world(2, SpreadRules(copies=2, recheck=3600))
-        come(made.fleet)
-        async with made.running() as parts:
-            await fill(parts)
-            await spread(parts)
+        async with spread_out(made) as (parts, _):
             copy = parts.holdings.of_stream("shed")[0].good()[0]
             ahead = parts.caring._clock.now() + 1e6
             await parts.holdings.write([copy._replace(verified=ahead)])

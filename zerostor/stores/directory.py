@@ -16,6 +16,7 @@ from zerostor.ports import Buffer, Capacity, ShardEnd
 from zerostor.stores.disk_threads import DiskThreads
 from zerostor.stores.open_file import OpenFile
 from zerostor.stores.shard_folder import Part, ShardFolder
+from zerostor.stores.shard_steps import ShardSteps
 
 OPEN_FILES = 32
 """Shards kept open per store."""
@@ -189,60 +190,52 @@ class DirectoryWriter:
         self._part = part
         self._size = 0
         self._shown = False
-        self._broken = False
-
-    def _refuse_if_broken(self) -> None:
-        # More than an assert: what is committed here is promised to be whole.
-        if self._broken:
-            raise StoreUnavailable(f"shard {self._key} failed or ended before")
+        self._steps = ShardSteps(key)
 
     async def write(self, cell: Buffer) -> None:
         """Append in a thread; the disk is started on it once the caller has its buffer back."""
-        self._refuse_if_broken()
         offset, length = self._size, len(cell)
-        self._broken = True  # stays so if this is cancelled: a thread may write on
-        await self._threads.run(self._folder.append, self._part, offset, cell)
-        self._broken = False
+        with self._steps:  # over if this is cancelled: a thread may write on
+            await self._threads.run(self._folder.append, self._part, offset, cell)
         self._size += length
         if not self._part.file.direct:
             self._threads.run(_start, self._part.file, offset, length)
 
     async def extend(self, parts: Sequence[Buffer]) -> None:
         """In one hop to a thread: a write and a flush, and the first time those of a new name."""
-        self._refuse_if_broken()
-        self._broken = True
         wanted = _Wanted()
-        try:
-            await self._threads.run(
-                self._folder.extend, self._part, self._key, self._size, parts, self._shown,
-                wanted.dropped,
-            )
-        except asyncio.CancelledError:
-            wanted.gone = True
-            raise
+        with self._steps:
+            try:
+                await self._threads.run(
+                    self._folder.extend, self._part, self._key, self._size, parts, self._shown,
+                    wanted.dropped,
+                )
+            except asyncio.CancelledError:
+                wanted.gone = True
+                raise
         self._size += sum(map(len, parts))
-        self._shown, self._broken = True, False
+        self._shown = True
 
     async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         """In one hop to a thread. Raises StoreUnavailable when it cannot be made durable; it is
         removed then.
         """
-        self._refuse_if_broken()
-        self._broken = True
         wanted = _Wanted()
-        assert not self._shown, "a shard that was extended is durable already"
-        try:
-            await self._threads.run(
-                self._folder.finish, self._part, self._key, self._size, parts, wanted.dropped
-            )
-        except asyncio.CancelledError:
-            wanted.gone = True
-            raise
+        with self._steps:
+            assert not self._shown, "a shard that was extended is durable already"
+            try:
+                await self._threads.run(
+                    self._folder.finish, self._part, self._key, self._size, parts, wanted.dropped
+                )
+            except asyncio.CancelledError:
+                wanted.gone = True
+                raise
+        self._steps.end()
         self._files.pop(self._key, None)
 
     async def abort(self) -> None:
         """Remove the part; what `extend` has shown stays."""
-        self._broken = True
+        self._steps.end()
         if self._shown:
             return
         with contextlib.suppress(BackendError):

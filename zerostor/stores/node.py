@@ -8,8 +8,7 @@ so that the hub gives up what it began as soon as this process is gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from zerostor.core.errors import ShardCorrupt, StoreReadOnly, StoreUnavailable
@@ -19,6 +18,7 @@ from zerostor.core.shard_name import check_key
 from zerostor.core.shard_protocol import PIECE_MAX, parse_error
 from zerostor.ports import Buffer, Capacity
 from zerostor.resp_client import Address, Connection, RespClient
+from zerostor.stores.shard_steps import ShardSteps
 
 PACE = 20 * KIB
 """Bytes a second that a node takes and gives at least, with nothing else to do: its flash takes 55
@@ -174,40 +174,31 @@ class NodeWriter:
         self._store = store
         self._client = client
         self._key = key
-        self._broken = False
+        self._steps = ShardSteps(key)
 
     async def write(self, cell: Buffer) -> None:
         """It goes to the flash while more comes."""
-        with self._step():
+        with self._steps:
             await self._send([cell])
 
     async def extend(self, parts: Sequence[Buffer]) -> None:
         """Ends with a chunk that is not full."""
-        with self._step():
+        with self._steps:
             await self._send(parts)
             await self._ask(b"SHOW")
 
     async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         """In the flash of the node, and in the book of the hub."""
-        with self._step():
+        with self._steps:
             await self._send(parts)
             await self._ask(b"LAST")
-        self._broken = True
+        self._steps.end()
         await self._client.close()
 
     async def abort(self) -> None:
         """The hub gives up what it has of it when the connection ends."""
-        self._broken = True
+        self._steps.end()
         await self._client.close()
-
-    @contextlib.contextmanager
-    def _step(self) -> Iterator[None]:
-        # More than an assert: what is committed here is promised to be whole.
-        if self._broken:
-            raise StoreUnavailable(f"shard {self._key} failed or ended before")
-        self._broken = True  # stays so if this fails or is cancelled
-        yield
-        self._broken = False
 
     async def _send(self, parts: Sequence[Buffer]) -> None:
         for piece in _pieces(parts):

@@ -39,6 +39,7 @@ from zerostor.core.zdb_shard import (
 )
 from zerostor.core.zdb_url import ZdbPlace
 from zerostor.ports import Buffer, Capacity
+from zerostor.stores.shard_steps import ShardSteps
 from zerostor.stores.zdb_namespace import MISSING, ZdbNamespace
 
 UNIT_PART = 64 * KIB
@@ -265,33 +266,24 @@ class ZdbWriter:
         self._shown = False
         self._named = 0
         self._unnamed_since: float | None = None
-        self._broken = False
-
-    @contextlib.contextmanager
-    def _step(self) -> Iterator[None]:
-        # More than an assert: what is committed here is promised to be whole.
-        if self._broken:
-            raise StoreUnavailable(f"shard {self._key} failed or ended before")
-        self._broken = True  # stays so if this fails or is cancelled
-        yield
-        self._broken = False
+        self._steps = ShardSteps(key)
 
     async def write(self, cell: Buffer) -> None:
         """As parts of the size that the address gives."""
-        with self._step():
+        with self._steps:
             await self._append(_cut([cell], self._value_size))
 
     async def extend(self, parts: Sequence[Buffer]) -> None:
         """As parts of 64 KiB, then the head anew."""
-        with self._step():
+        with self._steps:
             await self._end(parts)
 
     async def commit(self, parts: Sequence[Buffer] = ()) -> None:
         """As `extend`, for the last time."""
-        with self._step():
+        with self._steps:
             assert not self._shown, "a shard that was extended is durable already"
             await self._end(parts, self._value_size)
-        self._broken = True
+        self._steps.end()
 
     async def _end(self, parts: Sequence[Buffer], size: int = UNIT_PART) -> None:
         if self._shown:
@@ -341,7 +333,7 @@ class ZdbWriter:
         """Delete the parts that no head names. One whose answer was lost may name them: a sweep
         will know.
         """
-        self._broken = True
+        self._steps.end()
         with contextlib.suppress(BackendError):
             await self._store.drop_parts(self._key, self._generation,
                                          range(self._named, len(self._sizes)))
