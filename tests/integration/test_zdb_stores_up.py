@@ -138,7 +138,7 @@ def test_everything_killed_at_once_keeps_what_was_stored(
         server.start()
     servers[4].kill()
     up.start()
-    assert up.screen().count("warning: store 4-") == EACH
+    up.until(lambda: up.screen().count("warning: store 4-") == EACH, "it warns of each")
     servers[4].start()
     for link, body in zip(links, bodies, strict=True):
         right(up.get(link), body)
