@@ -14,6 +14,7 @@ from gateway import page
 from gateway.access import Access, add_routes, delete, get, get_only, post
 from gateway.admission import admit
 from gateway.announcer import announce
+from gateway.client_address import is_secure
 from gateway.connection import Connection
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
@@ -21,6 +22,7 @@ from gateway.reconciler import reconcile
 from gateway.room import Room
 from gateway.routes import jobs, nodes, objects, operate, sign_in, spool, ssh, telemetry, uploads
 from gateway.services import SERVICES, Services, services_of
+from gateway.tls_listener import TlsListener
 from zerostor.core.units import Address
 
 _log = logging.getLogger(__name__)
@@ -93,11 +95,20 @@ async def entrance(request: web.Request, handler: Handler) -> web.StreamResponse
     return await handler(request)
 
 
+async def keep_to_https(request: web.Request, response: web.StreamResponse) -> None:
+    """Have browsers that came by https come by nothing else."""
+    if is_secure(request):
+        seconds = int(services_of(request).wire.hsts)
+        response.headers["Strict-Transport-Security"] = f"max-age={seconds}"
+
+
 def build_app(services: Services) -> web.Application:
     """The application; what it answers is in ROUTES, and nothing else."""
     app = web.Application(middlewares=[problems, entrance])
     app[SERVICES] = services
     add_routes(app, ROUTES)
+    if services.wire.hsts:
+        app.on_response_prepare.append(keep_to_https)
     app.cleanup_ctx.append(_background)
     return app
 
@@ -119,9 +130,16 @@ async def run(services: Services, listen: Address) -> None:
                           access_log=None,  # as its runners do
                           keepalive_timeout=limits.header_timeout, read_bufsize=READ_BUFFER)
 
-    listener = None
+    certificates = services.wire.certificates
+    listener: TlsListener | asyncio.Server | None = None
     try:
-        listener = await loop.create_server(connection, listen.host, listen.port, backlog=BACKLOG)
+        if certificates is not None:
+            listener = TlsListener(connection, room, lambda: certificates.context,
+                                   limits.header_timeout)
+            await listener.open(listen, BACKLOG)
+        else:
+            listener = await loop.create_server(connection, listen.host, listen.port,
+                                                backlog=BACKLOG)
         _log.info("listening on %s", listen)
         await asyncio.Event().wait()
     finally:
@@ -147,6 +165,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         tasks.append(asyncio.create_task(services.sessions.run()))
     if services.archivist is not None:
         tasks.append(asyncio.create_task(services.archivist.run()))
+    if services.wire.certificates is not None:
+        tasks.append(asyncio.create_task(services.wire.certificates.run(services.clock)))
     for task in tasks:
         task.add_done_callback(_ended)
     yield

@@ -32,24 +32,35 @@ class Connection(web.RequestHandler):
     """As aiohttp's, which stays open for ever to a client that stops reading, and to any number.
     """
 
-    __slots__ = ("_counted_as", "_refused", "_room")
+    __slots__ = ("_counted", "_counted_as", "_refused", "_room")
 
     def __init__(self, server: web.Server, *, room: Room, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._room = room
         self._refused = False
-        self._counted_as = ""
+        self._counted, self._counted_as = False, ""
+
+    def count(self, name: str) -> None:
+        """Have this one counted as from `name`, until it is lost or `discount` is called."""
+        self._room.enter(name)
+        self._counted, self._counted_as = True, name
+
+    def discount(self) -> None:
+        """Make room for another, once."""
+        if self._counted:
+            self._counted = False
+            self._room.leave(self._counted_as)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel break off who stalls: a download holds buffers that others wait for."""
-        name = self._room.name(transport.get_extra_info("peername"))
-        reason = self._room.refuses(name)
-        if reason:
-            # uvloop's transports are no asyncio.Transport by their class.
-            self._refuse(cast("asyncio.Transport", transport), reason)
-            return
-        self._counted_as = name
-        self._room.enter(name)
+        if not self._counted:
+            name = self._room.name(transport.get_extra_info("peername"))
+            reason = self._room.refuses(name)
+            if reason:
+                # uvloop's transports are no asyncio.Transport by their class.
+                self._refuse(cast("asyncio.Transport", transport), reason)
+                return
+            self.count(name)
         super().connection_made(transport)
         if _USER_TIMEOUT is not None:
             peer = transport.get_extra_info("socket")
@@ -60,7 +71,7 @@ class Connection(web.RequestHandler):
         if self._refused:
             self._room.lingering -= 1
             return
-        self._room.leave(self._counted_as)
+        self.discount()
         super().connection_lost(exc)
 
     def data_received(self, chunk: bytes) -> None:

@@ -43,6 +43,13 @@ def exposition(services: Services) -> str:
     stores = services.stores.stores.values()
     lines += _metric("zerostor_store_up", "gauge", "1 for a store that is up, else 0.",
                      [Sample({"store": store.name}, store.state.value == "up") for store in stores])
+    if services.wire.certificates is not None:
+        lines += _metric("zerostor_tls_certificate_expiry_seconds", "gauge",
+                         "Seconds since 1970 at which the certificate expires.",
+                         [Sample({}, services.wire.certificates.expires)])
+        lines += _metric("zerostor_tls_certificate_problem", "gauge",
+                         "1 while the files of the certificate cannot be used as they are now.",
+                         [Sample({}, bool(services.wire.certificates.problem))])
     if services.role.state is not None:
         lines += _replication(services.role.state)
     if services.archivist is not None:

@@ -51,7 +51,7 @@ def advertised(config: Config) -> str:
     listen = config.gateway.listen
     if listen.reachable != listen:
         listen = Address(_own_address(config), listen.port)
-    return f"http://{listen}"
+    return f"{'https' if config.gateway.tls_cert else 'http'}://{listen}"
 
 
 def _own_address(config: Config) -> str:

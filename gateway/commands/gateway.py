@@ -13,6 +13,7 @@ from gateway.commands.options import (
     read_settings,
     settings_options,
     slave_option,
+    tls_option,
 )
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 @settings_options
 @listen_option
 @slave_option
+@tls_option
 def command(
-    folder: Path | None, file: Path | None, listen: str | None, master: str | None
+    folder: Path | None, file: Path | None, listen: str | None, master: str | None,
+    tls: str | None,
 ) -> None:
     """Run the HTTP process in the foreground, logging to stderr.
 
@@ -38,8 +41,10 @@ def command(
     config = read_settings(folder, file, listen, master)
     from gateway.commands.folder import free_address, make_folders
     from gateway.commands.process import run_process
+    from gateway.commands.self_signed import with_tls
 
     make_folders(config.paths)
+    config = with_tls(config, tls)
     free_address(config.gateway.listen)
     run_process(serve(config))
 
@@ -50,6 +55,7 @@ async def serve(config: Config) -> None:
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
     from gateway.commands.security import doors_of
+    from gateway.commands.self_signed import certificates_of
     from gateway.control_link import NODES, ControlLink
     from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
@@ -59,7 +65,8 @@ async def serve(config: Config) -> None:
     from zerostor import wiring
     from zerostor.engine.recent import RecentJobs
 
-    own_url = config.gateway.public_url or f"http://{config.gateway.listen.reachable}"
+    scheme = "https" if config.gateway.tls_cert else "http"
+    own_url = config.gateway.public_url or f"{scheme}://{config.gateway.listen.reachable}"
     if config.cluster.secret and not config.gateway.public_url:
         own_url = advertised(config)
 
@@ -84,6 +91,6 @@ async def serve(config: Config) -> None:
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
             nodes=nodes,
             wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,
-                         parts.clock),
+                         parts.clock, certificates_of(config)),
             **doors._asdict())
         await app.run(services, config.gateway.listen)

@@ -181,3 +181,10 @@ def given(config: Config) -> str:
 def print_json(value: object) -> None:
     """One JSON document on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+tls_option = click.option(
+    "--tls",
+    type=click.Choice(["self-signed"]),
+    help="Serve https with a certificate made here, kept in DATA/tls, for trying it out.",
+)

@@ -17,7 +17,9 @@ from gateway.commands.options import (
     read_settings,
     settings_options,
     slave_option,
+    tls_option,
 )
+from gateway.commands.self_signed import certificate_line, is_self_signed, pinned, with_tls
 from gateway.commands.ssh_face import SshFace
 from gateway.http_client import Client, Refused
 from zerostor.core.errors import ZerostorError
@@ -38,8 +40,10 @@ IMPATIENT = 10.0
 @settings_options
 @listen_option
 @slave_option
+@tls_option
 def command(
-    folder: Path | None, file: Path | None, listen: str | None, master: str | None
+    folder: Path | None, file: Path | None, listen: str | None, master: str | None,
+    tls: str | None,
 ) -> None:
     """Run a whole zerostor under one folder, and stop it with Ctrl-C.
 
@@ -49,6 +53,7 @@ def command(
     Examples:
       zerostor up                                   data in ./data, page on 127.0.0.1:8080
       zerostor up --data /srv/zerostor --listen 0.0.0.0:80
+      zerostor up --tls self-signed                 https, with a certificate made here
       REDIS_URL=redis://redis:6379 zerostor up      use that Redis, start none
       zerostor up --data /srv/slave --config grid.toml --slave-of zdb://10.0.0.5:9900
                                                     keep a copy of that one's metadata, serve reads
@@ -82,8 +87,9 @@ def command(
             nodes = msgspec.structs.replace(nodes, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway, ssh=ssh, nodes=nodes)
         start_stores(config)
-        supervisor = Supervisor(children(config, master), config.paths.logs, say)
-        supervisor.run(Watch(config).ready)
+        secured = with_tls(config, tls)
+        supervisor = Supervisor(children(config, master, tls), config.paths.logs, say)
+        supervisor.run(Watch(secured).ready)
     say("stopped")
 
 
@@ -125,7 +131,7 @@ def _warn_of_servers(config: Config) -> None:
         click.echo(f"warning: {reason}")
 
 
-def children(config: Config, master: str | None = None) -> list[Child]:
+def children(config: Config, master: str | None = None, tls: str | None = None) -> list[Child]:
     """The processes of this configuration, in the order of starting.
 
     master: what the command line said; what the settings say the children read themselves.
@@ -138,6 +144,7 @@ def children(config: Config, master: str | None = None) -> list[Child]:
     settings = ["--data", str(config.paths.root)]
     settings += ["--config", str(config.source)] if config.source else []
     follow = ["--slave-of", master] if master else []
+    secured = ["--tls", tls] if tls else []
     kept = []
     if config.redis.embedded:
         kept.append(Child("redis", [*python, "redis", *settings], signal.SIGTERM))
@@ -150,7 +157,7 @@ def children(config: Config, master: str | None = None) -> list[Child]:
         name = "worker" if config.worker.processes == 1 else f"worker-{number + 1}"
         kept.append(Child(name, [*python, "worker", *settings]))
     listen = ["--listen", str(config.gateway.listen)]
-    kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow]))
+    kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow, *secured]))
     if config.ssh.enabled:
         listen = ["--listen", str(config.ssh.listen)]
         kept.append(Child("ssh", [*python, "ssh", *settings, *listen]))
@@ -162,7 +169,8 @@ class Watch:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._client = Client(f"http://{config.gateway.listen.reachable}")
+        pins, scheme = pinned(config), "https" if config.gateway.tls_cert else "http"
+        self._client = Client(f"{scheme}://{config.gateway.listen.reachable}", pins=pins)
         self._start = self._told = time.monotonic()
         self._ssh = SshFace(config) if config.ssh.enabled else None
         self._ssh_waits = SSH_WAITS
@@ -202,6 +210,7 @@ class Watch:
         redis = "embedded" if config.redis.embedded else config.redis.url
         lines = {
             "page": click.style(url, bold=True),
+            **certificate_line(config),
             "data": str(config.paths.root),
             "stores": self._stores(answer),
             "policy": f"{policy.data} + {policy.parity} shards{stored}; any {policy.parity} stores"
@@ -222,11 +231,12 @@ class Watch:
             return
         there = "" if self._client.url == "http://127.0.0.1:8080" else f" --server {url}"
         say("")
-        if config.gateway.security != PUBLIC_MODE:
+        if config.gateway.security != PUBLIC_MODE or is_self_signed(config):
             say(f"  zerostor login {url}")
         say(f"  zerostor put photo.jpg{there}")
         if config.gateway.security == PUBLIC_MODE:
-            say(f"  curl --data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
+            trusted = f"--cacert {config.gateway.tls_cert} " if is_self_signed(config) else ""
+            say(f"  curl {trusted}--data-binary @photo.jpg '{url}/api/upload?ext=jpg'")
         if self._ssh is not None:
             say(f"  zerostor ssh-enable anna --key ~/.ssh/id_ed25519.pub{there}")
         if config.nodes.enabled:

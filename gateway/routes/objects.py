@@ -113,18 +113,21 @@ async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],
     await response.prepare(request)
     assert request.transport is not None
     # A view is lent until the next is asked for: a write must not return before it is all sent.
-    request.transport.set_write_buffer_limits(high=0)
+    # Of TLS nobody can tell when that is, so what is sent there is a copy.
+    copied = bool(request.secure)
+    if not copied:
+        request.transport.set_write_buffer_limits(high=0)
     with broken_off(request):
         if first is not None:
-            await _send(response, first)
+            await _send(response, first, copied=copied)
             async for view in views:
-                await _send(response, view)
+                await _send(response, view, copied=copied)
     await response.write_eof()
     return response
 
 
-async def _send(response: web.StreamResponse, view: memoryview) -> None:
-    await response.write(view if len(view) > _COPY_BELOW else bytes(view))
+async def _send(response: web.StreamResponse, view: memoryview, *, copied: bool) -> None:
+    await response.write(bytes(view) if copied or len(view) <= _COPY_BELOW else view)
 
 
 def _unchanged(request: web.Request, etag: str, stored: int) -> bool:

@@ -51,6 +51,9 @@ async def readyz(request: web.Request) -> web.Response:
         return web.json_response({"ready": ready}, status=status)
     # A list of keys that cannot be read keeps nobody out who was in, and no balancer from coming.
     problems += services.security.problems()
+    # Nor does one of TLS: with the certificate of before everything works.
+    certificates = services.wire.certificates
+    problems += certificates.problems() if certificates is not None else []
     answer = {"ready": ready, "problems": problems, "metadata": _replication(services),
               "archive": _archive(services), "ssh": _standing(await services.homes.problem()),
               "nodes": _standing(await services.nodes.problem())}
