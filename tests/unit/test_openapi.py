@@ -19,12 +19,13 @@ from gateway.http_errors import problem, status_of
 from gateway.openapi import DEFAULT_BASE, OPERATIONS, document, openapi
 from gateway.routes.jobs import describe
 from gateway.services import SERVICES
+from tests.fakes.open_wire import open_wire
 from zerostor import __version__
 from zerostor.core import errors
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.engine.check import Report, ShardReport, ShardState
 
-REQUIRED = required_of(build_app(cast("Any", SimpleNamespace())))
+REQUIRED = required_of(build_app(cast("Any", SimpleNamespace(wire=open_wire()))))
 DOCUMENT = document(required=REQUIRED)
 KEYS = {
     "document": "openapi info servers tags paths components",
@@ -117,7 +118,7 @@ def check_content(content: dict[str, Any]) -> None:
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    app = build_app(cast("Any", SimpleNamespace()))
+    app = build_app(cast("Any", SimpleNamespace(wire=open_wire())))
     routes = {(route.method.lower(), route.resource.canonical) for route in app.router.routes()
               if route.resource is not None}
     described = {(operation.method, operation.path) for operation in OPERATIONS}
