@@ -81,7 +81,7 @@ class Pins(NamedTuple):
 class Credential(NamedTuple):
     """What opens a gateway. session: its id, empty for a secret that everybody shares.
 
-    expires: epoch seconds, 0 for never.
+    expires: epoch seconds, 0 for never. key_file: where the key is that signed in.
     """
 
     secret: str
@@ -89,6 +89,7 @@ class Credential(NamedTuple):
     expires: float = 0.0
     name: str = ""
     role: str = ""
+    key_file: str = ""
 
     def __repr__(self) -> str:
         return f"Credential({self.session or 'shared'})"
@@ -151,7 +152,8 @@ class Keyring:
         try:
             kept: Any = json.loads(text or "{}")
             return {place: Credential(str(one["secret"]), str(one["session"]),
-                                      float(one["expires"]), str(one["name"]), str(one["role"]))
+                                      float(one["expires"]), str(one["name"]), str(one["role"]),
+                                      str(one["key_file"]))
                     for place, one in kept.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise SetupError(f"{self._kept} is damaged: remove it, and sign in again") from None

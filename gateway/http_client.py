@@ -14,11 +14,13 @@ import re
 import shlex
 import ssl
 import stat
+import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from gateway.credentials import Keyring, Pins, parse_url
+from gateway.credentials import Address, Credential, Keyring, Pins, parse_url
 from gateway.early_answer import has_answered
 from gateway.trust import UntrustedCertificate, check_certificate, tls_context
 from zerostor.core.errors import RequestError, ZerostorError
@@ -30,7 +32,11 @@ SLICE = 8 * BLOCK
 """Bytes handed to sendfile before we look whether the gateway has already said no."""
 ANSWER_MAX = 16 * BLOCK
 
+RENEWED_BEFORE = 60.0
+"""Seconds before a session ends from which on we ask for another."""
+
 Advance = Callable[[int], None]
+Renew = Callable[[Address, Credential], Credential]
 
 
 class Unreachable(ZerostorError):
@@ -51,22 +57,24 @@ class Refused(ZerostorError):
 class Client:
     """Requests to one gateway. url: http(s)://HOST[:PORT][/PREFIX].
 
-    keyring: where its pins are, and what opens it. pins, secret: instead of what is there.
+    keyring: where its pins are, and what opens it. pins, secret: instead of what is there. renew:
+    makes another session of one that is over.
     """
 
     def __init__(self, url: str, keyring: Keyring | None = None, *, secret: str = "",
-                 pins: Pins | None = None) -> None:
+                 pins: Pins | None = None, renew: Renew | None = None) -> None:
         """Raises RequestError, SetupError."""
         self.address = parse_url(url)
         self._prefix = self.address.prefix
         self._keyring = keyring
-        self._secret = secret
+        self._credential = Credential(secret)
         if keyring is not None:
             pins = pins or keyring.pins(self.address.place)
-            kept = keyring.credential(self.address.place)
-            self._secret = secret or (kept.secret if kept else "")
+            kept = None if secret else keyring.credential(self.address.place)
+            self._credential = kept or self._credential
         self._pins = pins or Pins()
-        if re.search(r"[^\x21-\x7e]", self._secret):
+        self._renew, self._renewing = renew, threading.Lock()
+        if re.search(r"[^\x21-\x7e]", self._credential.secret):
             raise RequestError("a secret has no spaces and only ASCII characters")
         self._context: ssl.SSLContext | None = None
 
@@ -78,17 +86,17 @@ class Client:
     @property
     def has_secret(self) -> bool:
         """Whether we send what opens the gateway."""
-        return bool(self._secret)
+        return bool(self._credential.secret)
 
     def at(self, url: str) -> Client:
         """One for `url`: this one, if that is the same place."""
-        other = Client(url, self._keyring)
+        other = Client(url, self._keyring, renew=self._renew)
         return self if other.address.place == self.address.place else other
 
     def ask(self, path: str, *, method: str = "GET", wait: float = 0.0,
             body: dict[str, object] | None = None) -> dict[str, Any]:
         """The JSON answer to a request. body: sent as JSON. Raises Unreachable, Refused."""
-        headers = self._headers | {"Accept": "application/json"}
+        headers = self._authorization() | {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         text = None if body is None else json.dumps(body).encode()
@@ -113,7 +121,7 @@ class Client:
             connection.putrequest(
                 "POST", f"{self._prefix}/api/upload?{urllib.parse.urlencode(asked)}"
             )
-            for name, value in (self._headers | {"Accept": "application/json"}).items():
+            for name, value in (self._authorization() | {"Accept": "application/json"}).items():
                 connection.putheader(name, value)
             connection.putheader("Content-Type", "application/octet-stream")
             if size is None:
@@ -134,7 +142,7 @@ class Client:
         """The JSON answer to a POST of bytes. kind: their media type. Raises Unreachable, Refused.
         """
         with self._talk(0.0) as connection:
-            headers = self._headers | {"Content-Type": kind}
+            headers = self._authorization() | {"Content-Type": kind}
             connection.request("POST", self._prefix + path, content, headers)
             return self._answer(connection.getresponse())
 
@@ -142,16 +150,24 @@ class Client:
     def open(self, path: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
         """A GET whose body is to be streamed. Raises Unreachable, Refused."""
         with self._talk(0.0) as connection:
-            headers = self._headers | {"Accept": accept}
+            headers = self._authorization() | {"Accept": accept}
             connection.request("GET", self._prefix + path, headers=headers)
             response = connection.getresponse()
             if response.status != 200:
                 self._answer(response)
             yield response
 
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
+    def _authorization(self) -> dict[str, str]:
+        """The header that opens the gateway, of a session that is not over if we can help it."""
+        with self._renewing:
+            kept = self._credential
+            if self._renew and kept.session and kept.expires < time.time() + RENEWED_BEFORE:
+                try:
+                    self._credential = self._renew(self.address, kept)
+                except Refused:
+                    self._renew = None  # whether the old one is still good the gateway knows
+            secret = self._credential.secret
+        return {"Authorization": f"Bearer {secret}"} if secret else {}
 
     @contextlib.contextmanager
     def _talk(self, wait: float) -> Iterator[http.client.HTTPConnection]:

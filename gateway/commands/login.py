@@ -16,6 +16,7 @@ from gateway.commands.options import (
     stated_for,
     warn_of_listeners,
 )
+from gateway.commands.signing import sign_in
 from gateway.credentials import Address, Credential, Keyring, Pins, parse_url
 from gateway.http_client import TIMEOUT, Client, Refused, Unreachable
 from gateway.trust import (
@@ -45,7 +46,8 @@ def command(url: str | None, key_file: Path | None, secret_file: Path | None, ye
     """Sign in to the gateway at URL, so that put, get and the others may talk to it.
 
     Its key is noted the first time, and another one is refused from then on, as ssh does; so is a
-    certificate that no authority signed.
+    certificate that no authority signed. When the day is over the commands sign in again with the
+    same key, until you log out.
 
     \b
     Examples:
@@ -70,7 +72,7 @@ def command(url: str | None, key_file: Path | None, secret_file: Path | None, ye
     warn_of_listeners(address)
     client = Client(address.text, pins=seen)
     if mode == "keys":
-        credential = _signed_in(client, seen, key_file or user_folder() / "key")
+        credential = sign_in(client, seen, key_file or user_folder() / "key")
     else:
         credential = _admitted(address, seen, secret_file)
     keyring.pin(address.place, seen)
@@ -151,29 +153,6 @@ def _confirm(address: Address, known: Pins, seen: Pins, *, yes: bool) -> None:
         raise SetupError("not signed in; nothing was sent, and nothing is kept")
 
 
-def _signed_in(client: Client, pins: Pins, key_file: Path) -> Credential:
-    """The session that the gateway gave for our signature, and signed itself."""
-    from zerostor.core.sign_in import decode_token, is_issued, login_message, login_of
-    from zerostor.identity import read_identity
-
-    if not key_file.exists():
-        raise SetupError(f"there is no key in {key_file}: `zerostor keygen` makes one, and whoever"
-                         " runs the gateway lets it in")
-    mine, gateway = read_identity(key_file), bytes.fromhex(pins.key)
-    date = f"{time.time():.3f}"
-    signature = mine.sign(login_message(gateway, date))
-    answer = client.ask("/api/authenticate", method="POST", body={
-        "key": mine.public_key.hex(), "date": date, "signature": signature.hex()})
-    token = decode_token(str(answer.get("secret")))
-    if (token is None or not is_issued(token, gateway)
-            or token.session.key != mine.public_key or token.session.login != login_of(signature)):
-        raise Stranger(f"what answers at {client.url} is not the gateway with the key {pins.key}:"
-                       " it gave no session that this key signed for this sign-in. Nothing is kept")
-    session = token.session
-    return Credential(str(answer["secret"]), session.id.hex(), session.expires / 1000,
-                      _plain(answer.get("name")), _plain(answer.get("role")))
-
-
 def _admitted(address: Address, pins: Pins, secret_file: Path | None) -> Credential:
     """The secret, once the gateway took it."""
     if secret_file is not None:
@@ -189,16 +168,6 @@ def _admitted(address: Address, pins: Pins, secret_file: Path | None) -> Credent
         if error.status != 404:  # it has no sessions, and let us in to say so
             raise
     return Credential(secret, role="admin")
-
-
-def _plain(word: object) -> str:
-    """What a gateway says of us, if a terminal can show it."""
-    from zerostor.core.homes import user_name
-
-    try:
-        return user_name(str(word))
-    except RequestError:
-        return ""
 
 
 def _report(address: Address, credential: Credential, mode: str, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.credentials import Address, Keyring, parse_url
+from gateway.credentials import Address, Credential, Keyring, parse_url
 from gateway.http_client import Client
 from gateway.whole_file import read_text
 from zerostor.core.errors import BadRequest, SetupError
@@ -48,7 +48,19 @@ def connect(url: str | None, secret_file: Path | None = None) -> Client:
 
     address = parse_url(url or server_address())
     secret = stated_for(address) if secret_file is None else read_secret(secret_file)
-    client = Client(address.text, Keyring(user_folder()), secret=secret)
+    keyring = Keyring(user_folder())
+
+    def renew(address: Address, over: Credential) -> Credential:
+        from gateway.commands.signing import sign_in
+
+        pins, key_file = keyring.pins(address.place), Path(over.key_file)
+        if not pins.key or not over.key_file or not key_file.exists():
+            return over
+        fresh = sign_in(Client(address.text, pins=pins), pins, key_file)
+        keyring.keep(address.place, fresh)
+        return fresh
+
+    client = Client(address.text, keyring, secret=secret, renew=renew)
     if client.has_secret:
         warn_of_listeners(client.address)
     return client

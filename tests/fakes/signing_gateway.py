@@ -40,6 +40,7 @@ class SigningGateway(TinyGateway):
         self.claimed = self.key
         self.mode = "keys"
         self.called = "ann"
+        self.lasts = SESSION_SECONDS
         self.false = ""
         self.tokens: list[str] = []
         self.revoked: list[str] = []
@@ -54,7 +55,7 @@ class SigningGateway(TinyGateway):
         user = SigningKey.generate() if self.false == "user" else None
         session = Session(
             secrets.token_bytes(16), bytes(user.verify_key) if user else login.key, now,
-            now + int(SESSION_SECONDS * 1000),
+            now + int(self.lasts * 1000),
             bytes(16) if self.false == "login" else login_of(login.signature))
         signer = SigningKey.generate() if self.false == "signer" else self.signer
         text = encode_token(Token(session, signer.sign(session_message(session)).signature))

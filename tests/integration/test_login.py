@@ -216,3 +216,38 @@ def test_what_a_gateway_says_cannot_paint_on_the_terminal(ann: Person) -> None:
     with signing_gateway() as gateway:
         gateway.called = "\x1b[2Jroot"
         assert "\x1b" not in ann.do("login", gateway.url, "--yes")
+
+
+def test_a_session_that_is_over_is_begun_again_with_the_same_key(ann: Person) -> None:
+    with signing_gateway() as gateway:
+        gateway.lasts = -1.0
+        ann.do("login", gateway.url, "--yes")
+        over = credentials(ann)[gateway.url]["session"]
+        gateway.lasts = 86_400.0
+        ann.run("jobs", "--server", gateway.url)
+        assert len(gateway.logins) == 2
+        assert credentials(ann)[gateway.url]["session"] != over
+        ann.do("jobs", "--server", gateway.url)
+        assert len(gateway.logins) == 2
+        # A secret that is stated has nothing to do with it, nor has who logged out.
+        ann.do("logout", gateway.url)
+        ann.do("jobs", "--server", gateway.url, code=1)
+        assert len(gateway.logins) == 2
+
+
+def test_only_the_known_gateway_begins_it_again(ann: Person) -> None:
+    with signing_gateway() as gateway:
+        gateway.lasts = -1.0
+        ann.do("login", gateway.url, "--yes")
+        before, presented = credentials(ann), len(gateway.presented)
+        gateway.false = "signer"
+        assert "is not the gateway with the key" in ann.do("jobs", "--server", gateway.url, code=1)
+        assert gateway.presented[presented:] == [None], "it did not get the old one either"
+        # Refused: then the gateway says what becomes of the old session.
+        gateway.false, gateway.claimed = "", bytes(SigningKey.generate().verify_key)
+        ann.do("jobs", "--server", gateway.url)
+        assert credentials(ann) == before
+        (ann.kept / "key").unlink()
+        gateway.claimed = gateway.key
+        ann.do("jobs", "--server", gateway.url)
+        assert credentials(ann) == before

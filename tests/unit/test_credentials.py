@@ -84,7 +84,7 @@ def test_a_damaged_line_makes_nothing_new(tmp_path: Path, line: str) -> None:
 
 def test_credentials_are_kept_by_place_for_nobody_else(tmp_path: Path) -> None:
     keyring = Keyring(tmp_path / "zerostor")
-    mine = Credential("s" * 20, "ab" * 16, 1.5, "ann", "user")
+    mine = Credential("s" * 20, "ab" * 16, 1.5, "ann", "user", "/home/ann/key")
     assert keyring.credential(HERE) is None
     keyring.keep(HERE, None)
     assert not (tmp_path / "zerostor" / "credentials").exists()
