@@ -5,8 +5,6 @@ from __future__ import annotations
 import hmac
 from typing import Protocol
 
-from blake3 import blake3
-
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts, Source
 from zerostor.core.errors import SignInNeeded
@@ -51,7 +49,7 @@ class SecretHolders:
     mode = SECRET_MODE
 
     def __init__(self, secret: Secret, attempts: Attempts) -> None:
-        self._digest = _digest(secret.reveal())
+        self._digest = digest_of(secret.reveal())
         self._attempts = attempts
 
     def identify(self, credential: str, source: Source) -> Caller:
@@ -61,7 +59,7 @@ class SecretHolders:
                                " it as Authorization: Bearer SECRET")
         self._attempts.check(source)
         # Of digests, so that neither length nor place of the first difference can be timed.
-        if not hmac.compare_digest(_digest(credential), self._digest):
+        if not hmac.compare_digest(digest_of(credential), self._digest):
             self._attempts.failed(source())
             raise SignInNeeded("this is not the secret of the gateway: `zerostor login URL` asks"
                                " for it")
@@ -103,7 +101,3 @@ class SignedIn:
     def problems(self) -> list[str]:
         """Why the list of keys is not the newest."""
         return [self._known.problem] if self._known.problem else []
-
-
-def _digest(secret: str) -> bytes:
-    return blake3(secret.encode("utf-8", "surrogateescape")).digest()

@@ -19,6 +19,8 @@ from zerostor.sqlite_book import BookKind, SqliteBook, plain
 
 FORMAT = 1
 """user_version of the file."""
+SESSIONS_MAX = 10_000
+"""Listed in one go."""
 _KEEP_MS = int(SESSION_SECONDS * 1000)
 _KIND = BookKind(
     title="the book of sessions", file="DATA/gateway/sessions.db", format=FORMAT,
@@ -53,11 +55,12 @@ class SqliteSessionBook:
                                   int(FRESH_SECONDS))
         return begun
 
-    async def sessions(self, now: int) -> list[KeptSession]:
+    async def sessions(self, now: int, key: bytes | None) -> list[KeptSession]:
         """Of at most a day."""
         rows = await self._book.run(lambda book: book.execute(
             "SELECT id, key, issued, expires, login, address FROM sessions WHERE expires > ?"
-            " ORDER BY issued DESC", (now,)).fetchall())
+            " AND (? IS NULL OR key = ?) ORDER BY issued DESC LIMIT ?",
+            (now, key, key, SESSIONS_MAX)).fetchall())
         return [KeptSession(Session(*session), address) for *session, address in rows]
 
     async def logins(self, stale: float) -> list[LoginUse]:
@@ -101,6 +104,7 @@ def _begin(book: sqlite3.Connection, use: LoginUse, kept: KeptSession, stale: fl
     if added.rowcount != 1:
         return False
     session = kept.session
-    book.execute("DELETE FROM sessions WHERE expires <= ?", (session.issued,))
+    now = int((stale + FRESH_SECONDS) * 1000)
+    book.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
     book.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", (*session, plain(kept.address)))
     return True

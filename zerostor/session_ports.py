@@ -22,12 +22,15 @@ class SessionBook(Protocol):
     async def begin(self, use: LoginUse, kept: KeptSession, stale: float) -> bool:
         """Write down a login and the session that came of it, if the login is not used up.
 
-        stale: epoch seconds; logins before then are forgotten, and with the latest of them none
-        that is older counts as new, whatever the clock says. Raises TooManyRequests.
+        stale: epoch seconds, FRESH_SECONDS ago; logins before then are forgotten, and with the
+        latest of them none that is older counts as new, whatever the clock says. Raises
+        TooManyRequests.
         """
 
-    async def sessions(self, now: int) -> list[KeptSession]:
-        """Those that have not expired, the newest first. now: epoch milliseconds."""
+    async def sessions(self, now: int, key: bytes | None) -> list[KeptSession]:
+        """Those of a key, or of all, that have not expired, the newest first; of very many the
+        eldest are left out. now: epoch milliseconds.
+        """
 
     async def logins(self, stale: float) -> list[LoginUse]:
         """Those that were used and may be fresh."""

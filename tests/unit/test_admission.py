@@ -240,6 +240,7 @@ def test_a_secret_is_known_by_header_or_parameter(headers: dict[str, str], query
     ({"Authorization": "Bearer wrong"}, f"?secret={SECRET}"),
     ({"Authorization": f"Bearer {SECRET} {SECRET}"}, ""),
     ({"Authorization": f"Bearer {'x' * 100_000}"}, ""),
+    ({}, "?secret=%ED%A0%80"), ({}, "?secret=%FF%80"), ({}, "?secret=\ud800"),
     ({}, "?secret="), ({}, "?secret=%00"), ({}, f"?secret=wrong&secret={SECRET}"), ({}, ""),
 ])
 def test_anything_else_is_no_secret(headers: dict[str, str], query: str) -> None:

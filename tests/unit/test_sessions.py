@@ -338,6 +338,23 @@ async def test_a_revocation_that_cannot_be_kept_is_told(place):
         await gateway.sign_in(login(ANNA, place.clock.now() + 5), "")
 
 
+async def test_a_clock_that_was_ahead_hides_no_session(place):
+    gateway = await place.gateway()
+    bob = await signed_in(gateway, BOB, place.clock)
+    place.clock.time += DAY
+    await gateway.revoke_key(public(ANNA), None)
+    place.clock.time -= DAY
+    anna = await signed_in(gateway, ANNA, place.clock)
+    assert check(gateway, anna.token) is not None
+    assert {kept.session.id for kept, _ in await gateway.listed(None)} == {
+        bob.session.id, anna.session.id}
+
+
+@given(st.text(max_size=250))
+def test_any_text_has_a_digest_of_its_own(text: str) -> None:
+    assert digest_of(text) != digest_of(text + "\udc80")
+
+
 # Several gateways.
 
 async def exchanged(*gateways: Sessions) -> None:

@@ -163,8 +163,8 @@ class Sessions:
     async def listed(self, key: bytes | None) -> list[tuple[KeptSession, KnownKey | None]]:
         """Sessions issued here that are good now, the newest first. key: None for those of all."""
         return [(kept, self._known.find(kept.session.key))
-                for kept in await self._book.sessions(self._now())
-                if key in (None, kept.session.key) and not self._is_revoked(kept.session)]
+                for kept in await self._book.sessions(self._now(), key)
+                if not self._is_revoked(kept.session)]
 
     async def revoke_session(self, session: bytes, key: bytes | None) -> int:
         """Make one void, at all gateways; how many that were. key: who asks, None for an admin.
@@ -233,4 +233,4 @@ class Sessions:
 
 def digest_of(token: str) -> bytes:
     """What a token is remembered by."""
-    return blake3(token.encode("utf-8", "surrogateescape")).digest()
+    return blake3(token.encode("utf-8", "surrogatepass")).digest()
