@@ -45,9 +45,12 @@ _MEANT = (*_OF_HOMES, Access.LOCAL)
 def admit(request: web.Request) -> None:
     """Return if the route of `request` is open to who asks.
 
-    Raises NotAllowed, SignInNeeded, TooManyRequests, BadRequest.
+    Raises NotAllowed, SignInNeeded, TooManyRequests, BadRequest, WrongHost.
     """
     app = request.app
+    content = app[SERVICES].content
+    if content.url:
+        content.require_host(request)
     access = access_of(request, app)
     if access is _PUBLIC or access is _HOST:
         return

@@ -16,6 +16,7 @@ from gateway.admission import admit
 from gateway.announcer import announce
 from gateway.client_address import is_secure
 from gateway.connection import Connection
+from gateway.content import OBJECT_PATH
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
@@ -78,7 +79,7 @@ ROUTES = (
     delete("/api/telemetry/{stream}", telemetry.remove, Access.LOCAL),
     post("/api/spool/{verb}", spool.act, Access.HOST),
     get("/api/spool/body/{job}", spool.body, Access.HOST),
-    get("/{link}", objects.serve, Access.PUBLIC),
+    get(OBJECT_PATH, objects.serve, Access.PUBLIC),
 )
 """Every route, and who may ask it."""
 

@@ -1,7 +1,8 @@
 """What the command line says to a gateway, over the standard library's HTTP client.
 
 One connection per request; a Client may be shared by threads. What opens a gateway goes to the
-place that it is for, and to no other: nothing here follows a redirect.
+place that it is for, and to no other: nothing here follows a redirect, but `open` to the host name
+that a gateway serves its objects from, and that without a credential.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BLOCK = 1024 * 1024
 SLICE = 8 * BLOCK
 """Bytes handed to sendfile before we look whether the gateway has already said no."""
 ANSWER_MAX = 16 * BLOCK
-
+MOVED = 308
 RENEWED_BEFORE = 60.0
 """Seconds before a session ends from which on we ask for another."""
 
@@ -77,6 +78,7 @@ class Client:
         if re.search(r"[^\x21-\x7e]", self._credential.secret):
             raise RequestError("a secret has no spaces and only ASCII characters")
         self._context: ssl.SSLContext | None = None
+        self._moved = False
 
     @property
     def url(self) -> str:
@@ -149,13 +151,33 @@ class Client:
     @contextlib.contextmanager
     def open(self, path: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
         """A GET whose body is to be streamed. Raises Unreachable, Refused."""
+        moved = ""
         with self._talk(0.0) as connection:
             headers = self._authorization() | {"Accept": accept}
             connection.request("GET", self._prefix + path, headers=headers)
             response = connection.getresponse()
-            if response.status != 200:
+            if response.status == MOVED:
+                moved = response.headers.get("Location", "")
+            elif response.status != 200:
                 self._answer(response)
+            else:
+                yield response
+                return
+        with self._content_host(moved, path).open(path, accept) as response:
             yield response
+
+    def _content_host(self, moved: str, path: str) -> Client:
+        """Who serves the objects of this gateway: once, the same name there, and no secret of ours.
+        """
+        if not moved.endswith(path) or self._moved:
+            raise Refused(MOVED, "", f"{self.url} says that this is elsewhere, and does not say"
+                                     " where")
+        other = Client(moved.removesuffix(path), pins=self._pins)
+        if other.address.scheme != "https" and self.address.scheme == "https":
+            raise Refused(MOVED, "", f"{self.url} sends us to {other.url}, where nothing is"
+                                     " encrypted")
+        other._moved = True
+        return other
 
     def _authorization(self) -> dict[str, str]:
         """The header that opens the gateway, of a session that is not over if we can help it."""

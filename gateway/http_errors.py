@@ -19,6 +19,7 @@ STATUS: dict[type[errors.ZerostorError], int] = {
     errors.SignInNeeded: 401,
     errors.NotAllowed: 403,
     errors.TooManyRequests: 429,
+    errors.WrongHost: 421,
     errors.RequestError: 400,
     errors.SpoolFull: 507,
     errors.BackendError: 503,

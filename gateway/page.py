@@ -6,23 +6,23 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.services import services_of
+
 _FOLDER = Path(__file__).parent / "explorer"
 _HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:;"
-                               " frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
 }
 
 
-async def index(_: web.Request) -> web.Response:
+async def index(request: web.Request) -> web.Response:
     """GET /: drop a file, get a link."""
-    return _file("index.html", "text/html")
+    return _file(request, "index.html", "text/html")
 
 
-async def docs(_: web.Request) -> web.Response:
+async def docs(request: web.Request) -> web.Response:
     """GET /docs: the API, drawn from /openapi.json."""
-    return _file("docs.html", "text/html")
+    return _file(request, "docs.html", "text/html")
 
 
 async def asset(request: web.Request) -> web.Response:
@@ -32,9 +32,11 @@ async def asset(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name not in types:
         raise web.HTTPNotFound
-    return _file(name, types[name])
+    return _file(request, name, types[name])
 
 
-def _file(name: str, content_type: str) -> web.Response:
+def _file(request: web.Request, name: str, content_type: str) -> web.Response:
+    pictures = " ".join(filter(None, ("'self'", "data:", services_of(request).content.url)))
+    policy = (f"default-src 'self'; img-src {pictures}; frame-ancestors 'none'; base-uri 'none'")
     return web.Response(body=(_FOLDER / name).read_bytes(), content_type=content_type,
-                        charset="utf-8", headers=_HEADERS)
+                        charset="utf-8", headers=_HEADERS | {"Content-Security-Policy": policy})

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
 from gateway.caller import Security
+from gateway.content import ANY_HOST, Content
 from gateway.control_link import ControlLink
 from gateway.home_link import HomeLink
 from gateway.leases import Leases
@@ -73,6 +74,7 @@ class Services:
     wire: Wire
     cluster: Cluster | None = None
     archivist: Archivist | None = None
+    content: Content = ANY_HOST
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

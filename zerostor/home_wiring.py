@@ -61,9 +61,10 @@ async def build_homes(config: Config, consumer: str) -> AsyncIterator[HomeParts]
         queue = RedisJobQueue(config.redis_login, consumer=consumer)
         stack.push_async_callback(queue.close)
         policy = config.policy[DEFAULT_POLICY]
+        links = config.gateway.content_url or config.gateway.public_url
         jobs = HomeJobs(
             homes, book, spool, queue, clock, os.urandom,
             HomePacking(homes, book, spool, clock, object_max(policy.data, policy.total),
                         lambda: os.urandom(SALT_SIZE) if policy.private else b""),
-            HomeEndings(homes, book, clock, config.gateway.public_url))
+            HomeEndings(homes, book, clock, links))
         yield HomeParts(homes, book, jobs, HomeAuto(homes, book, jobs, clock), clock)

@@ -56,6 +56,7 @@ async def serve(config: Config) -> None:
     from gateway.commands.process import unique_name
     from gateway.commands.security import doors_of
     from gateway.commands.self_signed import certificates_of
+    from gateway.content import Content
     from gateway.control_link import NODES, ControlLink
     from gateway.home_link import HomeLink
     from gateway.role import RoleWatch
@@ -89,7 +90,7 @@ async def serve(config: Config) -> None:
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
-            nodes=nodes,
+            nodes=nodes, content=Content(config.gateway.content_url, config.gateway.inline),
             wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,
                          parts.clock, certificates_of(config)),
             **doors._asdict())

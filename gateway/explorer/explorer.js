@@ -90,10 +90,13 @@ function linkRow(link, name, size) {
       make("a", { className: "link", href: url }, url), copyButton, check)];
 }
 
+/** Ours, or of the host name that the gateway serves objects from. */
+const LINK = /^(https?:\/\/[^/]+)?\/[0-9a-f]{56}/;
+
 function remembered() {
   try {
     const kept = JSON.parse(localStorage.getItem("zerostor.links"));
-    return Array.isArray(kept) ? kept.filter((entry) => /^\/[0-9a-f]{56}/.test(entry.link)) : [];
+    return Array.isArray(kept) ? kept.filter((entry) => LINK.test(entry.link)) : [];
   } catch { return []; }
 }
 

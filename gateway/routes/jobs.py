@@ -7,6 +7,7 @@ import re
 from aiohttp import web
 
 from gateway.client_address import limited_as
+from gateway.content import Content
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import HomesAway, UnknownJob, ZerostorError
@@ -34,7 +35,7 @@ async def status(request: web.Request) -> web.Response:
         raise unknown
     headers = {"Cache-Control": "no-store"}
     if "application/json" in request.headers.get("Accept", ""):
-        return web.json_response(describe(update), headers=headers)
+        return web.json_response(describe(update, services.content), headers=headers)
     return web.Response(text=_text(update, waited=wait > 0), headers=headers)
 
 
@@ -55,7 +56,7 @@ async def jobs(request: web.Request) -> web.Response:
     """GET /api/jobs: how much waits and runs, who works, and what failed."""
     services = services_of(request)
     depth = await services.queue.depth()
-    failed = [describe(update) for update in await services.spool.failed()]
+    failed = [describe(update, services.content) for update in await services.spool.failed()]
     return web.json_response({
         "waiting": depth.waiting, "running": depth.running, "delayed": depth.delayed,
         "oldest": round(depth.oldest, 1), "workers": await services.queue.workers(),
@@ -71,12 +72,12 @@ async def requeue(request: web.Request) -> web.Response:
     return web.json_response({"job": job, "status": f"/api/status/{job}"}, status=202)
 
 
-def describe(update: JobUpdate) -> dict[str, object]:
-    """A job as JSON."""
+def describe(update: JobUpdate, content: Content) -> dict[str, object]:
+    """A job as JSON. content: where its object is served."""
     done = update.state is JobState.DONE
     return {"job": update.job, "state": update.state.value,
             "progress": round(update.progress, 3),
-            "link": f"/{update.detail}" if done else None,
+            "link": content.link(update.detail) if done else None,
             "hash": update.detail[:56] if done else None,
             "detail": "" if done else update.detail}
 

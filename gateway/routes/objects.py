@@ -28,6 +28,8 @@ _ALWAYS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self';"
                                " style-src 'unsafe-inline'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
+    # Who has a link may read what it names.
+    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -37,7 +39,10 @@ _PRIVATE = {"Cache-Control": "private, max-age=31536000, immutable", PRIVATE_HEA
 async def serve(request: web.Request) -> web.StreamResponse:
     """An object, or a range of it."""
     services = services_of(request)
-    wanted, _ = parse_link(request.match_info["link"])
+    wanted, ext = parse_link(request.match_info["link"])
+    elsewhere = services.content.elsewhere(request, format_link(wanted, ext))
+    if elsewhere is not None:
+        return elsewhere
     located = await services.catalog.find(wanted)
     size, etag, stored = located.record.size, f'"{wanted}"', located.record.created_ms // 1000
     headers = CIMultiDict(_ALWAYS)
@@ -45,6 +50,10 @@ async def serve(request: web.Request) -> web.StreamResponse:
     headers["Last-Modified"] = formatdate(stored, usegmt=True)
     if located.record.salt:
         headers.update(_PRIVATE)
+    name = format_link(wanted, located.record.ext)
+    disposition = services.content.disposition(name, located.record.ext)
+    if disposition is not None:
+        headers["Content-Disposition"] = disposition
     if _unchanged(request, etag, stored):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = media_type(located.record.ext)
@@ -77,9 +86,9 @@ async def exists(request: web.Request) -> web.Response:
     wanted, _ = parse_link(request.match_info["hash"])
     record = (await services.catalog.find(wanted)).record
     return web.json_response({
-        "hash": str(wanted), "link": f"/{format_link(wanted, record.ext)}", "size": record.size,
-        "ext": record.ext, "policy": record.policy, "created": record.created_ms / 1000,
-        "private": bool(record.salt)})
+        "hash": str(wanted), "link": services.content.link(format_link(wanted, record.ext)),
+        "size": record.size, "ext": record.ext, "policy": record.policy,
+        "created": record.created_ms / 1000, "private": bool(record.salt)})
 
 
 def check_access(request: web.Request) -> Access:

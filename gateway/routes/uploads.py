@@ -205,7 +205,7 @@ class _Upload:
         if update.state is not JobState.DONE:
             return problem(500, "job-failed", update.detail, job=self._job)
         link = update.detail
-        answer = {"hash": link[:56], "link": f"/{link}", "job": self._job}
+        answer = {"hash": link[:56], "link": self._services.content.link(link), "job": self._job}
         return web.json_response(answer | private)
 
 

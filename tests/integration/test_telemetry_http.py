@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway.caller import Everybody
+from gateway.content import ANY_HOST
 from gateway.control_link import NODES, READERS_MAX, ControlLink
 from gateway.http_errors import problems
 from gateway.routes import telemetry
@@ -46,7 +47,8 @@ async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
                  ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     link = ControlLink(NODES, tmp_path / "hub", enabled=True)
     app = web.Application(middlewares=[problems])
-    app[SERVICES] = cast("Any", SimpleNamespace(wire=open_wire(), nodes=link, security=Everybody()))
+    app[SERVICES] = cast("Any", SimpleNamespace(
+        wire=open_wire(), nodes=link, security=Everybody(), content=ANY_HOST))
     app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
                     web.get("/api/telemetry/{stream}", telemetry.read)])
     yield await aiohttp_client(app)

@@ -17,6 +17,7 @@ from gateway.admission import admit, asked_query, caller_of, is_stranger, requir
 from gateway.app import ROUTES, build_app
 from gateway.attempts import ADDRESSES_MAX, BURST, REGAIN, Attempts
 from gateway.caller import Everybody, SecretHolders
+from gateway.content import ANY_HOST
 from tests.fakes.open_wire import open_wire
 from tests.fakes.set_clock import SetClock
 from zerostor.core.errors import (
@@ -51,7 +52,7 @@ class Known:
 
 
 def application(security: Any = None, admin: str = "local") -> web.Application:
-    services = SimpleNamespace(ssh_admin=admin, security=security or Everybody(),
+    services = SimpleNamespace(content=ANY_HOST, ssh_admin=admin, security=security or Everybody(),
                                wire=open_wire())
     app = build_app(cast("Any", services))
     app.cleanup_ctx.clear()

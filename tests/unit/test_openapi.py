@@ -15,6 +15,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from gateway.access import Access, required_of
 from gateway.app import build_app
 from gateway.caller import Everybody
+from gateway.content import ANY_HOST
 from gateway.http_errors import problem, status_of
 from gateway.openapi import DEFAULT_BASE, OPERATIONS, document, openapi
 from gateway.routes.jobs import describe
@@ -206,7 +207,7 @@ def document_sample(described: dict[str, Any], operation: Any) -> str:
     JobUpdate("9b" * 16, JobState.ERROR, "the bytes changed"),
 ], ids=lambda update: update.state.value)
 def test_a_job_is_answered_as_described(update: JobUpdate) -> None:
-    check(describe(update), named("Job"))
+    check(describe(update, ANY_HOST), named("Job"))
 
 
 @pytest.mark.parametrize("content", [None, "good", "cannot be read"])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway import page
+from gateway.content import Content
+from gateway.services import SERVICES
 
 FOLDER = Path(page.__file__).parent / "explorer"
 PAGES = ("index.html", "docs.html")
@@ -47,6 +51,7 @@ class Reader(HTMLParser):
 
 def app() -> web.Application:
     routes = web.Application()
+    routes[SERVICES] = cast("Any", SimpleNamespace(content=Content("https://files.example.org")))
     routes.add_routes([web.get("/", page.index), web.get("/docs", page.docs),
                        web.get("/explorer/{name}", page.asset)])
     return routes

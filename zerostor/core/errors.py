@@ -3,6 +3,7 @@
     ZerostorError
     ├─ RequestError        the caller: mend the request (4xx)
     │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed  SignInNeeded  TooManyRequests
+    │  ├─ WrongHost
     │  └─ NotFound
     │     ├─ UnknownObject
     │     ├─ UnknownJob
@@ -44,6 +45,12 @@ class BadRequest(RequestError):
     """A parameter or body that cannot be understood."""
 
     code = "bad-request"
+
+
+class WrongHost(RequestError):
+    """The host name that was asked serves something else."""
+
+    code = "wrong-host"
 
 
 class BadLink(RequestError):

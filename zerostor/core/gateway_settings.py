@@ -18,6 +18,7 @@ from zerostor.core.settings import (
 
 HEADER_TIMEOUT_MAX = 3600.0
 _MODES = (PUBLIC_MODE, SECRET_MODE, KEYS_MODE)
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
 _SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
 """What a header can carry as it is."""
 
@@ -28,6 +29,7 @@ def check_gateway(gateway: GatewaySettings) -> None:
         raise SetupError("gateway.max_upload must be at least 1 byte")
     if gateway.public_url and not re.fullmatch(r"https?://[^\s/]+[^\s]*", gateway.public_url):
         raise SetupError("gateway.public_url must start with http:// or https:// and name a host")
+    _check_content(gateway)
     if bool(gateway.tls_cert) != bool(gateway.tls_key):
         raise SetupError("gateway.tls_cert and gateway.tls_key belong together: name both files")
     for network in gateway.trusted_proxies:
@@ -51,6 +53,20 @@ def check_limits(limits: LimitsSettings) -> None:
                          f" {HEADER_TIMEOUT_MAX:g}")
     if limits.spool_share > 100:
         raise SetupError(f"limits.spool_share is {limits.spool_share} per cent of a disk")
+
+
+def _check_content(gateway: GatewaySettings) -> None:
+    content = _ORIGIN.fullmatch(gateway.content_url)
+    if not gateway.content_url:
+        return
+    if content is None:
+        raise SetupError("gateway.content_url is http:// or https:// and the name of a host, as"
+                         " https://files.example.org, without a path")
+    public = _ORIGIN.match(gateway.public_url)
+    if public is not None and public[1].lower() == content[1].lower():
+        # Cookies and permissions of browsers do not tell ports apart.
+        raise SetupError("gateway.content_url has the host of gateway.public_url: it has to be"
+                         " another name, so that what is stored cannot act as the gateway")
 
 
 def _check_security(gateway: GatewaySettings) -> None:

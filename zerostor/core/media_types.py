@@ -66,8 +66,18 @@ _TYPES = {
     "video/x-msvideo": "avi",
 }
 _BY_EXTENSION = {ext: media for media, exts in _TYPES.items() for ext in exts.split()}
+_INERT = ("image/", "audio/", "video/", "text/plain;")
+_ACTIVE = ("image/svg+xml",)
 
 
 def media_type(extension: str) -> str:
     """The Content-Type of an object; DEFAULT for an extension that is not listed."""
     return _BY_EXTENSION.get(extension) or _BY_EXTENSION.get(extension.rpartition(".")[2], DEFAULT)
+
+
+def is_inert(extension: str) -> bool:
+    """Whether a browser only shows or plays it: pictures, sound, video, plain text. All else may
+    run scripts, now or in a browser to come.
+    """
+    media = media_type(extension)
+    return media.startswith(_INERT) and media not in _ACTIVE

@@ -71,7 +71,9 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     tls_cert, tls_key: PEM files, read again when they change. hsts: for how long browsers may come
     by https only. trusted_proxies: whose forwarded headers are believed. security: who may
     ask for what is not public: everybody ("public"), who has the secret, or whose key is in
-    keys_file, DATA/keys where that is empty.
+    keys_file, DATA/keys where that is empty. content_url: http(s)://HOST that serves objects and
+    nothing else, so that what is stored cannot act as the gateway; inline: show also types that
+    may act in a browser, which are saved otherwise.
     """
 
     listen: Address = Address("127.0.0.1", 8080)
@@ -85,6 +87,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     secret_file: str = ""
     secret: Secret = Secret()
     keys_file: str = ""
+    content_url: str = ""
+    inline: bool = False
 
 
 class LimitsSettings(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class HomeEndings:
-    """base: what links begin with in NAME.link files, gateway.public_url, or nothing."""
+    """base: what links begin with in NAME.link files; empty: not known."""
 
     def __init__(self, homes: Homes, book: HomeBook, clock: Clock, base: str) -> None:
         self._homes = homes
