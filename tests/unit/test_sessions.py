@@ -294,6 +294,18 @@ async def test_what_is_remembered_of_tokens_is_bounded(place, monkeypatch):
     assert len(gateway._verified) == 3
 
 
+async def test_a_signature_is_looked_at_once(place, monkeypatch):
+    gateway = await place.gateway()
+    found = await signed_in(gateway, ANNA, place.clock)
+    looked = []
+    monkeypatch.setattr("zerostor.engine.sessions.is_issued",
+                        lambda token, key: looked.append(token) or is_issued(token, key))
+    for _ in range(100):
+        assert check(gateway, found.token) is not None
+        assert check(gateway, "zs1.nonsense") is None
+    assert len(looked) == 1
+
+
 # Revocation.
 
 async def test_a_revoked_session_is_void_for_good(place):
