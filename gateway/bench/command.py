@@ -56,6 +56,7 @@ def command(folder: Path | None, rounds: int, quick: bool, only: str, as_json: b
 
 async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list[Row],
                    as_json: bool) -> None:
+    from gateway.bench.crowd import CrowdSuite
     from gateway.bench.doors import DoorSuite
     from gateway.bench.machine import free_address, running, up_command
     from gateway.bench.metadata import MetadataSuite
@@ -82,7 +83,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
 
         more = (MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
                 | SshSuite(place, rounds, scale).steps() | NodeSuite(place, scale).steps()
-                | MissSuite(bench, scale).steps() | DoorSuite(bench, scale).steps())
+                | MissSuite(bench, scale).steps() | DoorSuite(bench, scale).steps()
+                | CrowdSuite(bench, scale).steps())
         async for row in Suite(bench, more, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -74,7 +75,7 @@ def child(parent: int, command: str) -> int:
     """Process of the `zerostor up` with that pid, by its command. Raises SetupError."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if command.encode() in words[:5]:
+        if (b"gateway", command.encode()) in itertools.pairwise(words):
             return int(pid)
     raise SetupError(f"`zerostor up` runs no {command} process")
 

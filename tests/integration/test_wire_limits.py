@@ -145,3 +145,33 @@ def test_uploads_are_sent_away_before_the_queue_is_too_long(up):
         assert head.status == 503, "before the body is sent"
     up.until(lambda: up.upload(b"hello").status == 202, "the worker has caught up")
     up.until(up.idle, "all that was taken is stored")
+
+
+def test_hundreds_wait_and_hundreds_drip_while_others_are_served(up):
+    up.until(up.idle, "nothing waits")
+    link = up.store(content_of(10_000))
+    body = up.get(link).body
+    with contextlib.ExitStack() as stack:
+        with up.stopped("worker"):
+            job = up.upload(content_of(1002)).job
+            waiting = f"GET /api/status/{job}?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            polls = [stack.enter_context(connect(up, "127.0.0.1")) for _ in range(300)]
+            drips = [stack.enter_context(connect(up, "127.0.0.1")) for _ in range(200)]
+            for raw in polls:
+                raw.sendall(waiting)
+            for number, raw in enumerate(drips):
+                raw.sendall(b"POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nx"
+                            if number % 2 else b"GET / HTTP/1.1\r\nX: ")
+            for _ in range(20):
+                assert up.get(link).body == body
+            with socket.create_connection(("127.0.0.1", up.port), 60) as raw:
+                raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert raw.recv(12) == b"HTTP/1.1 200"
+        for raw in polls:
+            raw.settimeout(60)
+            assert raw.recv(12) == b"HTTP/1.1 200", "each of them is answered"
+        assert up.status(job)["state"] == "DONE"
+        # Those of headers have two seconds; they are closed whatever else goes on.
+        drips[0].settimeout(60)
+        with contextlib.suppress(ConnectionError):
+            assert drips[0].recv(1) == b""
