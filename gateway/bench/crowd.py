@@ -107,11 +107,11 @@ class _Poll(asyncio.Protocol):
         self.closed = False
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, chunk: bytes) -> None:
         """The answer: a moment is all that is asked of it."""
         if not self.answered.done():
             self.at = time.perf_counter()
-            if data.startswith(b"HTTP/1.1 200"):
+            if chunk.startswith(b"HTTP/1.1 200"):
                 self.answered.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
