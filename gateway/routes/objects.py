@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from gateway.access import Access
 from gateway.connection import broken_off
 from gateway.http_errors import problem
+from gateway.lending import Lent
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest
 from zerostor.core.limits import KIB
@@ -126,11 +127,14 @@ async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],
     copied = bool(request.secure)
     if not copied:
         request.transport.set_write_buffer_limits(high=0)
+    lent = Lent(request.transport, services_of(request).reader.cells)
     with broken_off(request):
         if first is not None:
-            await _send(response, first, copied=copied)
+            with lent:
+                await _send(response, first, copied=copied)
             async for view in views:
-                await _send(response, view, copied=copied)
+                with lent:
+                    await _send(response, view, copied=copied)
     await response.write_eof()
     return response
 

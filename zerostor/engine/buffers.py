@@ -42,6 +42,11 @@ class BufferPool:
         """Buffers that are out now."""
         return self._allocated - len(self._free)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiters)
+
     def try_acquire(self) -> memoryview | None:
         """A buffer if one is free now and nobody has waited longer."""
         return None if self._waiters else self._take()
