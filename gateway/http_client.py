@@ -149,35 +149,25 @@ class Client:
             return self._answer(connection.getresponse())
 
     @contextlib.contextmanager
-    def open(self, path: str, accept: str = "*/*") -> Iterator[http.client.HTTPResponse]:
-        """A GET whose body is to be streamed. Raises Unreachable, Refused."""
-        moved = ""
+    def open(self, path: str, accept: str = "*/*", *, elsewhere: bool = False
+             ) -> Iterator[http.client.HTTPResponse]:
+        """A GET whose body is to be streamed. elsewhere: what is on another host name, as objects
+        are with gateway.content_url, is fetched there, by who is nobody there.
+
+        Raises Unreachable, Refused.
+        """
         with self._talk(0.0) as connection:
             headers = self._authorization() | {"Accept": accept}
             connection.request("GET", self._prefix + path, headers=headers)
             response = connection.getresponse()
-            if response.status == MOVED:
-                moved = response.headers.get("Location", "")
-            elif response.status != 200:
-                self._answer(response)
-            else:
+            place, _, name = response.headers.get("Location", "").rpartition("/")
+            if response.status != 308 or not elsewhere or "://" not in place:
+                if response.status != 200:
+                    self._answer(response)
                 yield response
                 return
-        with self._content_host(moved, path).open(path, accept) as response:
+        with self.at(place).open(f"/{name}", accept) as response:
             yield response
-
-    def _content_host(self, moved: str, path: str) -> Client:
-        """Who serves the objects of this gateway: once, the same name there, and no secret of ours.
-        """
-        if not moved.endswith(path) or self._moved:
-            raise Refused(MOVED, "", f"{self.url} says that this is elsewhere, and does not say"
-                                     " where")
-        other = Client(moved.removesuffix(path), pins=self._pins)
-        if other.address.scheme != "https" and self.address.scheme == "https":
-            raise Refused(MOVED, "", f"{self.url} sends us to {other.url}, where nothing is"
-                                     " encrypted")
-        other._moved = True
-        return other
 
     def _authorization(self) -> dict[str, str]:
         """The header that opens the gateway, of a session that is not over if we can help it."""

@@ -43,7 +43,7 @@ def command(link: str, output: str | None, as_json: bool, client: Client) -> Non
     with (
         transfer_bars(quiet=quiet) as bars,
         destination(target) as file,
-        client.open(f"/{name}") as response,
+        client.open(f"/{name}", elsewhere=True) as response,
     ):
         bar = bars.bar(Path(target).name, response.length)
         private = PRIVATE_HEADER in response.headers

@@ -36,6 +36,7 @@ class TinyGateway(ThreadingHTTPServer):
         self.moved = ""
         self.reason = "no such object"
         self.presented: list[str | None] = []
+        self.opened_by: list[str | None] = []
         self.objects: dict[str, bytes] = {}
         self.names: dict[str, str] = {}
         self.polls = 0
@@ -113,7 +114,7 @@ class TinyHandler(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         path = urlsplit(self.path).path
         if self.server.moved:
-            self.send_response(307)
+            self.send_response(308)
             self.send_header("Location", self.server.moved + self.path)
             self.send_header("Content-Length", "0")
             return self.end_headers()
@@ -127,6 +128,7 @@ class TinyHandler(BaseHTTPRequestHandler):
             if rest and not found:
                 return self.problem(404, "unknown-object", self.server.reason)
             return self.answer(200, CANNED[kind] | ({"hash": rest[0]} if rest else {}))
+        self.server.opened_by.append(self.headers.get("Authorization"))
         body = self.server.objects.get(path.lstrip("/").partition(".")[0])
         if body is None:
             return self.problem(404, "unknown-object", "no such object")

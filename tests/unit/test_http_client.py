@@ -199,6 +199,24 @@ def test_what_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
         assert other.requests == []
 
 
+def test_objects_are_fetched_from_the_host_name_that_has_them(tmp_path: Path) -> None:
+    """As with gateway.content_url; once, and by nobody."""
+    with tiny_gateway() as one, tiny_gateway() as other:
+        file, secret = tmp_path / "file", tmp_path / "secret"
+        file.write_bytes(os.urandom(100_000))
+        secret.write_text(SECRET)
+        link = run("put", str(file), "--server", other.url).split()[-1].rpartition("/")[2]
+        other.presented.clear()
+        one.moved = other.url
+        run("get", link, "-o", str(tmp_path / "back"), "--server", one.url, "--secret-file",
+            str(secret))
+        assert (tmp_path / "back").read_bytes() == file.read_bytes()
+        assert other.opened_by == [None]
+        other.moved = one.url
+        run("get", link, "-o", str(tmp_path / "again"), "--server", one.url, code=1)
+        assert not (tmp_path / "again").exists()
+
+
 def test_a_refusal_cannot_paint_on_the_terminal() -> None:
     with tiny_gateway() as gateway:
         gateway.reason = "no\x1b[2J\x07\r\n\x9bmore"
