@@ -85,6 +85,11 @@ def caller_of(request: web.Request) -> Caller:
     return caller or ANONYMOUS
 
 
+def known_caller(request: web.Request) -> Caller:
+    """Who asks, as far as somebody had to know; asks nothing anew."""
+    return request.get(_CALLER) or ANONYMOUS
+
+
 def is_restricted(request: web.Request) -> bool:
     """Whether who asks may act on one home only."""
     open_to_all = services_of(request).security.mode == PUBLIC_MODE

@@ -150,9 +150,10 @@ SCHEMAS: dict[str, Json] = {
     },
     "Problem": {
         "description": "What went wrong, as RFC 9457 problem+json.",
-        **struct(type=string(description="A stable name: `urn:zerostor:CODE`."),
+        **struct("request", type=string(description="A stable name: `urn:zerostor:CODE`."),
                   title=string(), status=number(kind="integer"),
-                  detail=string(description="One sentence for a person.")),
+                  detail=string(description="One sentence for a person."),
+                  request=string(description="The id of the request, as in X-Request-Id.")),
         "examples": [{"type": "urn:zerostor:unknown-object", "title": "unknown object",
                       "status": 404, "detail": "no object has this hash"}],
     },

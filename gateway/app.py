@@ -24,6 +24,7 @@ from gateway.room import Room
 from gateway.routes import jobs, nodes, objects, operate, sign_in, spool, ssh, telemetry, uploads
 from gateway.services import SERVICES, Services, services_of
 from gateway.tls_listener import TlsListener
+from gateway.trail import audited, mark
 from zerostor.core.units import Address
 
 _log = logging.getLogger(__name__)
@@ -105,9 +106,10 @@ async def keep_to_https(request: web.Request, response: web.StreamResponse) -> N
 
 def build_app(services: Services) -> web.Application:
     """The application; what it answers is in ROUTES, and nothing else."""
-    app = web.Application(middlewares=[problems, entrance])
+    app = web.Application(middlewares=[audited, problems, entrance])
     app[SERVICES] = services
     add_routes(app, ROUTES)
+    app.on_response_prepare.append(mark)
     if services.wire.hsts:
         app.on_response_prepare.append(keep_to_https)
     app.cleanup_ctx.append(_background)
@@ -168,6 +170,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         tasks.append(asyncio.create_task(services.archivist.run()))
     if services.wire.certificates is not None:
         tasks.append(asyncio.create_task(services.wire.certificates.run(services.clock)))
+    if services.audit is not None:
+        tasks.append(asyncio.create_task(services.audit.run()))
     for task in tasks:
         task.add_done_callback(_ended)
     yield

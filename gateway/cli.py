@@ -44,6 +44,7 @@ COMMANDS = {
     "login": "gateway.commands.login",
     "logout": "gateway.commands.logout",
     "sessions": "gateway.commands.sessions",
+    "audit": "gateway.commands.audit",
     "bench": "gateway.bench.command",
     "completion": "gateway.commands.completion",
 }

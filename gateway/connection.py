@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.http_errors import problem
+from gateway.request_id import HEADER, new_id
 from gateway.room import Room
 
 _log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Connection(web.RequestHandler):
         else:
             _log.error("%s %s", request.method, request.path, exc_info=exc or True)
             answer = problem(status, "internal", "the gateway failed on this; see its log")
+        answer.headers[HEADER] = new_id()
         answer.force_close()
         return answer
 

@@ -50,6 +50,13 @@ def exposition(services: Services) -> str:
         lines += _metric("zerostor_tls_certificate_problem", "gauge",
                          "1 while the files of the certificate cannot be used as they are now.",
                          [Sample({}, bool(services.wire.certificates.problem))])
+    if services.audit is not None:
+        lines += _metric("zerostor_audit_lost_total", "counter",
+                         "Lines of the audit log that could not be written.",
+                         [Sample({}, services.audit.lost)])
+        lines += _metric("zerostor_audit_skipped_total", "counter",
+                         "Refused requests that were too many for the audit log.",
+                         [Sample({}, services.audit.skipped)])
     if services.role.state is not None:
         lines += _replication(services.role.state)
     if services.archivist is not None:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from gateway.request_id import CURRENT
 from zerostor.core import errors
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ def problem(status: int, code: str, detail: str, **more: object) -> web.Response
     """A problem+json answer; `type` is a stable name, `detail` one sentence for a person."""
     title = code.replace("-", " ")
     body = {"type": f"urn:zerostor:{code}", "title": title, "status": status, "detail": detail}
+    request = CURRENT.get()
+    if request:
+        more["request"] = request
     response = web.Response(
         status=status,
         body=msgspec.json.encode(body | more),
@@ -61,7 +65,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except errors.ZerostorError as error:
         status = status_of(error)
         if status >= 500 and not isinstance(error, errors.NotTheMaster):
-            _log.warning("%s %s: %s", request.method, request.path, error)
+            _log.warning("%s %s: %s (request %s)", request.method, request.path, error,
+                         CURRENT.get())
         if status == 500:
             return problem(status, error.code, "the gateway cannot answer this; see its log")
         more = {"master": error.master} if isinstance(error, errors.NotTheMaster) else {}
@@ -80,5 +85,5 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except (ConnectionError, TimeoutError):
         raise
     except Exception:  # noqa: BLE001 - the last line of defence; it must not tell of itself
-        _log.exception("%s %s", request.method, request.path)
+        _log.exception("%s %s (request %s)", request.method, request.path, CURRENT.get())
         return problem(500, "internal", "the gateway failed on this; see its log")

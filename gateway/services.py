@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
+from gateway.audit import Audit
 from gateway.caller import Security
 from gateway.content import ANY_HOST, Content
 from gateway.control_link import ControlLink
@@ -75,6 +76,7 @@ class Services:
     cluster: Cluster | None = None
     archivist: Archivist | None = None
     content: Content = ANY_HOST
+    audit: Audit | None = None
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -15,13 +15,14 @@ from typing import TypeVar
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.gateway_settings import check_gateway, check_limits
+from zerostor.core.gateway_settings import check_audit, check_gateway, check_limits
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
 from zerostor.core.node_settings import check_nodes, served
 from zerostor.core.policy_settings import complete_policy
 from zerostor.core.settings import (
     REDIS_SCHEMES,
     SECTIONS,
+    AuditSettings,
     ClusterSettings,
     GatewaySettings,
     LimitsSettings,
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, frozen=True):
     nodes: NodesSettings
     telemetry: TelemetrySettings
     limits: LimitsSettings
+    audit: AuditSettings
 
     @property
     def redis_url(self) -> str:
@@ -150,9 +152,11 @@ def load(
         nodes=nodes,
         telemetry=fill(TelemetrySettings, written, "telemetry"),
         limits=fill(LimitsSettings, written, "limits"),
+        audit=fill(AuditSettings, written, "audit"),
     )
     check_gateway(config.gateway)
     check_limits(config.limits)
+    check_audit(config.audit)
     check_worker(config.worker)
     check_ssh(config.ssh)
     check_nodes(config.nodes)

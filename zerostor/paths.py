@@ -49,6 +49,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "zdb.sock"
 
     @property
+    def audit(self) -> Path:
+        """Who did what, as JSON lines; older ones lie beside it."""
+        return self.logs / "audit.jsonl"
+
+    @property
     def sessions_book(self) -> Path:
         """Sessions of who signed in, logins that were used, what was revoked."""
         return self.root / "gateway" / "sessions.db"

@@ -52,6 +52,7 @@ def command(
 async def serve(config: Config) -> None:
     """Serve HTTP until cancelled."""
     from gateway import app
+    from gateway.audit import Audit
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
     from gateway.commands.security import doors_of
@@ -64,6 +65,8 @@ async def serve(config: Config) -> None:
     from gateway.waiters import Waiters
     from gateway.wire import wire_of
     from zerostor import wiring
+    from zerostor.audit_file import AuditFile
+    from zerostor.core.gateway_settings import AUDIT_ALL, AUDIT_OFF
     from zerostor.engine.recent import RecentJobs
 
     scheme = "https" if config.gateway.tls_cert else "http"
@@ -78,6 +81,9 @@ async def serve(config: Config) -> None:
         stack.push_async_callback(homes.close)
         stack.push_async_callback(nodes.close)
         doors = await stack.enter_async_context(doors_of(config, parts))
+        audit = None if config.audit.log == AUDIT_OFF else Audit(
+            AuditFile(config.paths.audit, config.audit.size, config.audit.keep), parts.clock,
+            reads=config.audit.log == AUDIT_ALL)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
@@ -91,6 +97,7 @@ async def serve(config: Config) -> None:
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
             archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
             nodes=nodes, content=Content(config.gateway.content_url, config.gateway.inline),
+            audit=audit,
             wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,
                          parts.clock, certificates_of(config)),
             **doors._asdict())

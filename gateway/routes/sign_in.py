@@ -11,6 +11,7 @@ from gateway.admission import caller_of
 from gateway.client_address import address_of
 from gateway.intake import whole_body
 from gateway.services import services_of
+from gateway.trail import acted_on
 from zerostor.core.control_protocol import BODY_MAX
 from zerostor.core.errors import BadRequest, SignInNeeded, SignInOff
 from zerostor.core.msgpack import UNDECODABLE
@@ -39,12 +40,14 @@ async def authenticate(request: web.Request) -> web.Response:
     address = address_of(request)
     services.attempts.check(lambda: address)
     login = parse_login(await _json(request))
+    acted_on(request, key=login.key.hex()[:16])
     signed_in = await sessions.sign_in(login, address)
     if signed_in is None:
         services.attempts.failed(address)
         raise SignInNeeded(_WRONG)
     services.attempts.passed(address)
     session, known = signed_in.session, signed_in.known
+    acted_on(request, name=known.name, session=session.id.hex())
     return web.json_response({
         "secret": signed_in.token, "session": session.id.hex(), "name": known.name,
         "role": str(known.role), "expires": session.expires / 1000,
@@ -72,11 +75,14 @@ async def revoke(request: web.Request) -> web.Response:
     named = asked if isinstance(asked, dict) and len(asked) == 1 else {}
     if "session" in named:
         session = _hex(named["session"], SESSION_ID_SIZE)
+        acted_on(request, session=session.hex())
         # One's own may have been issued by another gateway of the cluster.
         count = await sessions.revoke_session(
             session, None if session.hex() == caller.session else who)
     elif "key" in named:
-        count = await sessions.revoke_key(_hex(named["key"], KEY_SIZE), who)
+        key = _hex(named["key"], KEY_SIZE)
+        acted_on(request, key=key.hex()[:16])
+        count = await sessions.revoke_key(key, who)
     else:
         raise BadRequest('the body is {"session": ...} or {"key": ...}')
     return web.json_response({"revoked": count}, headers=_PRIVATE)

@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.admission import asked_query, is_restricted, require_home
 from gateway.intake import whole_body
 from gateway.services import services_of
+from gateway.trail import acted_on
 from zerostor.core.control_protocol import BODY_MAX, decode
 from zerostor.core.errors import BadRequest, UnknownHome
 from zerostor.core.home_protocol import OWN, Disable, Enable, OfUser, Process
@@ -53,9 +54,10 @@ async def events(request: web.Request) -> web.Response:
 async def _changed(request: web.Request, path: str, kind: type[OfUser],
                    status: int = 200) -> web.Response:
     body = await whole_body(request, BODY_MAX) or b""
-    query = {}
+    query, user = {}, decode(kind, body).name
+    acted_on(request, home=user)
     if is_restricted(request):
-        require_home(request, decode(kind, body).name)
+        require_home(request, user)
         query = {OWN: "1"}
     answer = await services_of(request).homes.ask("POST", path, body=body, query=query)
     return web.json_response(answer, status=status, headers=_PRIVATE)

@@ -13,10 +13,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.admission import admit, caller_of
 from gateway.client_address import limited_as
-from gateway.http_errors import problem, problems
+from gateway.http_errors import problem
 from gateway.intake import Intake, refuse_encoding, too_large
 from gateway.pace import Pace, too_slow
 from gateway.services import Services, services_of
+from gateway.trail import acted_on, checked_early
 from zerostor.core.errors import BadRequest, QueueUnavailable, SetupError
 from zerostor.core.jobs import JobState, JobUpdate, Upload
 from zerostor.core.limits import (
@@ -66,7 +67,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
 
     if request.headers.get("Expect", "").lower() == "100-continue":
         # aiohttp calls this outside of all middlewares.
-        answer = await problems(request, refuse)
+        answer = await checked_early(request, refuse)
         if answer.status != 200:
             # The body will not come; the next request must not be taken for it.
             answer.force_close()
@@ -99,6 +100,7 @@ class _Upload:
         self._wait = wait
         self._private = private or services.policies[DEFAULT_POLICY].private
         self._job = services.random_bytes(JOB_ID_SIZE).hex()
+        acted_on(request, job=self._job)
         self._queued = False
         self._pace = Pace(services.wire.limits.min_rate)
 
@@ -205,6 +207,7 @@ class _Upload:
         if update.state is not JobState.DONE:
             return problem(500, "job-failed", update.detail, job=self._job)
         link = update.detail
+        acted_on(self._request, object=link)
         answer = {"hash": link[:56], "link": self._services.content.link(link), "job": self._job}
         return web.json_response(answer | private)
 

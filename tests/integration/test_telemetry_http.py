@@ -48,7 +48,8 @@ async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
     link = ControlLink(NODES, tmp_path / "hub", enabled=True)
     app = web.Application(middlewares=[problems])
     app[SERVICES] = cast("Any", SimpleNamespace(
-        wire=open_wire(), nodes=link, security=Everybody(), content=ANY_HOST))
+        wire=open_wire(), nodes=link, security=Everybody(), content=ANY_HOST,
+        audit=None))
     app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
                     web.get("/api/telemetry/{stream}", telemetry.read)])
     yield await aiohttp_client(app)

@@ -52,7 +52,8 @@ class Known:
 
 
 def application(security: Any = None, admin: str = "local") -> web.Application:
-    services = SimpleNamespace(content=ANY_HOST, ssh_admin=admin, security=security or Everybody(),
+    services = SimpleNamespace(content=ANY_HOST, audit=None,
+                               ssh_admin=admin, security=security or Everybody(),
                                wire=open_wire())
     app = build_app(cast("Any", services))
     app.cleanup_ctx.clear()

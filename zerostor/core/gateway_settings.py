@@ -1,4 +1,4 @@
-"""What [gateway] and [limits] may say."""
+"""What [gateway], [limits] and [audit] may say."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from zerostor.core.settings import (
     PUBLIC_MODE,
     SECRET_MIN,
     SECRET_MODE,
+    AuditSettings,
     GatewaySettings,
     LimitsSettings,
     nearest,
 )
 
 HEADER_TIMEOUT_MAX = 3600.0
+AUDIT_OFF, AUDIT_ALL = "off", "all"
+AUDIT_LOGS = ("writes", AUDIT_ALL, AUDIT_OFF)
+AUDIT_SIZE_MIN, AUDIT_KEEP_MAX = 10_000, 1000
 _MODES = (PUBLIC_MODE, SECRET_MODE, KEYS_MODE)
 _ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
 _SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
@@ -53,6 +57,16 @@ def check_limits(limits: LimitsSettings) -> None:
                          f" {HEADER_TIMEOUT_MAX:g}")
     if limits.spool_share > 100:
         raise SetupError(f"limits.spool_share is {limits.spool_share} per cent of a disk")
+
+
+def check_audit(audit: AuditSettings) -> None:
+    """Raise SetupError for a log that would be none, or of no known size."""
+    if audit.log not in AUDIT_LOGS:
+        raise SetupError(f"audit.log is {audit.log!r}{nearest(audit.log, AUDIT_LOGS)}")
+    if audit.size < AUDIT_SIZE_MIN:
+        raise SetupError(f"audit.size is at least {AUDIT_SIZE_MIN} bytes")
+    if not 0 <= audit.keep <= AUDIT_KEEP_MAX:
+        raise SetupError(f"audit.keep is 0 to {AUDIT_KEEP_MAX} files")
 
 
 def _check_content(gateway: GatewaySettings) -> None:

@@ -113,6 +113,17 @@ class LimitsSettings(msgspec.Struct, frozen=True):
     queue_depth: int = 100_000
 
 
+class AuditSettings(msgspec.Struct, frozen=True):
+    """[audit]. log: "writes", what changes something, signs in or was refused; "all"; or "off".
+
+    size: of one file of the log; keep: how many lie beside the one that is written.
+    """
+
+    log: str = "writes"
+    size: Size = Size(16_000_000)
+    keep: int = 8
+
+
 class RedisSettings(msgspec.Struct, frozen=True):
     """[redis]. url never carries a password; `password` does."""
 
@@ -311,6 +322,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "nodes": NodesSettings,
     "telemetry": TelemetrySettings,
     "limits": LimitsSettings,
+    "audit": AuditSettings,
 }
 """Tables by name; [policy.NAME] and [[store]] come on top."""
 
