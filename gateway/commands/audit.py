@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
-from gateway.audit import AuditLine
 from gateway.commands.options import read_settings, settings_options
 
 LOOK = 0.3
@@ -88,6 +86,10 @@ def _show_json(line: bytes) -> None:
 
 
 def _show(line: bytes) -> None:
+    import msgspec
+
+    from gateway.audit import AuditLine
+
     try:
         told = msgspec.json.decode(line, type=AuditLine)
     except (msgspec.MsgspecError, UnicodeDecodeError):
