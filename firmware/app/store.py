@@ -182,17 +182,20 @@ class Store:
     def items(self, after, limit):
         """Yields at most `limit` pairs (id, size), ids above `after` (b"": all), ascending.
 
-        One by one: a list of a page would not fit into the heap beside everything else.
+        One by one: a list of a page would not fit into the heap beside everything else. Take all
+        of them.
         """
         for directory in self.directories:
-            # LittleFS lists names in order, and so do the directories.
+            # LittleFS lists names in order, and so do the directories. A listing that is not at
+            # its end is one of LittleFS's open ones until it is collected, and that may come in
+            # the middle of a change, which then goes on with memory that is somebody else's.
             for entry in self.files.ilistdir(directory):
-                chunk = identity(entry[0])
+                chunk = limit and identity(entry[0])
                 if chunk and chunk > after:
                     yield chunk, max(0, entry[3] - HEADER_SIZE)
                     limit -= 1
-                    if not limit:
-                        return
+            if not limit:
+                return
             self.pace()
 
     def wipe(self):
@@ -201,10 +204,9 @@ class Store:
         for directory in self.directories:
             while True:
                 names = []
-                for entry in self.files.ilistdir(directory):
-                    names.append(entry[0])
-                    if len(names) == 16:
-                        break
+                for entry in self.files.ilistdir(directory):  # to its end, see items
+                    if len(names) < 16:
+                        names.append(entry[0])
                 if not names:
                     break
                 for name in names:

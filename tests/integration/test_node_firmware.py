@@ -75,6 +75,25 @@ def test_chunks_come_and_go(pair: Pair) -> None:
     assert peer.status()["free"] == free
 
 
+def test_a_node_of_many_chunks_is_listed_and_wiped(tmp_path: Path) -> None:
+    """A listing that was left half way is collected while LittleFS is at work: see Store.items."""
+    made, chunks = random.Random(1), dict[bytes, int]()
+    with one_node(tmp_path, chunks_kb=2048) as (hub, node):
+        node.start()
+        peer = hub.accept()
+        for _ in range(300):
+            identity, content = made.randbytes(16), made.randbytes(made.randrange(1, 90))
+            peer.put(identity, content)
+            chunks[identity] = len(content)
+        for identity in list(chunks)[::12]:
+            assert peer.listing() == chunks
+            assert peer.delete(identity)
+            del chunks[identity]
+        peer.simple("WIPE", b"WIPE")
+        assert peer.status()["chunks"] == 0
+        assert peer.listing() == {}
+
+
 def test_chunks_survive_the_loss_of_power(pair: Pair) -> None:
     hub, node = pair
     node.start()
