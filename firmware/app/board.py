@@ -165,8 +165,9 @@ class Board:
             self.store.recount()
 
     def welcomed(self):
-        """A hub took this node: the application works."""
-        self.slots.confirm()
+        """A hub took this node: the application works, but not one that came since the start."""
+        if self.on_trial or not self.slots.trial:
+            self.slots.confirm()
         self.on_trial = False
 
     def reset(self):

@@ -221,3 +221,24 @@ def test_an_update_upon_an_update_may_be_cut(pair: Pair, tmp_path: Path) -> None
         assert firmware_of(hub.accept()) == "edn 1.0.0", cut_at
         node.kill()
     assert "does not work" not in node.console()
+
+
+def test_an_update_that_waits_for_a_restart_is_not_taken_for_good_before_it_ran(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """The hub ends between DONE and RESTART, and what runs meets it again: that proves nothing."""
+    hub, node = pair
+    hub.accept()
+    node.kill()
+    node.configure({"watchdog_ms": 1500, "trial_ms": 2500})
+    node.start()
+    first = hub.accept()
+    send(first, bundle(tmp_path, NEW, DEAF))
+    first.close()
+    again = hub.accept()
+    assert firmware_of(again) == "edn 1.0.0"
+    again.simple("RESTART")
+    with looked_after(node):
+        taken_back = hub.accept()
+    assert firmware_of(taken_back) == "edn 1.0.0"
+    assert "the update does not work" in node.console()
