@@ -277,3 +277,40 @@ def test_no_chunk_is_taken_in_that_is_not_of_a_stream_that_is_here():
             assert not (before.keys() & await parts.holdings.known("n0"))
 
     run_virtually(run())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_chunk_that_was_given_another_number_stays_when_the_one_of_that_number_comes(seed):
+    async def run():
+        made = world(1, SpreadRules(copies=1), seed)
+        made.fleet.come("n0")
+        async with made.running() as parts:
+            await parts.telemetry.append("shed", b"both\n", text=True)
+            old = dict(made.files.files)
+            written = await chunks(parts, b"first", 12)
+            await spread(parts)
+        made.fleet.go("n0")
+        # Its files and no book are put back: numbers go to other entries, nodes have the first.
+        made.book, made.files.files = MemoryTelemetryBook(), old
+        async with made.running() as parts:
+            written |= await chunks(parts, b"second", 6)
+            made.fleet.come("n0")
+            await asyncio.sleep(60)
+            assert set((await read_all(parts, "shed")).splitlines()) == written | {b"both"}
+            kept = {held.chunk for held in parts.holdings.all()}
+        # kill -9 before the file is gone that said its number was given out.
+        made.files.files["shed", max(chunk.number for chunk in kept)] = b""
+        made.fleet.go("n0")
+        async with made.running() as parts:
+            assert {held.chunk for held in parts.holdings.all()} == kept
+
+    run_virtually(run())
+
+
+async def chunks(parts, entry: bytes, count: int) -> set[bytes]:
+    """Chunks of one entry each; the entries."""
+    entries = {b"%d %s" % (number, entry) for number in range(count)}
+    for one in sorted(entries):
+        await parts.telemetry.append("shed", one + b"\n", text=True)
+        await parts.telemetry.finish_chunk("shed")
+    return entries

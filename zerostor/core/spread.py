@@ -39,8 +39,16 @@ class Stream(msgspec.Struct, frozen=True):
         return hashlib.sha256(named.encode()).digest()[:16]
 
     def made(self, chunk: Chunk) -> bool:
-        """Whether it is one of this generation."""
+        """Whether it is one of this generation, with the number that it was made with."""
         return chunk.id == self.chunk_id(chunk.number, chunk.sha256)
+
+    def made_before(self, chunk: Chunk) -> bool:
+        """Whether it is one of this generation that was given a higher number later.
+
+        A microsecond for each number below its own.
+        """
+        return any(chunk.id == self.chunk_id(number, chunk.sha256)
+                   for number in range(chunk.number))
 
 
 class Chunk(NamedTuple):

@@ -127,7 +127,7 @@ class Adopting:
             await self._write(tail, [copy], found)
             return True
         held = self._holdings.at(tail.stream.name, number)
-        if held is not None and not tail.stream.made(held.chunk):
+        if held is not None and _is_of_another(tail, held):
             await forget_in_book(self._holdings, [held])
             held = None
         if held is not None and goes_on(tail.stream, held.chunk, payload):
@@ -187,3 +187,8 @@ class Adopting:
             held.was_whole = True
             _log.info("%s: a copy on a node that the book did not know", named(held))
             self._judging.changed(held)
+
+
+def _is_of_another(tail: Tail, held: Held) -> bool:
+    """Of a stream of that name that was removed."""
+    return not (tail.stream.made(held.chunk) or tail.stream.made_before(held.chunk))

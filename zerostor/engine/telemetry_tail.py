@@ -90,7 +90,8 @@ async def _of_this_one(stream: Stream, files: TelemetryFiles, holdings: Holdings
     await forget_in_book(holdings, grown)
     known = list(holdings.of_stream(stream.name))
     foreign = [held for held in known if not stream.made(held.chunk)]
-    if not any(held.chunk.number in numbers for held in foreign):
+    if not any(held.chunk.number in numbers and not stream.made_before(held.chunk)
+               for held in foreign):
         return known
     _log.error("%s: the book is older than this stream of that name: %d chunks of the one before"
                " go from it, and stay on nodes", stream.name, len(foreign))
