@@ -96,8 +96,12 @@ class Audit:
                 batch = self._batch()
                 self._ended(batch, await asyncio.to_thread(self._write, batch))
         finally:
-            batch = self._batch()
-            self._ended(batch, self._write(batch))
+            self.write_now()
+
+    def write_now(self) -> None:
+        """Write what waits, here."""
+        batch = self._batch()
+        self._ended(batch, self._write(batch))
 
     def _room(self) -> bool:
         taken = token_bucket.take(self._regained, self.clock.monotonic(), REFUSED_PER_MINUTE, 1)
