@@ -2,6 +2,7 @@
 # make test    install what the tests need and run them all                   ARGS="-k name"
 # make again   run once more what failed the last time, one test at a time
 # make lint    ruff, mypy and the import contracts
+# make fuzz    50,000 made-up requests in all modes                           ARGS="--cases 5000 --seed 7"
 # make bench   measure this machine, with floors beside every figure          ARGS="--quick"
 # make clean   remove what make made; never ./data
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 # Processes that tests run in: they wait for servers more than they compute, also on two cores.
 JOBS ?= 4
 
-.PHONY: run test again lint bench clean
+.PHONY: run test again lint fuzz bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -27,6 +28,9 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.test-installed
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/.test-installed
 	@$(BIN)/zerostor bench $(ARGS)

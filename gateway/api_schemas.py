@@ -23,6 +23,11 @@ def struct(*optional: str, **properties: Json) -> Json:
     return {"type": "object", "properties": properties, "required": required}
 
 
+def asked(*optional: str, **properties: Json) -> Json:
+    """As struct, for the body of a request: what it does not name is refused, not ignored."""
+    return struct(*optional, **properties) | {"additionalProperties": False}
+
+
 def ref(name: str) -> Json:
     """One of SCHEMAS."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -140,7 +145,9 @@ SCHEMAS: dict[str, Json] = {
                      archive=ref("Archive"),
                      uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
-    "Ready": struct(ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
+    # Strangers are told whether, callers why.
+    "Ready": struct("metadata", "archive", "ssh", "nodes", "problems",
+                     ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
                      ssh=ref("SshStanding"), nodes=ref("SshStanding"),
                      problems=array(string(examples=["no worker is running"]))),
     "SshStanding": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.api_operations import Operation, Parameter, json_answer
-from gateway.api_schemas import Json, array, nullable, number, ref, string, struct
+from gateway.api_schemas import Json, array, asked, nullable, number, ref, string, struct
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.core.nodes import NodeEventKind
 
@@ -16,7 +16,8 @@ _LARGE = "`too-large`: more than 64 KiB."
 _JSON = "-H 'Content-Type: application/json' -d "
 _LIMIT = Parameter("limit", "query", "How many, the newest first.",
                    {"type": "integer", "minimum": 1, "maximum": LISTED_MAX, "default": LISTED})
-_NODE = Parameter("node", "query", "Of this node only.", string(), "shed-1")
+_NODE = Parameter("node", "query", "Of this node only.",
+                  string("^([a-z0-9][a-z0-9._-]{0,31})?$"), "shed-1")
 
 
 def _asked(name: str, title: str, text: str, answer: str, body: str, sample: str) -> Operation:
@@ -55,6 +56,7 @@ NODE_OPERATIONS = (
            " `after` until it is null.", "NodeVerified", "VerifyNode", '{"name": "shed-1"}'),
 )
 _NAME = string(examples=["shed-1"])
+_NAMED = string("^[a-z0-9][a-z0-9._-]{0,31}$", examples=["shed-1"])
 _WHOLE = "integer"
 _KEYS: dict[str, Json] = {
     "hub": ref("NodeHub"), "key": string(description="64 hex digits."),
@@ -102,10 +104,10 @@ NODE_SCHEMAS: dict[str, Json] = {
         name=_NAME, good=number("Chunks that are whole.", _WHOLE),
         bad=array(struct(chunk=string(), reason=string())),
         after=nullable("string", "Ask again with this; null: that was the last one.")),
-    "NamedNode": struct(name=_NAME),
-    "RotateNode": struct("by_hand", name=_NAME, by_hand={"type": "boolean"}),
-    "AddNode": struct("owner", "site", "wipe", name=_NAME, owner=string(), site=string(),
+    "NamedNode": asked(name=_NAMED),
+    "RotateNode": asked("by_hand", name=_NAMED, by_hand={"type": "boolean"}),
+    "AddNode": asked("owner", "site", "wipe", name=_NAMED, owner=string(), site=string(),
                       wipe={"type": "boolean"}),
-    "WipeNode": struct("format", name=_NAME, format={"type": "boolean"}),
-    "VerifyNode": struct("after", name=_NAME, after=string()),
+    "WipeNode": asked("format", name=_NAMED, format={"type": "boolean"}),
+    "VerifyNode": asked("after", name=_NAMED, after=string()),
 }

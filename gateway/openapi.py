@@ -37,9 +37,11 @@ _OBJECT_HEADERS = {
 }
 
 
+_LINK_MAX = 56 + 1 + EXTENSION_MAX
+_LETTERS = r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*"
 _LINK = Parameter(
     "link", "path", "`HASH` or `HASH.ext`; the extension is for people, the hash alone decides.",
-    string(r"^[0-9a-fA-F]{56}(\.[A-Za-z0-9.]+)?$"), f"{SAMPLE_HASH}.jpg")
+    string(rf"^[0-9a-fA-F]{{56}}(\.{_LETTERS})?$", maxLength=_LINK_MAX), f"{SAMPLE_HASH}.jpg")
 _HASH_OR_LINK = Parameter("hash", "path", "`HASH` or `HASH.ext`.", _LINK.schema, SAMPLE_HASH)
 _JOB_ID = Parameter("job", "path", "The job id that the upload was answered with.",
                     string("^[0-9a-f]{32}$"), SAMPLE_JOB)
@@ -71,14 +73,17 @@ _STORE = (
          429: "`too-many-requests`: of this address or key; come again after Retry-After.",
          503: _BACKEND, 507: "`spool-full`: no room for an upload now."},
         (Parameter("ext", "query", f"Extension of the link: letters and digits, at most"
-                   f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.", string(), "jpg"),
+                   f" {EXTENSION_MAX}, as in `jpg` or `tar.gz`.",
+                   string(anyOf=[string(f"^{_LETTERS}$", maxLength=EXTENSION_MAX),
+                                 string(rf"^\.{_LETTERS}$", maxLength=EXTENSION_MAX + 1)]),
+                   "jpg"),
          Parameter("name", "query", "A file name to take the extension from, without `ext`.",
                    string(), "photo.jpg"), _WAIT,
          Parameter("private", "query", "1: the hash is keyed with a secret of this object, so who"
                    " knows or guesses the bytes cannot find the link.",
-                   string(enum=["0", "1"], default="0"))),
+                   string(enum=["0", "1", "false", "true"], default="0"))),
         "--data-binary @photo.jpg '{base}/api/upload?ext=jpg&wait=30'",
-        {"required": True, "content": {
+        {"required": False, "content": {
             "application/octet-stream": {},
             "multipart/form-data": {"schema": struct(file={
                 "type": "string", "contentMediaType": "application/octet-stream"})}}}),

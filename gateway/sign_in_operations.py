@@ -5,7 +5,7 @@ gateway/routes/sign_in.py.
 from __future__ import annotations
 
 from gateway.api_operations import Operation, json_answer
-from gateway.api_schemas import Json, array, nullable, number, ref, string, struct
+from gateway.api_schemas import Json, array, asked, nullable, number, ref, string, struct
 
 SCHEMES: dict[str, Json] = {
     "bearer": {"type": "http", "scheme": "bearer", "description":
@@ -74,7 +74,9 @@ SIGN_IN_SCHEMAS: dict[str, Json] = {
     "GatewayKey": struct(key=_KEY, security=string(enum=["public", "secret", "keys"])),
     "SignIn": struct(
         key=string("^[0-9a-fA-F]{64}$", description="The public key that signs."),
-        date={"type": ["string", "integer"], "description": "Epoch seconds, as they are signed."},
+        date={"type": ["string", "integer"], "pattern": r"^[0-9]{1,12}(\.[0-9]{1,6})?$",
+              "minimum": 0, "maximum": 10**12 - 1,
+              "description": "Epoch seconds, as they are signed."},
         signature=string("^[0-9a-fA-F]{128}$", description="As hex.")),
     "SignedIn": struct(
         secret=string(description="Sent as Authorization: Bearer from now on."), session=_ID,
@@ -88,7 +90,8 @@ SIGN_IN_SCHEMAS: dict[str, Json] = {
         address=string(description="Where it was asked for from."),
         current={"type": "boolean", "description": "Whether it is the one that asks."}),
     "Sessions": struct(sessions=array(ref("Session"))),
-    "Revoke": struct("session", "key", session=string("^[0-9a-fA-F]{32}$"),
-                     key=string("^[0-9a-fA-F]{64}$")),
+    "Revoke": asked("session", "key", session=string("^[0-9a-fA-F]{32}$"),
+                     key=string("^[0-9a-fA-F]{64}$")) | {
+                        "minProperties": 1, "maxProperties": 1},
     "Revoked": struct(revoked=number("How many that this gateway knows of.", "integer")),
 }

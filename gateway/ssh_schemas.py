@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.api_schemas import Json, array, nullable, number, ref, string, struct
+from gateway.api_schemas import Json, array, asked, nullable, number, ref, string, struct
 
 SAMPLE_FINGERPRINT = "SHA256:R8yRWNbkQvV9fD5vq1d3rUuPzzYk3PZrD6m0H4a3vYQ"
 _USER = string(examples=["anna"])
+_ASKED_USER: Json = {"type": ["string", "null"], "pattern": "^[a-z0-9_][a-z0-9_.-]{0,31}$",
+                     "examples": ["anna"]}
 _PATH = string(description="Within the home; bytes that are no UTF-8 as \\xNN.",
                examples=["/photos/cat.jpg"])
 _AT = number("Seconds since 1970, UTC.")
@@ -21,8 +23,8 @@ _HOME: dict[str, Json] = {
                     description="What happens to what does not fit."),
     "auto_process": ref("AutoProcess"), "keys": array(ref("HomeKey")), **_BYTES}
 _WHOSE: dict[str, Json] = {
-    "username": string(description="Whose home.", examples=["anna"]),
-    "user": string(description="As `username`; one of the two is said.", examples=["anna"])}
+    "username": _ASKED_USER | {"description": "Whose home."},
+    "user": _ASKED_USER | {"description": "As `username`; one of the two is said."}}
 SSH_SCHEMAS: dict[str, Json] = {
     "SshServer": struct(
         address=string(description="Where it listens.", examples=["127.0.0.1:2222"]),
@@ -54,14 +56,16 @@ SSH_SCHEMAS: dict[str, Json] = {
                             description="removed: for room. kept: stored, but changed meanwhile."),
         path=_PATH, detail=string(), size=number("Bytes.", "integer")),
     "HomeEvents": struct(user=_USER, events=array(ref("HomeEvent"))),
-    "EnableHome": struct(
+    "EnableHome": asked(
         "sshpubkey", "max_size_mb", "quota", "auto_process", *_WHOSE, **_WHOSE,
-        sshpubkey=string(description="One line, as in ~/.ssh/id_ed25519.pub."),
-        max_size_mb=number("Megabytes of 1,000,000 bytes."),
-        quota=_HOME["quota"],
+        sshpubkey=nullable("string", "One line, as in ~/.ssh/id_ed25519.pub."),
+        max_size_mb={"type": ["number", "null"], "exclusiveMinimum": 0,
+                     "description": "Megabytes of 1,000,000 bytes."},
+        quota=_HOME["quota"] | {"type": ["string", "null"],
+                                "enum": ["refuse", "drop-oldest", None]},
         auto_process={"type": ["object", "boolean", "null"], "description":
                       "true, false, or any of `quiet`, `link_files`, `remove`."}),
-    "DisableHome": struct(
+    "DisableHome": asked(
         "fingerprint", "delete_files", "unstored", *_WHOSE, delete_files={
             "type": "boolean", "default": False,
             "description": "Take the home away for good, with its files."},
@@ -70,7 +74,7 @@ SSH_SCHEMAS: dict[str, Json] = {
             "With it: also files that are not stored; else these are named, and it is refused."},
         **_WHOSE, fingerprint=nullable(
         "string", "Of the one key that is meant; without it the whole home is closed.")),
-    "ProcessPath": struct("remove", *_WHOSE, **_WHOSE, path=_PATH, remove={
+    "ProcessPath": asked("remove", *_WHOSE, **_WHOSE, path=_PATH, remove={
         "type": "boolean", "default": False,
         "description": "Take away what is still as it was read, once the hash is durable."}),
 }

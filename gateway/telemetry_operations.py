@@ -12,7 +12,8 @@ _AWAY = "`hub-away`: the node hub does not answer; `busy`: too much waits for it
 _OFF = "`nodes-off`: no node hub by the settings."
 _UNKNOWN = "`unknown-stream`: nothing was ever appended to it; or `nodes-off`."
 _BAD = "`bad-request`: the name of the stream, a time or the body is none."
-_STREAM = Parameter("stream", "path", "1 to 48 of a-z 0-9 . _ -", string(), "shed")
+_STREAM = Parameter("stream", "path", "1 to 48 of a-z 0-9 . _ -",
+                    string("^[a-z0-9][a-z0-9._-]{0,47}$"), "shed")
 _WHEN = "Seconds since 1970, or ISO 8601."
 _FROM = Parameter("from", "query", f"Entries from then on. {_WHEN}", string(),
                   "2026-03-01T00:00:00Z")
@@ -20,6 +21,7 @@ _TO = Parameter("to", "query", f"Entries before then. {_WHEN}", string(), "2026-
 _LIMIT = Parameter("limit", "query", "How many, the newest first.",
                    {"type": "integer", "minimum": 1, "maximum": LISTED_MAX, "default": LISTED})
 _WHOLE = "integer"
+_ENTRY: Json = {"schema": string(minLength=1)}
 
 TELEMETRY_OPERATIONS = (
     Operation(
@@ -37,7 +39,7 @@ TELEMETRY_OPERATIONS = (
          413: "`too-large`: more than 1 MiB.", 415: "Send the bytes without Content-Encoding.",
          503: _AWAY},
         (_STREAM,), "-d 't=20.5' '{base}/api/telemetry/shed'",
-        {"required": True, "content": {"text/plain": {}, "application/octet-stream": {}}}),
+        {"required": True, "content": {"text/plain": _ENTRY, "application/octet-stream": _ENTRY}}),
     Operation(
         "get", "/api/telemetry/{stream}", "telemetryRead", "telemetry", "Read a stream",
         "The entries one after the other, as they came; with `Accept: application/x-ndjson` one a"
@@ -59,7 +61,7 @@ TELEMETRY_OPERATIONS = (
         "With `lines=1` the newest lines of the ledger instead.",
         {200: json_answer("How they stand.", "Ledger"), 400: "`bad-request`: limit is no number.",
          404: _OFF, 503: _AWAY},
-        (Parameter("lines", "query", "1: its lines.", string(enum=["1"])),
+        (Parameter("lines", "query", "1: its lines.", string(enum=["0", "1"])),
          Parameter("owner", "query", "Lines of this owner only.", string(), "anna"),
          _LIMIT),
         "'{base}/api/nodes/ledger'"),

@@ -78,7 +78,10 @@ async def jobs(request: web.Request) -> web.Response:
 async def ledger(request: web.Request) -> web.Response:
     """GET /api/nodes/ledger: how owners stand; with `lines` in the query, its lines."""
     query = asked_query(request)
-    path = "/ledger/lines" if query.pop("lines", "") == "1" else "/ledger"
+    lines = query.pop("lines", "0")
+    if lines not in ("0", "1"):
+        raise BadRequest("lines is 1 or 0")
+    path = "/ledger/lines" if lines == "1" else "/ledger"
     answer = await services_of(request).nodes.ask("GET", path, query=query)
     return web.json_response(answer, headers=_PRIVATE)
 

@@ -38,7 +38,8 @@ KEYS = {
     "response": "description content headers",
     "media": "schema example",
     "schema": "$ref type properties required items enum pattern description examples default"
-              " minimum maximum additionalProperties contentMediaType",
+              " minimum maximum additionalProperties contentMediaType minLength maxLength"
+              " exclusiveMinimum minProperties maxProperties anyOf",
 }
 """The part of OpenAPI 3.1 and JSON Schema that the document uses; a typo is none of these."""
 TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict,
@@ -101,7 +102,8 @@ def check_schema(schema: dict[str, Any]) -> None:
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     assert set(kinds) <= set(TYPES)
     for child in (*schema.get("properties", {}).values(),
-                  *(schema[key] for key in ("items", "additionalProperties") if key in schema)):
+                  *(schema[key] for key in ("items", "additionalProperties")
+                    if schema.get(key))):
         check_schema(child)
     for example in schema.get("examples", ()):
         check(example, schema)
