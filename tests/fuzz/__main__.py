@@ -24,7 +24,6 @@ def main() -> int:
     asked.add_argument("--cases", type=int, default=50_000)
     asked.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     asked.add_argument("--modes", default=",".join(MODES))
-    asked.add_argument("--workers", type=int, default=2)
     wanted = asked.parse_args()
     modes = wanted.modes.split(",")
     total, failed, seed = 0, 0, wanted.seed
@@ -34,7 +33,7 @@ def main() -> int:
             while count < wanted.cases / len(modes):
                 for who in MODES[mode]:
                     examples = FIRST if count == 0 else MORE
-                    came = place.fuzz(who, examples, seed, workers=wanted.workers)
+                    came = place.fuzz(who, examples, seed)
                     count += came.cases
                     failed += not came.good
                     print(f"{mode} {who} seed {seed}: {came.cases} cases,"
