@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from aiohttp import web
@@ -33,13 +33,14 @@ class Connection(web.RequestHandler):
     """As aiohttp's, which stays open for ever to a client that stops reading, and to any number.
     """
 
-    __slots__ = ("_counted", "_counted_as", "_refused", "_room")
+    __slots__ = ("_counted", "_counted_as", "_refused", "_room", "when_lost")
 
     def __init__(self, server: web.Server, *, room: Room, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._room = room
         self._refused = False
         self._counted, self._counted_as = False, ""
+        self.when_lost: Callable[[], object] | None = None
 
     def count(self, name: str) -> None:
         """Have this one counted as from `name`, until it is lost or `discount` is called."""
@@ -74,6 +75,8 @@ class Connection(web.RequestHandler):
             return
         self.discount()
         super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def data_received(self, chunk: bytes) -> None:
         """Take what is sent, apart from those who were refused."""
@@ -119,6 +122,36 @@ def broken_off(request: web.Request) -> Iterator[None]:
         if request.transport is not None:
             request.transport.abort()
         raise
+
+
+@contextlib.contextmanager
+def while_connected(request: web.Request) -> Iterator[None]:
+    """End what is awaited here when the client hangs up, so that nobody waits for nobody.
+
+    Raises ConnectionError.
+    """
+    connection, task = request.protocol, asyncio.current_task()
+    if not isinstance(connection, Connection) or task is None:
+        yield
+        return
+    lost = request.transport is None
+
+    def end() -> None:
+        nonlocal lost
+        lost = True
+        task.cancel()
+
+    if lost:
+        raise ConnectionError("the client hung up")
+    connection.when_lost = end
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and not task.uncancel():
+            raise ConnectionError("the client hung up") from None
+        raise
+    finally:
+        connection.when_lost = None
 
 
 def _no_room(reason: str) -> bytes:

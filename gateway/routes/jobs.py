@@ -7,6 +7,7 @@ import re
 from aiohttp import web
 
 from gateway.client_address import limited_as
+from gateway.connection import while_connected
 from gateway.content import Content
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
@@ -24,7 +25,8 @@ async def status(request: web.Request) -> web.Response:
     wait = wait_seconds(request)
     services = services_of(request)
     unknown: ZerostorError = UnknownJob("no such job")
-    with services.wire.polls.waiting(limited_as(request) if wait else None):
+    with services.wire.polls.waiting(limited_as(request) if wait else None), while_connected(
+            request):
         try:
             update = await services.waiters.wait(job, 0.0 if services.role.reads_only else wait)
         except HomesAway as error:
