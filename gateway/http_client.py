@@ -166,8 +166,15 @@ class Client:
                     self._answer(response)
                 yield response
                 return
-        with self.at(place).open(f"/{name}", accept) as response:
+        with self._stranger_at(place).open(f"/{name}", accept) as response:
             yield response
+
+    def _stranger_at(self, url: str) -> Client:
+        """For where we were sent: with its pins, and nothing that opens it, although we may have
+        that, for who sends us chooses what we ask there.
+        """
+        known = self._keyring.pins(parse_url(url).place) if self._keyring else None
+        return Client(url, pins=known)
 
     def _authorization(self) -> dict[str, str]:
         """The header that opens the gateway, of a session that is not over if we can help it."""
@@ -260,7 +267,7 @@ def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
     body = response.read(ANSWER_MAX)
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         answer = {}

@@ -6,7 +6,7 @@ import click
 
 from gateway.commands.links import read_link
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_line, print_table
 from gateway.http_client import Client
 
 HARD_WAIT = 3600.0
@@ -36,6 +36,6 @@ def command(link: str, hard: bool, as_json: bool, client: Client) -> None:
         shards = answer.get("shards") or []
         rows = [[s.get("index"), s.get("store"), s.get("state"), s.get("detail")] for s in shards]
         print_table(["shard", "store", "state", ""], rows)
-        click.echo(f"{answer['state']}: {good} of {total} shards good, {answer['needed']} needed")
+        print_line(f"{answer['state']}: {good} of {total} shards good, {answer['needed']} needed")
     if good < total:
         raise click.exceptions.Exit(1)

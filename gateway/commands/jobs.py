@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_line, print_table
 from gateway.http_client import Client
 from zerostor.core.units import seconds_text
 
@@ -32,7 +32,7 @@ def command(requeue: str | None, as_json: bool, client: Client) -> None:
         if as_json:
             print_json(answer)
         else:
-            click.echo(f"{requeue} is queued again; see `zerostor status {requeue} --wait 5m`")
+            print_line(f"{requeue} is queued again; see `zerostor status {requeue} --wait 5m`")
         return
     answer = client.ask("/api/jobs")
     if as_json:
@@ -46,10 +46,10 @@ def _show(answer: dict[str, Any]) -> None:
         f"{answer.get(name, 0)} {name}" for name in ("waiting", "running", "delayed")
     )
     oldest = float(answer.get("oldest") or 0)
-    click.echo(counts + (f", the oldest for {seconds_text(oldest)}" if oldest else ""))
+    print_line(counts + (f", the oldest for {seconds_text(oldest)}" if oldest else ""))
     workers = [str(worker) for worker in answer.get("workers") or []]
-    click.echo(f"workers: {', '.join(workers) or 'none is alive'}")
+    print_line(f"workers: {', '.join(workers) or 'none is alive'}")
     failed = answer.get("failed") or []
     if failed:
-        click.echo(f"{len(failed)} failed:")
+        print_line(f"{len(failed)} failed:")
     print_table(["job", "reason"], [[job.get("job"), job.get("detail")] for job in failed])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gateway.commands.options import (
     warn_of_listeners,
 )
 from gateway.commands.signing import sign_in
+from gateway.commands.tables import moment
 from gateway.credentials import Address, Credential, Keyring, Pins, parse_url
 from gateway.http_client import TIMEOUT, Client, Refused, Unreachable
 from gateway.trust import (
@@ -177,9 +177,8 @@ def _report(address: Address, credential: Credential, mode: str, *, as_json: boo
     if mode == "secret":
         _tell(as_json, answer, f"signed in to {address.text} with its secret")
         return
-    end = time.strftime("%Y-%m-%d %H:%M", time.localtime(credential.expires))
     _tell(as_json, answer, f"signed in to {address.text} as {credential.name} ({credential.role}),"
-                           f" until {end}")
+                           f" until {moment(credential.expires)}")
 
 
 def _tell(as_json: bool, answer: dict[str, object], line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.http_client import Client
 
 
@@ -31,9 +32,9 @@ def command(name: str, owner: str, site: str, wipe: bool, as_json: bool, client:
     if as_json:
         print_json(answer)
         return
-    click.echo(f"{name} may dial in to {(answer.get('hub') or {}).get('address')}")
-    click.echo(f"  key         {answer.get('key')}")
-    click.echo(f"  update key  {answer.get('update_key')}")
+    print_line(f"{name} may dial in to {(answer.get('hub') or {}).get('address')}")
+    print_line(f"  key         {answer.get('key')}")
+    print_line(f"  update key  {answer.get('update_key')}")
     click.echo("Nothing shows these again. Into a device by hand: its NVS, namespace edn, blobs"
                " name, key, update_key, hub, network, password and the number port. Adding and"
                " flashing in one step:\n  zerostor node flash /dev/ttyUSB0 --name NEW --hub"

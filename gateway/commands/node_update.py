@@ -8,6 +8,7 @@ import click
 
 from gateway.commands.node_verify import LONG
 from gateway.commands.options import json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.http_client import Client
 from zerostor.core.errors import ZerostorError
 
@@ -42,7 +43,7 @@ def command(ctx: click.Context, names: tuple[str, ...], everyone: bool, as_json:
         except ZerostorError as error:
             failed[name] = str(error)
         if not as_json:
-            click.echo(f"{name}: {failed.get(name, 'starts with it')}")
+            print_line(f"{name}: {failed.get(name, 'starts with it')}")
     if as_json:
         print_json({"updated": [name for name in names if name not in failed], "failed": failed})
     ctx.exit(1 if failed else 0)

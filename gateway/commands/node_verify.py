@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.http_client import Client
 
 LONG = 600.0
@@ -39,7 +40,7 @@ def command(ctx: click.Context, name: str, as_json: bool, client: Client) -> Non
     if as_json:
         print_json({"name": name, "good": good, "bad": bad})
     else:
-        click.echo(f"{name}: {good} chunks are whole, {len(bad)} are not")
+        print_line(f"{name}: {good} chunks are whole, {len(bad)} are not")
         for one in bad:
-            click.echo(f"  {one['chunk']}  {one['reason']}")
+            print_line(f"  {one['chunk']}  {one['reason']}")
     ctx.exit(1 if bad else 0)

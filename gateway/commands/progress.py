@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
-import click
+from gateway.commands.tables import print_line
 
 
 class Bar(Protocol):
@@ -42,7 +42,7 @@ class Silence:
 
     def say(self, line: str, *, err: bool) -> None:
         """Print it."""
-        click.echo(line, err=err)
+        print_line(line, err=err)
 
 
 class SilentBar:
@@ -62,7 +62,7 @@ class SilentBar:
         """On stderr, the first time."""
         if not self._told:
             self._told = True
-            click.echo(f"{self._name}: waits: {reason}", err=True)
+            print_line(f"{self._name}: waits: {reason}", err=True)
 
 
 @contextlib.contextmanager

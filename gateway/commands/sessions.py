@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import click
 
 from gateway.commands.options import connect, json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import moment, print_table
 from gateway.http_client import Client
 
 
@@ -71,10 +68,7 @@ def _show(client: Client, *, as_json: bool) -> None:
         print_json(answer)
         return
     rows = [(one.get("session"), one.get("name") or "not known any more", one.get("role"),
-             _moment(one.get("issued")), _moment(one.get("expires")), one.get("address"),
+             moment(one.get("issued")), moment(one.get("expires")), one.get("address"),
              "this one" if one.get("current") else "") for one in answer.get("sessions") or []]
     print_table(("SESSION", "NAME", "ROLE", "SINCE", "UNTIL", "FROM", ""), rows)
 
-
-def _moment(seconds: Any) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(float(seconds or 0)))

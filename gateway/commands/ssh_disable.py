@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.http_client import Client
 from zerostor.core.units import size_text
 
@@ -42,9 +43,9 @@ def command(
         print_json(answer)
         return
     if gone := answer.get("deleted"):
-        click.echo(f"{user}: the home is gone, with {gone['files']} files"
+        print_line(f"{user}: the home is gone, with {gone['files']} files"
                    f" ({size_text(gone['used'])})")
         return
     left = len(answer.get("keys") or [])
-    click.echo(f"{user}: keys left: {left}" if left else f"{user}: nobody can log in any more")
-    click.echo(f"the files stay, in {answer.get('files_stay_in')}")
+    print_line(f"{user}: keys left: {left}" if left else f"{user}: nobody can log in any more")
+    print_line(f"the files stay, in {answer.get('files_stay_in')}")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.http_client import Client
 from zerostor.core.errors import BadRequest, SetupError
 from zerostor.core.units import parse_size, size_text
@@ -88,14 +89,14 @@ def _show(answer: dict[str, Any]) -> None:
     host, _, port = str(server.get("address")).rpartition(":")
     host = host if host not in ("", "0.0.0.0", "[::]") else "THIS-HOST"  # noqa: S104
     used = size_text(int(answer.get("used") or 0))
-    click.echo(f"{answer['user']}: {used} of {size_text(int(answer['limit']))} used")
+    print_line(f"{answer['user']}: {used} of {size_text(int(answer['limit']))} used")
     for key in answer.get("keys") or []:
-        click.echo(f"  {key['fingerprint']}  {key['comment']}".rstrip())
+        print_line(f"  {key['fingerprint']}  {key['comment']}".rstrip())
     if answer.get("auto_process"):
         quiet = answer["auto_process"]["quiet"]
         then = ", then takes it away" if answer["auto_process"].get("remove") else ""
-        click.echo(f"  stores by itself what is unchanged for {quiet:g} s{then}")
+        print_line(f"  stores by itself what is unchanged for {quiet:g} s{then}")
     if answer.get("quota") == "drop-oldest":
-        click.echo("  when it is full, the oldest files go, stored or not")
-    click.echo(f"log in with: sftp -P {port} {answer['user']}@{host}")
-    click.echo(f"the server's host key: {server.get('fingerprint')}")
+        print_line("  when it is full, the oldest files go, stored or not")
+    print_line(f"log in with: sftp -P {port} {answer['user']}@{host}")
+    print_line(f"the server's host key: {server.get('fingerprint')}")

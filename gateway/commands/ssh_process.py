@@ -9,6 +9,7 @@ import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
 from gateway.commands.progress import Bar, transfer_bars
+from gateway.commands.tables import print_line
 from gateway.commands.waiting import follow, link_of
 from gateway.http_client import Client
 
@@ -48,12 +49,12 @@ def command(user: str, path: str, remove: bool, wait: float, no_wait: bool, as_j
     if as_json:
         print_json(answer)
     elif answer.get("state") == "DONE":
-        click.echo(answer["url"])
+        print_line(answer["url"])
     elif no_wait:
-        click.echo(job)
+        print_line(job)
     else:
         reason = answer.get("detail") or "it goes on"
-        click.echo(f"zerostor: {path}: not stored: {reason}" if answer.get("state") == "ERROR" else
+        print_line(f"zerostor: {path}: not stored: {reason}" if answer.get("state") == "ERROR" else
                    f"zerostor: {path}: not stored yet: {reason}; ask again with"
                    f" `zerostor status {job} --wait 5m`", err=True)
     if not no_wait and answer.get("state") != "DONE":

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_line, print_table
 from gateway.http_client import Client, Refused
 from zerostor.core.units import size_text
 
@@ -43,7 +43,7 @@ def command(user: str | None, as_json: bool, client: Client) -> None:
         raise Refused(404, "unknown-home", f"there is no SSH home {user!r}; `zerostor ssh-enable"
                       f" {user} --key FILE` makes it")
     server = answer.get("server") or {}
-    click.echo(f"SSH on {server.get('address')}, host key {server.get('fingerprint')}")
+    print_line(f"SSH on {server.get('address')}, host key {server.get('fingerprint')}")
     print_table(["user", "used", "limit", "files", "full", "keys", "when full", "stores itself"],
                 [_row(home) for home in homes])
     if user is not None:

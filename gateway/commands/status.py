@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
+from gateway.commands.tables import print_line
 from gateway.commands.waiting import follow, link_of
 from gateway.http_client import Client
 
@@ -28,7 +29,7 @@ def command(job: str, wait: float, as_json: bool, client: Client) -> None:
     if as_json:
         print_json(status)
     else:
-        click.echo(_line(client, status))
+        print_line(_line(client, status))
     if status.get("state") == "ERROR":
         raise click.exceptions.Exit(1)
 

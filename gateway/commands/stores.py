@@ -15,7 +15,7 @@ from gateway.commands.options import (
     server_option,
     settings_options,
 )
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_line, print_table
 from gateway.http_client import Client
 from zerostor.core.errors import BadRequest
 from zerostor.core.units import size_text
@@ -43,7 +43,7 @@ def command(ctx: click.Context, as_json: bool, client: Client) -> None:
     print_table(["store", "pool", "state", "free", "total", "labels", "place", ""], rows)
     archive = _archive_line(answer.get("archive") or {})
     for line in filter(None, [archive, *_metadata_lines(answer.get("metadata") or {})]):
-        click.echo(line)
+        print_line(line)
 
 
 def _archive_line(state: dict[str, Any]) -> str:

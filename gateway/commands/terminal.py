@@ -6,7 +6,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-import click
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -19,6 +18,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.text import Text
+
+from gateway.commands.tables import plain, print_line
 
 ROOMY = 90
 """Columns from which on there is room for the bar, the speed and the time left."""
@@ -72,7 +73,7 @@ class TerminalBar:
 
     def waits(self, reason: str) -> None:
         """Why nothing happens now."""
-        self._progress.update(self._task, stage=f"waits: {reason}", waits=True)
+        self._progress.update(self._task, stage=f"waits: {plain(reason)}", waits=True)
 
 
 class TerminalBars:
@@ -90,9 +91,9 @@ class TerminalBars:
     def say(self, line: str, *, err: bool) -> None:
         """Print above the bars what goes to the terminal."""
         if err or sys.stdout.isatty():
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
         else:
-            click.echo(line)
+            print_line(line)
 
 
 def columns_for(width: int) -> list[ProgressColumn]:

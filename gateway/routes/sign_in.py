@@ -40,6 +40,8 @@ async def authenticate(request: web.Request) -> web.Response:
     address = address_of(request)
     services.attempts.check(lambda: address)
     login = parse_login(await _json(request))
+    # Once more: many may have held back the end of their bodies.
+    services.attempts.check(lambda: address)
     acted_on(request, key=login.key.hex()[:16])
     signed_in = await sessions.sign_in(login, address)
     if signed_in is None:

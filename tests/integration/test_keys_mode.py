@@ -10,6 +10,7 @@ import time
 import pytest
 from nacl.signing import SigningKey
 
+from gateway.attempts import BURST
 from tests.fakes.running_up import Answer, Up, content_of
 from zerostor.core.sign_in import (
     KnownKey,
@@ -230,6 +231,27 @@ def test_who_guesses_has_to_wait(up):
     told(guess("/api/sessions", "127.0.0.8", "zs1.guessed"), 401, "sign-in-needed")
     assert guess("/api/sessions", "127.0.0.8", anna).status == 200
     assert guess("/readyz", "127.0.0.9", "zs1.guessed").status == 200
+
+
+def test_who_guesses_many_at_once_has_to_wait(up):
+    """The ends of all bodies come when each has been let in."""
+    login = up.login(NOBODY)
+    body = json.dumps(login).encode()
+    with contextlib.ExitStack() as stack:
+        asking = []
+        for _ in range(3 * BURST):
+            connection = stack.enter_context(contextlib.closing(http.client.HTTPConnection(
+                "127.0.0.1", up.port, timeout=60, source_address=("127.0.0.10", 0))))
+            connection.putrequest("POST", "/api/authenticate")
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:-1])
+            asking.append(connection)
+        assert up.get("/healthz").status == 200
+        for connection in asking:
+            connection.send(body[-1:])
+        found = [connection.getresponse().status for connection in asking]
+    assert set(found) == {401, 429}
 
 
 def _of(status: int, answer: Answer) -> Answer | None:

@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 from tests.fakes.certificates import fingerprint, self_signed
 from tests.fakes.person import Person
 from tests.fakes.signing_gateway import SigningGateway, signing_gateway
+from tests.fakes.tiny_gateway import CANNED, tiny_gateway
 
 SECRET = "correct-horse-battery-staple"
 QUESTION = "Is that the gateway you mean?"
@@ -251,3 +252,32 @@ def test_only_the_known_gateway_begins_it_again(ann: Person) -> None:
         gateway.claimed = gateway.key
         ann.do("jobs", "--server", gateway.url)
         assert credentials(ann) == before
+
+
+PAINT = "\x1b]0;owned\x07\x1b[2J\u202e\x9b1m\rboss"
+
+
+def test_nothing_that_others_named_paints_on_the_terminal(
+        ann: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    monkeypatch.setitem(CANNED, "jobs", CANNED["jobs"] | {
+        "workers": [PAINT], "failed": [{"job": PAINT, "detail": PAINT}]})
+    monkeypatch.setitem(CANNED, "check", CANNED["check"] | {"state": PAINT})
+    with signing_gateway() as gateway:
+        gateway.mode, server = "public", ("--server", gateway.url)
+        link = ann.do("put", str(tmp_path / "a"), *server).split("/")[-1].strip()
+        gateway.fail = PAINT
+        told = [ann.do("put", str(tmp_path / "a"), *server),
+                ann.do("jobs", *server), ann.do("check", link, *server, code=1),
+                ann.do("status", "0" * 32, *server, code=1)]
+    assert "boss" in told[1] and "boss" in told[2] and "boss" in told[3]
+    assert not [text for text in told if any(sign in text for sign in "\x1b\x07\x9b\r\u202e")]
+
+
+def test_a_gateway_that_sends_us_elsewhere_uses_nothing_of_ours(ann: Person) -> None:
+    """Else it could have us ask another one, who knows us, for what it likes."""
+    with signing_gateway() as ours, tiny_gateway() as false:
+        ann.do("login", ours.url, "--yes")
+        false.moved = ours.url
+        ann.do("get", f"{false.url}/{'0' * 56}", "-o", "-", code=1)
+        assert ours.opened_by == [None]
