@@ -111,7 +111,11 @@ class Store:
         path = self.path(chunk)
         length = self.files.stat(path)[6]
         file = self.files.open(path, "rb")
-        header = file.read(HEADER_SIZE)
+        try:
+            header = file.read(HEADER_SIZE)
+        except OSError:
+            file.close()  # one that is collected is as bad as a listing, see items
+            raise
         if len(header) == HEADER_SIZE:
             magic, size, sha256 = struct.unpack(HEADER, header)
             if magic == MAGIC and size == length - HEADER_SIZE:
@@ -229,7 +233,11 @@ class Writer:
         self.header = struct.pack(HEADER, MAGIC, size, sha256)
         if not self.resume():
             self.file = store.files.open(store.partial, "wb")
-            self.file.write(self.header)
+            try:
+                self.file.write(self.header)
+            except OSError:
+                self.abandon()
+                raise
 
     def resume(self):
         """Go on behind what is there, if it is of this chunk; it is read, for the digest."""
