@@ -86,7 +86,7 @@ _STORE = (
         {"required": False, "content": {
             "application/octet-stream": {},
             "multipart/form-data": {"schema": struct(file={
-                "type": "string", "contentMediaType": "application/octet-stream"})}}}),
+                "contentMediaType": "application/octet-stream"})}}}),
     Operation(
         "get", "/api/status/{job}", "status", "store", "Ask how a job goes",
         "One word of text: `ACTIVE`; `TIMEOUT` (still active after `wait`); `ERROR: reason`; or the"
