@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,7 +92,10 @@ def told(connection: http.client.HTTPConnection, method: str, path: str,
     response = connection.getresponse()
     kept = tuple((name, value) for name, value in response.getheaders()
                  if name.lower() not in ITS_OWN_BUSINESS)
-    return Told(response.status, kept, response.read())
+    name = response.getheader("X-Request-Id", "none")
+    # Each request has another, of one length.
+    assert re.fullmatch("[0-9a-f]{16}", name)
+    return Told(response.status, kept, response.read().replace(name.encode(), b"ID"))
 
 
 @pytest.mark.parametrize("method, path, headers", QUESTIONS)
