@@ -34,6 +34,7 @@ _OBJECT_HEADERS = {
     PRIVATE_HEADER: "1 if the object is private: its hash is no plain one of the bytes.",
     "Content-Security-Policy": "A sandbox, so that a stored page cannot act as this site.",
     "Last-Modified": "When it was stored.",
+    "Content-Disposition": "`attachment` of all but pictures, sound, video and plain text.",
 }
 
 
@@ -106,6 +107,7 @@ _OBJECT_RESPONSES: dict[int, Json | str] = {
                       for name, text in _OBJECT_HEADERS.items()},
           "content": {"*/*": {}}},
     206: file_answer("The range that was asked for.", "*/*"),
+    308: {"description": "It is served from another host name (gateway.content_url)."},
     304: {"description": "The copy you have is good (If-None-Match, If-Modified-Since)."},
     400: _BAD_LINK, 404: _NO_OBJECT,
     416: "`range-not-satisfiable`: no byte of the object lies in the range.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import threading
@@ -88,6 +89,21 @@ def test_what_does_not_fit_is_not_there_in_part(tmp_path: Path, monkeypatch) -> 
     with pytest.raises(OSError, match="No space"):
         log.append(LINE)
     assert path.read_bytes() == LINE
+
+
+def test_what_another_process_rotated_is_not_written_on(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    log, lock = AuditFile(path, 1000, 1), fcntl.flock
+    log.append(LINE)
+
+    def rotated_before(file: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        os.replace(path, tmp_path / "audit.jsonl.1")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", rotated_before)
+    log.append(b'{"at": 2}\n')
+    assert (path.read_bytes(), (tmp_path / "audit.jsonl.1").read_bytes()) == (b'{"at": 2}\n', LINE)
 
 
 def test_several_writers_lose_and_mix_nothing(tmp_path: Path) -> None:
