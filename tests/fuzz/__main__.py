@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.fuzz.fuzzing import MODES, running
 
-FIRST, MORE = 20, 400
+FIRST, MORE = 20, 100
 """Examples of each operation: in the first round of each, and in those that follow."""
 
 
