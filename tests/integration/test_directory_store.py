@@ -9,6 +9,7 @@ import mmap
 import os
 import random
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,19 @@ def test_initialise_twice_is_once(folder: Path) -> None:
     first = initialise(str(folder), "one")
     assert initialise(str(folder), "one") == first
     assert len(first.id) == 32
+
+
+def test_others_on_this_host_read_no_shards(tmp_path: Path) -> None:
+    """What is private as well would be theirs; a folder that was there keeps its mode."""
+    before = os.umask(0o022)
+    try:
+        initialise(str(tmp_path / "new"), "one")
+        (tmp_path / "disk").mkdir(mode=0o755)
+        initialise(str(tmp_path / "disk"), "two")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o755
 
 
 def test_initialise_refuses_what_is_not_ours(folder: Path, tmp_path: Path) -> None:

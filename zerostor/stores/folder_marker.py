@@ -39,7 +39,8 @@ def initialise(path: str, name: str) -> Marker:
     Raises SetupError when it holds another store or files of somebody else.
     """
     try:
-        os.makedirs(path, exist_ok=True)
+        # What is in it has to be asked of the gateway, also by others on this host.
+        os.makedirs(path, mode=0o700, exist_ok=True)
         folder = OpenFile(path, FOLDER)
         there = set(os.listdir(folder.fd))
         if MARKER in there:
