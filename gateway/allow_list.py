@@ -103,7 +103,8 @@ def _look(path: Path, known: tuple[int, ...]) -> _Look:
             os.close(descriptor)
     except FileNotFoundError:
         raise SetupError(f"there is no {path}, the list of keys that may sign in: `zerostor keygen`"
-                         " makes a key, and `zerostor keys add NAME KEY` the list") from None
+                         " makes a key, and `zerostor keys add NAME KEY --role admin` the list"
+                         ) from None
     except OSError as error:
         raise SetupError(f"cannot read the keys in {path}: {error.strerror}") from error
 

@@ -155,5 +155,5 @@ class Keyring:
                                       float(one["expires"]), str(one["name"]), str(one["role"]),
                                       str(one["key_file"]))
                     for place, one in kept.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             raise SetupError(f"{self._kept} is damaged: remove it, and sign in again") from None

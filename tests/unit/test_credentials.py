@@ -128,6 +128,14 @@ def test_any_content_is_read_or_named_as_damaged(tmp_path_factory: pytest.TempPa
         assert found is None or isinstance(found, Credential)
 
 
+def test_an_end_beyond_all_numbers_is_damage(tmp_path: Path) -> None:
+    kept = dict.fromkeys(["secret", "session", "name", "role", "key_file"], "") | {"expires": 10**400}
+    (tmp_path / "credentials").write_text(json.dumps({HERE: kept}))
+    (tmp_path / "credentials").chmod(0o600)
+    with pytest.raises(SetupError, match="damaged"):
+        Keyring(tmp_path).credential(HERE)
+
+
 def test_a_change_that_fails_leaves_the_file(tmp_path: Path) -> None:
     file = tmp_path / "list"
     change_text(file, lambda _: "one\n")

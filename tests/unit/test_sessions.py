@@ -350,6 +350,20 @@ async def test_a_revocation_that_cannot_be_kept_is_told(place):
         await gateway.sign_in(login(ANNA, place.clock.now() + 5), "")
 
 
+async def test_a_revocation_that_cannot_be_kept_is_in_force_all_the_same(place, monkeypatch):
+    gateway = await place.gateway()
+    found = await signed_in(gateway, ANNA, place.clock)
+
+    async def full(_: object) -> None:
+        raise BackendError("database or disk is full")
+
+    monkeypatch.setattr(gateway._book, "revoke", full)
+    with pytest.raises(BackendError):
+        await gateway.revoke_session(found.session.id, None)
+    with pytest.raises(SignInNeeded, match="revoked"):
+        gateway.check(found.token, digest_of(found.token))
+
+
 async def test_a_clock_that_was_ahead_hides_no_session(place):
     gateway = await place.gateway()
     bob = await signed_in(gateway, BOB, place.clock)

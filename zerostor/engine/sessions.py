@@ -190,8 +190,9 @@ class Sessions:
         return count
 
     async def _revoke(self, revocation: Revocation) -> None:
-        await self._book.revoke([revocation])
+        # First of all, so that it is void also where the disk is full and whoever asked is told so.
         self._learn([revocation])
+        await self._book.revoke([revocation])
         if self._shared is not None:
             # Else the others hear of it as soon as Redis can be asked again.
             with contextlib.suppress(QueueUnavailable):
