@@ -129,8 +129,8 @@ def test_any_content_is_read_or_named_as_damaged(tmp_path_factory: pytest.TempPa
 
 
 def test_an_end_beyond_all_numbers_is_damage(tmp_path: Path) -> None:
-    kept = dict.fromkeys(["secret", "session", "name", "role", "key_file"], "") | {"expires": 10**400}
-    (tmp_path / "credentials").write_text(json.dumps({HERE: kept}))
+    kept = dict.fromkeys(["secret", "session", "name", "role", "key_file"], "")
+    (tmp_path / "credentials").write_text(json.dumps({HERE: kept | {"expires": 10**400}}))
     (tmp_path / "credentials").chmod(0o600)
     with pytest.raises(SetupError, match="damaged"):
         Keyring(tmp_path).credential(HERE)
