@@ -141,8 +141,8 @@ def _confirm(address: Address, known: Pins, seen: Pins, *, yes: bool) -> None:
         lines.append(f"  certificate  {seen.certificate}\n               (SHA-256; no authority"
                      " signed it)")
     if seen.key != known.key:
-        lines.append(f"  key          {seen.key}\n               (on its own host: curl"
-                     " http://127.0.0.1:8080/api/pubkey)")
+        lines.append(f"  key          {seen.key}\n               (its own screen says the"
+                     " same)")
     click.echo("\n".join(lines), err=True)
     if yes:
         return

@@ -54,6 +54,7 @@ def command(
       zerostor up                                   data in ./data, page on 127.0.0.1:8080
       zerostor up --data /srv/zerostor --listen 0.0.0.0:80
       zerostor up --tls self-signed                 https, with a certificate made here
+      ZEROSTOR_GATEWAY_SECURITY=keys zerostor up    only who is in `zerostor keys ls` may store
       REDIS_URL=redis://redis:6379 zerostor up      use that Redis, start none
       zerostor up --data /srv/slave --config grid.toml --slave-of zdb://10.0.0.5:9900
                                                     keep a copy of that one's metadata, serve reads

@@ -67,6 +67,18 @@ def test_others_on_this_host_read_no_shards(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o755
 
 
+async def test_shards_are_their_owners_alone_on_a_disk_that_others_may_look_at(
+    folder: Path, store: DirectoryStore
+) -> None:
+    before = os.umask(0o022)
+    try:
+        await store.put("k", [b"private"])
+    finally:
+        os.umask(before)
+    shards = [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in shards] == [0o600]
+
+
 def test_initialise_refuses_what_is_not_ours(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="store one, not of two"):
         initialise(str(folder), "two")

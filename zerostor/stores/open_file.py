@@ -33,7 +33,7 @@ class OpenFile:
         """path: relative to `folder` if given. Raises OSError."""
         self.fd = -1
         self.direct = False
-        self.fd = os.open(path, flags, 0o644, dir_fd=folder.fd if folder else None)
+        self.fd = os.open(path, flags, 0o600, dir_fd=folder.fd if folder else None)
 
     def __del__(self) -> None:
         if self.fd >= 0:
