@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from tests.fakes.tiny_gateway import TinyGateway, TinyHandler
+from tests.fakes.tiny_gateway import TinyGateway, TinyHandler, serving
 from zerostor.core.sign_in import (
     SESSION_SECONDS,
     Login,
@@ -64,17 +62,8 @@ class SigningGateway(TinyGateway):
         return "zs1.none" if self.false == "none" else text
 
 
-@contextmanager
-def signing_gateway(certificate: Path | None = None) -> Iterator[SigningGateway]:
-    server = SigningGateway(certificate)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def signing_gateway(certificate: Path | None = None) -> AbstractContextManager[SigningGateway]:
+    return serving(SigningGateway(certificate))
 
 
 class _Handler(TinyHandler):

@@ -6,12 +6,15 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from zerostor.core.checksum import ContentHasher
+
+_Server = TypeVar("_Server", bound=ThreadingHTTPServer)
 
 
 class TinyGateway(ThreadingHTTPServer):
@@ -60,8 +63,8 @@ class TinyGateway(ThreadingHTTPServer):
 
 
 @contextmanager
-def tiny_gateway(certificate: Path | None = None) -> Iterator[TinyGateway]:
-    server = TinyGateway(certificate)
+def serving(server: _Server) -> Iterator[_Server]:
+    """It answers in a thread until the end of the block."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -70,6 +73,10 @@ def tiny_gateway(certificate: Path | None = None) -> Iterator[TinyGateway]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def tiny_gateway(certificate: Path | None = None) -> AbstractContextManager[TinyGateway]:
+    return serving(TinyGateway(certificate))
 
 
 class TinyHandler(BaseHTTPRequestHandler):

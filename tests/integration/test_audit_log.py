@@ -19,14 +19,10 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
 def up(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     (folder / "secret").write_text(SECRET)
-    running = Up(folder / "zerostor",
-                 f'[gateway]\nsecurity = "secret"\nsecret_file = "{folder}/secret"\n'
-                 'trusted_proxies = "127.0.0.1"\n')
-    try:
-        running.start()
+    settings = (f'[gateway]\nsecurity = "secret"\nsecret_file = "{folder}/secret"\n'
+                'trusted_proxies = "127.0.0.1"\n')
+    with Up(folder / "zerostor", settings) as running:
         yield running
-    finally:
-        running.close()
 
 
 def lines(up):

@@ -23,11 +23,8 @@ def up(tmp_path_factory):
     running.settings.write_text(
         f'[gateway]\nsecurity = "secret"\nsecret_file = "{folder}/secret"\n'
         f'content_url = "http://localhost:{running.port}"\n')
-    try:
-        running.start()
+    with running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")

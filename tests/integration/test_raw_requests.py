@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 
 import psutil
@@ -25,19 +24,9 @@ SMUGGLING = {
 INNER = b"GET /api/jobs?smuggled=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@contextlib.contextmanager
-def started(folder):
-    running = Up(folder)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.close()
-
-
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("raw") / "zerostor") as running:
+    with Up(tmp_path_factory.mktemp("raw") / "zerostor") as running:
         yield running
 
 
@@ -46,7 +35,7 @@ def plain(tmp_path_factory):
     """Where aiohttp has no parser in C, as on a machine without its wheel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
-        with started(tmp_path_factory.mktemp("plain") / "zerostor") as running:
+        with Up(tmp_path_factory.mktemp("plain") / "zerostor") as running:
             environ = psutil.Process(running.pid("gateway")).environ()
             assert environ["AIOHTTP_NO_EXTENSIONS"] == "1"
             yield running
