@@ -148,4 +148,5 @@ def test_promote_says_what_it_cannot_do(grid: Grid) -> None:
     job = grid.up.upload(b"accepted", ext="txt").job
     time.sleep(1)
     grid.master.start()
-    assert grid.up.get(grid.up.stored(job)).body == b"accepted"
+    link = grid.up.stored(job)
+    grid.up.until(lambda: grid.up.get(link).body == b"accepted", "the gateway sees its master too")
