@@ -10,6 +10,9 @@ from aiohttp import web
 
 from gateway.http_errors import Handler
 
+READS = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing."""
+
 
 class Access(enum.Enum):
     """Who is let through, in the modes secret and keys; and in mode public, where it is the first

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway import page
-from gateway.access import Access, add_routes, delete, get, get_only, post
+from gateway.access import READS, Access, add_routes, delete, get, get_only, post
 from gateway.admission import admit
 from gateway.announcer import announce
 from gateway.client_address import is_secure
@@ -33,7 +33,6 @@ READ_BUFFER = 256 * 1024
 """Bytes buffered per connection; larger costs memory with many uploads and gains nothing."""
 BACKLOG = 1024
 """Connections that may wait to be taken."""
-_READS = ("GET", "HEAD", "OPTIONS")
 _LOCAL = ("/api/spool/", "/api/ssh/enable", "/api/ssh/disable", "/api/nodes/",
           "/api/telemetry/", "/api/authenticate", "/api/sessions/")
 
@@ -92,7 +91,7 @@ async def entrance(request: web.Request, handler: Handler) -> web.StreamResponse
     """
     admit(request)
     # Workers end what this host accepted before it became one; who may log in is its own matter.
-    if request.method not in _READS and not request.path.startswith(_LOCAL):
+    if request.method not in READS and not request.path.startswith(_LOCAL):
         await services_of(request).role.require_master()
     return await handler(request)
 

@@ -10,7 +10,7 @@ import re
 
 from aiohttp import web
 
-from gateway.access import Access, access_of
+from gateway.access import READS, Access, access_of
 from gateway.admission import known_caller
 from gateway.audit import BROKEN_OFF, REFUSED, Audit, AuditLine
 from gateway.client_address import address_of
@@ -19,7 +19,6 @@ from gateway.proxies import read_address
 from gateway.request_id import CURRENT, HEADER, new_id
 from gateway.services import services_of
 
-_READS = ("GET", "HEAD", "OPTIONS")
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _SANE = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _ID = web.RequestKey("id", str)
@@ -86,7 +85,7 @@ def wants(audit: Audit, request: web.Request, status: int) -> bool:
     """Whether a request that ended so is written down."""
     if status in REFUSED or audit.reads:
         return True
-    return (request.method not in _READS and request.match_info.http_exception is None
+    return (request.method not in READS and request.match_info.http_exception is None
             and access_of(request, request.app) is not Access.HOST)
 
 

@@ -232,6 +232,9 @@ def test_how_a_node_is_as_a_store_is_told(up: NodeUp) -> None:
     assert 0 < store["free"] <= store["total"] < 1024 * 1024  # less what other tests stored
     assert store["url"] == "node://r1"
     assert store["labels"]["owner"] == "owner of r1"
-    assert up.store(b"to three of the four")
+    before = listed()
+    assert up.store(b"to three of the four" * 2000)
+    up.until(lambda: any(listed()[name]["free"] < before[name]["free"] for name in REPLICAS),
+             "what is stored takes room")
     up.until(lambda: sum("years" in one["labels"].get("lasts", "") for one in listed().values())
              >= 3, "how long a flash lasts is told once it was written to")

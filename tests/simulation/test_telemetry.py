@@ -59,6 +59,12 @@ async def spread_out(made: World) -> AsyncIterator[tuple[TelemetryParts, bytes]]
         yield parts, written
 
 
+async def spread_and_stopped(made: World) -> bytes:
+    """As `spread_out`, of a hub that does not run any more."""
+    async with spread_out(made) as (_, written):
+        return written
+
+
 def test_chunks_get_their_copies_on_different_owners_and_are_read_from_nodes():
     async def run():
         made = world()
@@ -498,10 +504,7 @@ def test_a_chunk_waits_for_another_owner_that_is_busy():
 def test_a_lost_book_is_made_again_from_files_and_nodes():
     async def run():
         made = world()
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        written = await spread_and_stopped(made)
         before = {name: dict(node.chunks) for name, node in made.fleet.nodes.items()}
         worn = sum(node.written for node in made.fleet.nodes.values())
         made.book = MemoryTelemetryBook()

@@ -9,7 +9,15 @@ import pytest
 
 from tests.fakes.telemetry_here import MemoryTelemetryBook, World, read_all
 from tests.fakes.virtual_time import run_virtually
-from tests.simulation.test_telemetry import LINE, come, fill, spread, spread_out, world
+from tests.simulation.test_telemetry import (
+    LINE,
+    come,
+    fill,
+    spread,
+    spread_and_stopped,
+    spread_out,
+    world,
+)
 from zerostor.core.errors import BackendError
 from zerostor.core.node_chunk import ChunkKind, Envelope, wrap
 from zerostor.core.nodes import NodeEventKind
@@ -209,10 +217,7 @@ def test_numbers_that_were_given_out_are_not_given_out_again_without_a_book():
 def test_a_rotten_file_is_made_good_from_a_node_also_without_a_book():
     async def run():
         made = world(3)
-        come(made.fleet)
-        async with made.running() as parts:
-            written = await fill(parts)
-            await spread(parts)
+        written = await spread_and_stopped(made)
         made.book = MemoryTelemetryBook()
         rot(made, 2, 2000)
         async with made.running() as parts:
