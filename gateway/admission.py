@@ -10,7 +10,6 @@ which a form cannot send.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.access import Access, access_of
 from gateway.client_address import address_of
+from gateway.proxies import read_address
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.errors import BadRequest, NotAllowed, SignInNeeded, TooManyRequests
 from zerostor.core.sessions import ANONYMOUS, Caller
@@ -173,9 +173,5 @@ def _is_local(request: web.Request) -> bool:
 
 
 def _is_loopback(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    address = read_address(text)
+    return address is not None and address.is_loopback

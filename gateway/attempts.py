@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
+from gateway.proxies import counted_as, read_address
 from zerostor.core.errors import TooManyRequests
 from zerostor.ports import Clock
 
@@ -59,11 +59,5 @@ class Attempts:
 
 
 def _house(address: str) -> str:
-    """One host of IPv6 has a whole /64 of addresses."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return address
-    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+    """As limits count it; here programs of this host count as well."""
+    return counted_as(read_address(address)) or address
