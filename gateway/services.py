@@ -27,6 +27,7 @@ from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
 from zerostor.engine.sessions import Sessions
+from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 
 
@@ -53,6 +54,7 @@ class Services:
     policies: Mapping[str, Policy]
     metadata: MetadataStore
     queue: JobQueue
+    board: Board
     spool: Spool
     catalog: Catalog
     reader: Reader

@@ -40,6 +40,7 @@ from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
+from zerostor.keeper_ports import Board
 from zerostor.limit_ports import Buckets, MeasuredSpool
 from zerostor.log_ports import Replication, Roles, ServedLog
 from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
@@ -57,6 +58,7 @@ from zerostor.ports import (
     RandomBytes,
     Spools,
 )
+from zerostor.queue.redis_board import RedisBoard
 from zerostor.queue.redis_buckets import RedisBuckets
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.resp_client import Address
@@ -92,6 +94,7 @@ class Parts:
     log: ServedLog
     queue: JobQueue
     buckets: Buckets
+    board: Board
     spool: MeasuredSpool
     spools: Spools
     catalog: Catalog
@@ -126,6 +129,8 @@ async def build(config: Config, consumer: str,
         stack.push_async_callback(queue.close)
         buckets = RedisBuckets(config.redis_login)
         stack.push_async_callback(buckets.close)
+        board = RedisBoard(config.redis_login)
+        stack.push_async_callback(board.close)
         spool = DirectorySpool(config.paths.spool)
         stack.push_async_callback(spool.close)
         spools = RoutedSpools(spool)
@@ -143,8 +148,8 @@ async def build(config: Config, consumer: str,
         stack.callback(checks.cancel)
         sweeps = asyncio.ensure_future(sweep_stores(guarded, clock))
         stack.callback(sweeps.cancel)
-        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, spool,
-                    spools,
+        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, board,
+                    spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, reader), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),

@@ -86,8 +86,8 @@ async def serve(config: Config) -> None:
             reads=config.audit.log == AUDIT_ALL)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
-            metadata=parts.metadata, queue=parts.queue, spool=parts.spool, catalog=parts.catalog,
-            reader=parts.reader, checker=parts.checker,
+            metadata=parts.metadata, queue=parts.queue, board=parts.board, spool=parts.spool,
+            catalog=parts.catalog, reader=parts.reader, checker=parts.checker,
             waiters=Waiters(parts.queue, parts.spool, parts.spools, homes),
             clock=parts.clock,
             role=RoleWatch(parts.roles, parts.clock, config.metadata.master, own_url,

@@ -17,6 +17,11 @@ PREFIX:role:ROLE      who has it, expires
 PREFIX:login:LOGIN    a login that was used at one of several gateways, expires
 PREFIX:logins-since   there since the server last lost everything; its age is in its expiry
 PREFIX:revoked        sorted set of revocations (core/sessions.py) -> until they matter, epoch ms
+PREFIX:asks           sorted set "METADATA-ID JOB" -> spare; JOB is empty where nobody polls
+PREFIX:ask-reasons    hash of the same names -> reason
+PREFIX:ask-bell       list of one, there once something was asked since it was last heard
+PREFIX:commands       list of "NAME BODY" for the keeper, expires
+PREFIX:state:NAME     what was published under a name, expires
 PREFIX:ping           written by `ping`
 """
 
@@ -50,6 +55,11 @@ class QueueKeys:
         self.login_prefix = f"{root}:login:"
         self.logins_since = f"{root}:logins-since"
         self.revoked = f"{root}:revoked"
+        self.asks = f"{root}:asks"
+        self.ask_reasons = f"{root}:ask-reasons"
+        self.ask_bell = f"{root}:ask-bell"
+        self.commands = f"{root}:commands"
+        self.state_prefix = f"{root}:state:"
 
     def role(self, role: str) -> str:
         """The key that names who has a role."""
@@ -58,6 +68,10 @@ class QueueKeys:
     def login(self, login: str) -> str:
         """The key of a login that was used."""
         return self.login_prefix + login
+
+    def state(self, name: str) -> str:
+        """The key of what was published under a name."""
+        return self.state_prefix + name
 
     def job(self, job: str) -> str:
         """The key of what is known of one job."""

@@ -202,3 +202,40 @@ return {count, math.ceil(math.max(0, start + each - now - minute))}
 )
 """Take tokens of a bucket, as core/token_bucket does. KEYS: bucket. ARGV: tokens-a-minute lot.
 Returns how many, and microseconds until there is one more."""
+
+ASK = _script(
+    """
+local asks, reasons, bell = KEYS[1], KEYS[2], KEYS[3]
+for i = 2, #ARGV, 3 do
+  local name, spare = ARGV[i], tonumber(ARGV[i + 1])
+  local known = tonumber(redis.call('ZSCORE', asks, name))
+  if not known or spare < known then
+    redis.call('ZADD', asks, spare, name)
+    redis.call('HSET', reasons, name, ARGV[i + 2])
+  end
+end
+local surplus = redis.call('ZCARD', asks) - tonumber(ARGV[1])
+while surplus > 0 do
+  local dropped = redis.call('ZPOPMAX', asks, math.min(surplus, 1000))
+  for i = 1, #dropped, 2 do redis.call('HDEL', reasons, dropped[i]) end
+  surplus = surplus - 1000
+end
+redis.call('DEL', bell)
+redis.call('RPUSH', bell, '1')
+"""
+)
+"""Ask for repairs. KEYS: asks ask-reasons ask-bell. ARGV: asks-max, then per ask: name spare
+reason."""
+
+TAKE_ASKS = _script(
+    """
+local asks, reasons = KEYS[1], KEYS[2]
+local taken, rows = redis.call('ZPOPMIN', asks, ARGV[1]), {}
+for i = 1, #taken, 2 do
+  rows[#rows + 1] = {taken[i], taken[i + 1], redis.call('HGET', reasons, taken[i]) or ''}
+  redis.call('HDEL', reasons, taken[i])
+end
+return rows
+"""
+)
+"""Take the most urgent asks. KEYS: asks ask-reasons. ARGV: limit. Returns (name, spare, reason)."""
