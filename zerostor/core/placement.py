@@ -65,6 +65,31 @@ def place(candidates: Sequence[Candidate], shards: int, durable: int, parity: in
     return tuple(places) + ("",) * (shards - len(places))
 
 
+def place_missing(candidates: Sequence[Candidate], held: Sequence[Candidate], shards: int,
+                  parity: int = 0) -> tuple[str, ...]:
+    """Store name for each of `shards` shards of a stripe set that lost theirs; "" where none fits.
+
+    candidates: as of `place`; those that are in `held` are left out. held: the stores that keep
+    their shards, which is never undone: a rule that they break already bars only what makes it
+    worse. parity: as of `place`.
+    """
+    holding = {store.name for store in held}
+    free = [candidate for candidate in candidates
+            if candidate.up and candidate.name not in holding]
+    mixed = not all(candidate.node for candidate in (*candidates, *held))
+    choice = _Choice(parity, {each.name: tuple(_groups(each, mixed))
+                              for each in (*free, *held) if parity})
+    choice.hold(held)
+    for _ in range(min(shards, len(free))):
+        best = choice.best(free) or choice.exchange(free)
+        if best is None:
+            break
+        free.remove(best)
+        choice.take(best)
+    places = tuple(store.name for store in choice.taken)
+    return places + ("",) * (shards - len(places))
+
+
 def _groups(store: Candidate, mixed: bool) -> Iterator[_Group]:
     if store.owner:
         yield "owner", store.owner
@@ -93,6 +118,11 @@ class _Choice:
         """Give it a shard."""
         self.taken.append(store)
         self._count(store, 1)
+
+    def hold(self, stores: Sequence[Candidate]) -> None:
+        """These have a shard each and stay."""
+        for store in stores:
+            self._count(store, 1)
 
     def exchange(self, free: list[Candidate]) -> Candidate | None:
         """Where nothing fits any more: one out and one in, so that another one fits; that one.

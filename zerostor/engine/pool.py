@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from zerostor.core.codec import Codec
 from zerostor.core.health import StoreState
-from zerostor.core.placement import Candidate, place
+from zerostor.core.placement import Candidate, place, place_missing
 from zerostor.ports import WatchedStore
 
 SPARED_SECONDS = 60.0
@@ -92,6 +92,28 @@ class StorePool:
         candidates = [self._candidate(name, name in wanted) for name in policy.stores]
         self._rng.shuffle(candidates)
         return place(candidates, policy.shards, durable, policy.codec.parity)
+
+    def place_missing(self, policy: Policy, places: Sequence[str],
+                      indices: Collection[int]) -> tuple[str, ...]:
+        """Store for each of the shards `indices`, in their order, of a stripe set that lies at
+        `places`; "" where none is left. All others of its shards stay where they are.
+
+        No store that has or had one of them gets another, even if it is the one that is lost.
+        """
+        held = [self._candidate(name, up=True) for index, name in enumerate(places)
+                if name and index not in indices]
+        wanted = self._wanted(policy).difference(places)
+        found = self._place_missing(policy, wanted, held, len(indices))
+        if "" in found:
+            spared = {name for name in policy.stores if self._writable(name)}
+            found = self._place_missing(policy, spared.difference(places), held, len(indices))
+        return found
+
+    def _place_missing(self, policy: Policy, wanted: Collection[str], held: Sequence[Candidate],
+                       shards: int) -> tuple[str, ...]:
+        candidates = [self._candidate(name, name in wanted) for name in policy.stores]
+        self._rng.shuffle(candidates)
+        return place_missing(candidates, held, shards, policy.codec.parity)
 
     def best_width(self, policy: Policy) -> int:
         """Shards that `place` would find a store for now."""
