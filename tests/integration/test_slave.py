@@ -215,6 +215,7 @@ def test_a_slave_that_has_less_than_the_pool_is_not_promoted_unasked(tmp_path: P
         assert refused.returncode == 1 and "the stores have more" in refused.stderr
         assert metadata(slave)["role"] == "slave"
         zerostor("promote", "--force", *of(slave))
+        slave.until(lambda: slave.upload(b"first", wait=60).status == 200, "its gateway saw it")
         new = {slave.store(b"new %d" % number): b"new %d" % number for number in range(3)}
         copies = sorted((master.folder / "stores").glob("*/co/*-index-?"))
         slave.until(lambda: covered(mine) and all(

@@ -66,8 +66,10 @@ class Supervised:
         """)
         self.screen_file = folder / "screen"
         with open(self.screen_file, "wb") as screen:
+            # Below nohup SIGHUP comes in ignored, and stays so.
             self.process = subprocess.Popen(
-                [sys.executable, "-c", main], stdout=screen, stderr=screen
+                [sys.executable, "-c", main], stdout=screen, stderr=screen,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
             )
 
     @property
