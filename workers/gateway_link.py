@@ -13,7 +13,7 @@ import aiohttp
 
 from zerostor.core.errors import BackendError, SpoolAway
 from zerostor.core.spool_protocol import ARRIVAL_SECONDS, REPLY_MAX
-from zerostor.ports import Reply
+from zerostor.gateway_ports import Reply
 
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = ARRIVAL_SECONDS + 5.0

@@ -167,6 +167,14 @@ class MetadataStore(Protocol):
         term: in which the ids were reserved or seen. Raises MetadataUnavailable in another.
         """
 
+    async def replace(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None = None
+                      ) -> list[bool]:
+        """(id, old, new): store `new`, durable on return, where `old` is under the id; False where
+        something else is. True also where `new` is there already, so it may be asked again.
+
+        term: as of `commit`. The only way to change a record: nobody undoes what another did.
+        """
+
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record, or None."""
 
@@ -306,30 +314,6 @@ class Spool(WorkSpool, Protocol):
 
     async def close(self) -> None:
         """Let go of threads."""
-
-
-class Reply(NamedTuple):
-    """What another gateway answered. headers: names as HTTP writes them, case apart."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class GatewayLink(Protocol):
-    """HTTP to the gateways of other hosts; what is said is zerostor/core/spool_protocol.
-
-    Raises SpoolAway when a gateway cannot be reached, or breaks off.
-    """
-
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """One request; an answer of more than REPLY_MAX bytes is broken off."""
-
-    def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The body of a GET in pieces, as they come. Raises BackendError for any but a 206."""
-
-    async def close(self) -> None:
-        """Close connections."""
 
 
 class JobQueue(Protocol):

@@ -38,6 +38,7 @@ from zerostor.engine.recovered import Summary
 from zerostor.engine.salvage import Progress
 from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
+from zerostor.gateway_ports import GatewayLink
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
 from zerostor.keeper_ports import Board
@@ -52,7 +53,6 @@ from zerostor.metadata.watch import watch_metadata
 from zerostor.metadata.zdb import ZdbMetadata
 from zerostor.ports import (
     Clock,
-    GatewayLink,
     JobQueue,
     MetadataStore,
     RandomBytes,

@@ -13,7 +13,7 @@ from zerostor.core.units import Address
 if TYPE_CHECKING:
     from gateway.services import Cluster
     from zerostor.config import Config
-    from zerostor.ports import GatewayLink
+    from zerostor.gateway_ports import GatewayLink
     from zerostor.wiring import Parts
 
 

@@ -23,6 +23,11 @@ def cell_checksum(cell: bytes | bytearray | memoryview) -> bytes:
     return blake3(cell).digest(CHECKSUM_SIZE)
 
 
+def record_digest(record: bytes | bytearray | memoryview) -> bytes:
+    """BLAKE3-128 of a record as it is stored: 16 bytes that say which one was read."""
+    return blake3(record).digest(CHECKSUM_SIZE)
+
+
 class ContentHasher:
     """The content hash of an object that arrives in pieces. One thread at a time."""
 

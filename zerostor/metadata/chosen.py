@@ -64,6 +64,11 @@ class ChosenMetadata:
         """As the port says."""
         await (await self._store()).commit(records, term)
 
+    async def replace(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None = None
+                      ) -> list[bool]:
+        """As the port says."""
+        return await (await self._store()).replace(changes, term)
+
     async def get(self, metadata_id: int) -> bytes | None:
         """As the port says."""
         return await self._read(lambda store: store.get(metadata_id))

@@ -65,6 +65,11 @@ class LeadingMetadata:
         """As the port says."""
         await (await self._leader()).commit(records, term)
 
+    async def replace(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None = None
+                      ) -> list[bool]:
+        """As the port says."""
+        return await (await self._leader()).replace(changes, term)
+
     async def get(self, metadata_id: int) -> bytes | None:
         """As the port says."""
         return await (await self._leader()).get(metadata_id)

@@ -38,6 +38,16 @@ class MemoryMetadata:
                 self._values[metadata_id] = bytes(record)
                 self._next += 1
 
+    async def replace(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None = None
+                      ) -> list[bool]:
+        """As the port says."""
+        done = []
+        for metadata_id, old, new in changes:
+            done.append(self._values.get(metadata_id) in (old, new))
+            if done[-1]:
+                await self.commit([(metadata_id, new)], term)
+        return done
+
     async def get(self, metadata_id: int) -> bytes | None:
         """As the port says."""
         return self._values.get(metadata_id)

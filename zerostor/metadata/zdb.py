@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
+from zerostor.core.checksum import record_digest
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError, TooLarge
 from zerostor.core.limits import METADATA_ID_MAX, MIB, RECORD_MAX
 from zerostor.core.resp import Reply, ReplyError
@@ -47,7 +48,7 @@ class ZdbMetadata:
         gets `connections` with one request at a time each. patience: as of RespClient.
         """
         self._login = Login(namespace, password or "")
-        self._id_bytes = 8
+        self._id_bytes, self._compares = 8, False
         self._term = ""
         self._last: int | None = None
         self._client = RespClient(
@@ -63,7 +64,7 @@ class ZdbMetadata:
             wrong = str(refusal).endswith("the password is wrong")
             raise SetupError(f"metadata: {refusal}"
                              f"{': see metadata.password_file' if wrong else ''}") from None
-        self._id_bytes = facts.id_bytes
+        self._id_bytes, self._compares = facts.id_bytes, facts.ours
         if facts.term != self._term:
             self._term, self._last = facts.term, None
         return facts.ours
@@ -140,10 +141,7 @@ class ZdbMetadata:
     ) -> None:
         """Store each record under its id. Raises LogCorrupt if the server never gave that id."""
         await self._client.ready()
-        for metadata_id, record in records:
-            if len(record) > RECORD_MAX:
-                raise TooLarge(f"the record of metadata id {metadata_id} has {len(record)} bytes,"
-                               f" and a 0-db takes {RECORD_MAX}")
+        _fit(records)
         requests = [(b"SET", self._raw(key), record) for key, record in records]
         replies = await self._client.call(requests, retry=True, check=self._same(term))
         for (metadata_id, _), reply in zip(records, replies, strict=True):
@@ -152,6 +150,29 @@ class ZdbMetadata:
             # nil: the record is there already.
             if isinstance(reply, ReplyError) or not (reply is None or isinstance(reply, bytes)):
                 raise _unexpected(reply)
+
+    async def replace(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None = None
+                      ) -> list[bool]:
+        """As the port says. A 0-db that is not ours cannot compare: there what is under the id is
+        read, and written a moment later.
+        """
+        await self._client.ready()
+        _fit([(metadata_id, new) for metadata_id, _, new in changes])
+        if not self._compares:
+            return await self._compare_here(changes, term)
+        requests = [(b"REPLACE", self._raw(key), record_digest(old), new)
+                    for key, old, new in changes]
+        replies = await self._client.call(requests, retry=True, check=self._same(term))
+        return [_replaced(key, reply) for (key, _, _), reply in zip(changes, replies, strict=True)]
+
+    async def _compare_here(self, changes: Sequence[tuple[int, bytes, bytes]], term: str | None
+                            ) -> list[bool]:
+        found = await self._values([key for key, _, _ in changes])
+        fits = [_value(key, reply) in (old, new)
+                for (key, old, new), reply in zip(changes, found, strict=True)]
+        await self.commit([(key, new) for (key, _, new), fit in zip(changes, fits, strict=True)
+                           if fit], term)
+        return fits
 
     def _same(self, term: str | None) -> Check:
         """What lets requests pass in this term only."""
@@ -240,6 +261,13 @@ class ZdbMetadata:
         await self._client.close()
 
 
+def _fit(records: Sequence[tuple[int, bytes]]) -> None:
+    for metadata_id, record in records:
+        if len(record) > RECORD_MAX:
+            raise TooLarge(f"the record of metadata id {metadata_id} has {len(record)} bytes,"
+                           f" and a 0-db takes {RECORD_MAX}")
+
+
 def _checked(metadata_id: int) -> int:
     if not 0 <= metadata_id <= METADATA_ID_MAX:
         raise SetupError(
@@ -255,6 +283,13 @@ def _value(metadata_id: int, reply: Reply) -> bytes | None:
     if _says(reply, "Internal Error"):
         raise LogCorrupt(f"metadata id {metadata_id} is damaged in the log of the server")
     raise _unexpected(reply)
+
+
+def _replaced(metadata_id: int, reply: Reply) -> bool:
+    if reply not in (0, 1):
+        _value(metadata_id, reply)  # raises what an error reply means
+        raise _unexpected(reply)
+    return reply == 1
 
 
 def _says(reply: Reply, text: str) -> bool:

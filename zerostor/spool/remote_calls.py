@@ -21,7 +21,8 @@ from zerostor.core.spool_protocol import (
     decode_rows,
     verb_path,
 )
-from zerostor.ports import Clock, GatewayLink, JobQueue, RandomBytes
+from zerostor.gateway_ports import GatewayLink
+from zerostor.ports import Clock, JobQueue, RandomBytes
 
 ADDRESS_SECONDS = 2.0
 """How long an announced address is believed before Redis is asked again."""

@@ -1,10 +1,11 @@
-"""Commands on one entry, or a few: SET, GET, DEL and what asks about a key."""
+"""Commands on one entry, or a few: SET, GET, DEL, REPLACE (ours) and what asks about a key."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
+from zerostor.core.checksum import record_digest
 from zerostor.core.errors import LogCorrupt
 from zerostor.core.log_format import Mode
 from zerostor.core.resp import NIL, OK, REPLY_MAX, array, bulk, error, integer
@@ -67,6 +68,14 @@ def _stamp(session: Session, arguments: Sequence[bytes], position: int) -> int:
     return leading_number(arguments[position]) & _U32
 
 
+def _require_room(namespace: Namespace, slot: int | None, value: bytes) -> None:
+    row, store = namespace.row, namespace.log
+    if row.maxsize:
+        replaced = 0 if slot is None else store.length(slot)
+        if store.live_bytes + len(value) > row.maxsize + replaced:
+            raise Refusal("No space left on this namespace")
+
+
 def _set(session: Session, arguments: Sequence[bytes]) -> Answer:
     raw, value = arguments[1], arguments[2]
     stamp = _stamp(session, arguments, 3)
@@ -77,10 +86,7 @@ def _set(session: Session, arguments: Sequence[bytes]) -> Answer:
     slot = store.find(raw) if raw else None
     if slot is not None and row.worm:
         raise Refusal("Namespace is protected by worm mode")
-    if row.maxsize:
-        replaced = 0 if slot is None else store.length(slot)
-        if store.live_bytes + len(value) > row.maxsize + replaced:
-            raise Refusal("No space left on this namespace")
+    _require_room(namespace, slot, value)
     if store.mode is Mode.USER:
         if not raw:
             raise Refusal("Invalid argument, key needed")
@@ -92,6 +98,31 @@ def _set(session: Session, arguments: Sequence[bytes]) -> Answer:
     else:
         reply = bulk(raw) if store.update(slot, value, stamp) else NIL
     return held(store, reply)
+
+
+def _replace(session: Session, arguments: Sequence[bytes]) -> Answer:
+    """1 where the entry has this digest, and the value from now on; 0 where it has another.
+
+    1 also where the value is there already: who lost the answer may ask again.
+    """
+    raw, digest, value = arguments[1], arguments[2], arguments[3]
+    namespace = writable(session)
+    store = namespace.log
+    slot = store.find(raw)
+    if slot is None:
+        return held(store, integer(0))
+    if namespace.row.worm:
+        raise Refusal("Namespace is protected by worm mode")
+    found = record_digest(store.get(slot) or b"")
+    if found not in (digest, record_digest(value)):
+        return held(store, integer(0))
+    _require_room(namespace, slot, value)
+    stamp = int(session.shared.now()) & _U32
+    if store.mode is Mode.USER:
+        store.put(raw, value, stamp)
+    else:
+        store.update(slot, value, stamp)
+    return held(store, integer(1))
 
 
 def _del(session: Session, arguments: Sequence[bytes]) -> Answer:
@@ -165,6 +196,7 @@ def _keytime(session: Session, arguments: Sequence[bytes]) -> Answer:
 COMMANDS = (
     Command(b"SET", 2, 3, _set),
     Command(b"SETX", 2, 3, _set),
+    Command(b"REPLACE", 3, 3, _replace, filled=True),
     Command(b"GET", 1, 1, _get, filled=True),
     Command(b"MGET", 1, 1023, _mget, misuse="Invalid arguments"),
     Command(b"DEL", 1, 2, _del, filled=True),
