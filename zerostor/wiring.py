@@ -297,7 +297,8 @@ def start_store(settings: StoreSettings) -> str:
 
 def _labels(config: Config) -> dict[str, StoreLabels]:
     return {settings.name: StoreLabels(settings.host, settings.labels.get("site", settings.name),
-                                       settings.labels.get("owner", ""), bool(settings.node))
+                                       settings.labels.get("owner", ""), bool(settings.node),
+                                       settings.pool)
             for settings in config.store}
 
 
@@ -314,7 +315,7 @@ def _codecs() -> Callable[[int, int], Codec]:
 def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[str, Policy]:
     return {name: Policy(name, codec_for(policy.data, policy.parity), policy.durable, CELL_SIZE,
                          tuple(store.name for store in config.store if store.pool == policy.pool),
-                         policy.private)
+                         policy.private, policy.pool)
             for name, policy in config.policy.items()}
 
 

@@ -8,9 +8,10 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import NamedTuple
 
 from zerostor.core.codec import Codec
-from zerostor.core.health import StoreState
+from zerostor.core.health import Condition, StoreState
 from zerostor.core.placement import Candidate, place, place_missing
-from zerostor.ports import WatchedStore
+from zerostor.core.settings import DEFAULT_POOL
+from zerostor.store_ports import JudgedStore
 
 SPARED_SECONDS = 60.0
 """How long a store is spared that held others up, or had no room. Each hold-up costs all of a
@@ -19,8 +20,9 @@ failure in either as long as the store answers in the end."""
 
 
 class Policy(NamedTuple):
-    """How objects are kept. durable: shards on disk before "stored" is said; stores: their names;
-    private: whether all objects are, asked for or not.
+    """How objects are kept. durable: shards on disk before "stored" is said; stores: their names,
+    to which those come that were added to `pool` since; private: whether all objects are, asked
+    for or not.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Policy(NamedTuple):
     cell_size: int
     stores: tuple[str, ...]
     private: bool = False
+    pool: str = ""
 
     @property
     def data(self) -> int:
@@ -47,21 +50,31 @@ class Policy(NamedTuple):
 
 
 class StoreLabels(NamedTuple):
-    """Failure domains of a store. owner: who may take it away; node: it is one."""
+    """Failure domains of a store, and its pool. owner: who may take it away; node: it is one."""
 
     host: str
     site: str
     owner: str = ""
     node: bool = False
+    pool: str = DEFAULT_POOL
 
 
 class StorePool:
-    """All configured stores by name. random: the seeded or system source that spreads load."""
+    """All stores by name. rng: the seeded or system source that spreads load.
 
-    def __init__(self, stores: Sequence[WatchedStore], labels: Mapping[str, StoreLabels],
+    Stores come and go while it is used. One that was removed stays in `stores`, and fails, for who
+    is about to ask it; `names` are those that count.
+    """
+
+    def __init__(self, stores: Sequence[JudgedStore], labels: Mapping[str, StoreLabels],
                  rng: random.Random) -> None:
-        self.stores: dict[str, WatchedStore] = {store.name: store for store in stores}
-        self._labels = labels
+        self.stores: dict[str, JudgedStore] = {store.name: store for store in stores}
+        self.draining: frozenset[str] = frozenset()
+        """Stores that get nothing new, and are to be emptied."""
+        self.lost: frozenset[str] = frozenset()
+        """Stores whose shards do not count any more; only the keeper says so, to itself."""
+        self._removed: set[str] = set()
+        self._labels = dict(labels)
         self._rng = rng
         self._later: set[asyncio.Task[None]] = set()
         self._spared_until: dict[str, float] = {}
@@ -72,7 +85,37 @@ class StorePool:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
-    def readable(self, name: str) -> WatchedStore | None:
+    @property
+    def names(self) -> list[str]:
+        """Stores that are there, up or not."""
+        return [name for name in self.stores if name not in self._removed]
+
+    def add(self, store: JudgedStore, labels: StoreLabels) -> None:
+        """From now on it may get shards."""
+        self.stores[store.name] = store
+        self._labels[store.name] = labels
+        self._removed.discard(store.name)
+
+    def remove(self, name: str) -> None:
+        """From now on it is none of ours; the caller sees to it that it fails."""
+        self._removed.add(name)
+
+    def members(self, policy: Policy) -> list[str]:
+        """Stores of the policy's pool, draining ones among them."""
+        added = [name for name in self.stores
+                 if name not in policy.stores and self._label(name).pool == policy.pool]
+        return [name for name in (*policy.stores, *added) if name not in self._removed]
+
+    def known(self, name: str) -> bool:
+        """Whether it is one of ours now."""
+        return name in self.stores and name not in self._removed
+
+    def takes(self, name: str) -> bool:
+        """Whether it may get a shard now."""
+        return (self._writable(name) and name not in self.draining and name not in self.lost
+                and self.stores[name].condition is not Condition.FULL)
+
+    def readable(self, name: str) -> JudgedStore | None:
         """The store, if it is known and not down for reads."""
         store = self.stores.get(name)
         return store if store is not None and store.read_state is not StoreState.DOWN else None
@@ -84,34 +127,36 @@ class StorePool:
         """
         places = self._place(policy, self._wanted(policy), 0)
         if len(places) - places.count("") < policy.durable:
-            writable = {name for name in policy.stores if self._writable(name)}
+            writable = {name for name in self.members(policy) if self.takes(name)}
             places = self._place(policy, writable, policy.durable)
         return places
 
     def _place(self, policy: Policy, wanted: Collection[str], durable: int) -> tuple[str, ...]:
-        candidates = [self._candidate(name, name in wanted) for name in policy.stores]
+        candidates = [self._candidate(name, name in wanted) for name in self.members(policy)]
         self._rng.shuffle(candidates)
         return place(candidates, policy.shards, durable, policy.codec.parity)
 
-    def place_missing(self, policy: Policy, places: Sequence[str],
-                      indices: Collection[int]) -> tuple[str, ...]:
+    def place_missing(self, policy: Policy, places: Sequence[str], indices: Collection[int],
+                      preferred: Collection[str] = ()) -> tuple[str, ...]:
         """Store for each of the shards `indices`, in their order, of a stripe set that lies at
         `places`; "" where none is left. All others of its shards stay where they are.
 
         No store that has or had one of them gets another, even if it is the one that is lost.
+        preferred: stores that are taken if one of them is enough and may have it.
         """
         held = [self._candidate(name, up=True) for index, name in enumerate(places)
                 if name and index not in indices]
         wanted = self._wanted(policy).difference(places)
-        found = self._place_missing(policy, wanted, held, len(indices))
-        if "" in found:
-            spared = {name for name in policy.stores if self._writable(name)}
-            found = self._place_missing(policy, spared.difference(places), held, len(indices))
+        for names in ([wanted & set(preferred)] if preferred else []) + [
+                wanted, {name for name in self.members(policy) if self.takes(name)} - set(places)]:
+            found = self._place_missing(policy, names, held, len(indices))
+            if "" not in found:
+                break
         return found
 
     def _place_missing(self, policy: Policy, wanted: Collection[str], held: Sequence[Candidate],
                        shards: int) -> tuple[str, ...]:
-        candidates = [self._candidate(name, name in wanted) for name in policy.stores]
+        candidates = [self._candidate(name, name in wanted) for name in self.members(policy)]
         self._rng.shuffle(candidates)
         return place_missing(candidates, held, shards, policy.codec.parity)
 
@@ -128,11 +173,11 @@ class StorePool:
 
     def up_count(self, policy: Policy) -> int:
         """Stores of the policy's pool that would take a shard."""
-        return sum(self._writable(name) for name in policy.stores)
+        return sum(self.takes(name) for name in self.members(policy))
 
     def readable_count(self, policy: Policy) -> int:
         """Stores of the policy's pool that would give a shard."""
-        return sum(self.readable(name) is not None for name in policy.stores)
+        return sum(self.readable(name) is not None for name in self.members(policy))
 
     def _writable(self, name: str) -> bool:
         store = self.stores.get(name)
@@ -140,11 +185,14 @@ class StorePool:
 
     def _wanted(self, policy: Policy) -> set[str]:
         now = asyncio.get_running_loop().time()
-        return {name for name in policy.stores
-                if self._writable(name) and self._spared_until.get(name, now) <= now}
+        return {name for name in self.members(policy)
+                if self.takes(name) and self._spared_until.get(name, now) <= now}
+
+    def _label(self, name: str) -> StoreLabels:
+        return self._labels.get(name, StoreLabels(name, name))
 
     def _candidate(self, name: str, up: bool) -> Candidate:
-        labels = self._labels.get(name, StoreLabels(name, name))
+        labels = self._label(name)
         # What the hub knows of a node counts where the settings do not say.
         store = self.stores.get(name)
         known = {} if store is None else store.labels

@@ -18,7 +18,7 @@ from zerostor.core.errors import (
     StoreUnavailable,
     ZerostorError,
 )
-from zerostor.core.health import StoreState
+from zerostor.core.health import Condition, Judge, Seen, StoreFigures, StoreState
 from zerostor.core.limits import CELL_SIZE, KIB
 from zerostor.ports import Buffer, Capacity, Clock, ShardEnd, ShardStore, ShardWriter
 from zerostor.stores.health import Lane, Latency
@@ -30,6 +30,9 @@ SMALL_MAX = 64 * KIB
 
 LISTED_AT_ONCE = 1000
 """Keys under one time limit: setting one takes longer than listing a key."""
+
+ROOM_SECONDS = 10.0
+"""How old what is known of a store's room may be."""
 
 _ANSWERS = (ShardMissing, ShardCorrupt, StoreFull, Busy)
 """Errors that say nothing against the store."""
@@ -79,6 +82,10 @@ class GuardedStore:
         ] | None = getattr(inner, "ends", None)
         # A store on a slow device says how many bytes a second it moves at least.
         self._pace: float = getattr(inner, "pace", 0.0)
+        self._judge = Judge()
+        self._since = clock.now()
+        self._room = Capacity(None, None)
+        self._room_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"GuardedStore({self.inner!r}, {self.state})"
@@ -110,6 +117,40 @@ class GuardedStore:
             return ""
         return self._reads.reason or self._writes.reason or "a call is taking long"
 
+    @property
+    def condition(self) -> Condition:
+        """What it is to a person, as the looks at it agree."""
+        return self._judge.condition
+
+    @property
+    def since(self) -> float:
+        """Since when, in seconds since the epoch; at most since this process began."""
+        return self._since
+
+    @property
+    def figures(self) -> StoreFigures:
+        """How its calls went, and its room as it was at the last look."""
+        now = self._clock.monotonic()
+        return StoreFigures(self._reads.figures(now), self._writes.figures(now), *self._room)
+
+    def look(self, slowness: float) -> bool:
+        """Judge what is known after a `check`; True if it is called something else from now on.
+
+        slowness: as health.slowness has it.
+        """
+        changed = self._judge.look(Seen(self.read_state, self.write_state, *self._room, slowness))
+        if changed:
+            self._since = self._clock.now()
+        return changed
+
+    async def measure(self) -> None:
+        """Ask for its room, unless that was asked a moment ago or it is down."""
+        now = self._clock.monotonic()
+        if self.read_state is not StoreState.DOWN and now - self._room_at >= ROOM_SECONDS:
+            self._room_at = now
+            with contextlib.suppress(ZerostorError):
+                self._room = await self.capacity()
+
     def _latency(self, length: int) -> Latency:
         return self._small if length <= SMALL_MAX else self._large
 
@@ -140,6 +181,11 @@ class GuardedStore:
             self._reads.recover()
             self._writes.recover()
         return self.state
+
+    @property
+    def paced(self) -> bool:
+        """Whether it is on a device that is slow where nothing is wrong."""
+        return bool(self._pace)
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -184,6 +230,9 @@ class GuardedStore:
             raise
         finally:
             lane.end(token)
+            if length:
+                ended = self._clock.monotonic()
+                lane.took(ended, ended - began)
         lane.answered(self._clock.monotonic())
         return result
 

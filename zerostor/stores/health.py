@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from zerostor.core.errors import StoreUnavailable
-from zerostor.core.health import StoreState
+from zerostor.core.health import CallFigures, StoreState
 
 DOWN_AFTER = 3
 """Failures in a row after which a store is not asked any more."""
@@ -18,6 +18,9 @@ HEDGE_FACTOR = 4.0
 SAMPLES = 64
 _EWMA_WEIGHT = 0.1
 _RECOUNT = 16
+REMEMBERED_SECONDS = 300.0
+"""How long a call counts for what a store is called: one that is asked no more is slow no more."""
+REMEMBERED = 256
 
 
 class Lane:
@@ -34,6 +37,8 @@ class Lane:
         self.slots = asyncio.Semaphore(concurrency)
         self.failures = 0
         self.reason = ""
+        self.errors = 0
+        self._took: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
         self._last_answer = float("-inf")
         self._under_way: dict[object, float] = {}
 
@@ -71,9 +76,22 @@ class Lane:
         self.reason = ""
         self._last_answer = now
 
+    def took(self, now: float, seconds: float) -> None:
+        """A call has ended, well or not, after so long."""
+        self._took.append((now, seconds))
+
+    def figures(self, now: float) -> CallFigures:
+        """Of the calls that are remembered."""
+        took = sorted(seconds for at, seconds in self._took if at > now - REMEMBERED_SECONDS)
+        if not took:
+            return CallFigures(errors=self.errors)
+        return CallFigures(took[len(took) // 2], took[int(0.99 * len(took))], len(took),
+                           self.errors)
+
     def failed(self, reason: str) -> None:
         """One more failure in a row."""
         self.failures += 1
+        self.errors += 1
         self.reason = reason
 
     def timed_out(self, began: float, reason: str) -> None:

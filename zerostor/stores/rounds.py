@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from zerostor.core.errors import BackendError
-from zerostor.core.health import StoreState
+from zerostor.core.health import Condition, StoreState, slowness
 from zerostor.ports import Clock
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.zdb import ZdbStore
@@ -26,30 +26,52 @@ async def check_stores(
     stores: list[GuardedStore], clock: Clock,
     told: Callable[[Sequence[GuardedStore]], None] | None = None,
 ) -> None:
-    """Until cancelled. told: called with those that went down, or came back, together."""
-    down: set[str] = set()
+    """Until cancelled; stores may come and go meanwhile. told: called with those whose condition
+    changed, together.
+    """
     while True:
-        await asyncio.gather(*(store.check() for store in stores), return_exceptions=True)
-        now = {store.name for store in stores if store.state is StoreState.DOWN}
-        if told is not None and now != down:
-            told([store for store in stores if store.name in now ^ down])
-        down = now
+        looked_at = list(stores)
+        await asyncio.gather(*(_look_at(store) for store in looked_at), return_exceptions=True)
+        changed = judge(looked_at)
+        if told is not None and changed:
+            told(changed)
         await clock.sleep(STORE_CHECK_SECONDS)
 
 
+async def _look_at(store: GuardedStore) -> None:
+    await store.check()
+    await store.measure()
+
+
+def judge(stores: Sequence[GuardedStore]) -> list[GuardedStore]:
+    """Compare the stores with each other; those that are called something else from now on.
+
+    Those on slow devices are no measure for the others, nor those for them.
+    """
+    compared = [store for store in stores if not store.paced]
+    figures = [store.figures for store in compared]
+    slow = dict(zip((store.name for store in compared),
+                    map(max, slowness([each.reads for each in figures]),
+                        slowness([each.writes for each in figures])), strict=True))
+    return [store for store in stores if store.look(slow.get(store.name, 0.0))]
+
+
 def log_changes(changed: Sequence[GuardedStore]) -> None:
-    """A line for each, or one for many that fail together."""
-    down = [store for store in changed if store.state is StoreState.DOWN]
-    back = [store.name for store in changed if store.state is not StoreState.DOWN]
+    """A line for each, or one for many that change together."""
+    down = [store for store in changed if store.condition is Condition.DOWN]
+    well = [store.name for store in changed if store.condition is Condition.UP]
     if len(down) > TOLD_MAX:
         log.warning("%d stores are down: %s; the first says: %s", len(down),
                     ", ".join(store.name for store in down), down[0].reason)
-    else:
-        for store in down:
+    for store in changed:
+        if store.condition is Condition.DOWN and len(down) <= TOLD_MAX:
             log.warning("store %s is down: %s", store.name, store.reason)
-    if back:
-        log.info("%s back: %s", "a store is" if len(back) == 1 else f"{len(back)} stores are",
-                 ", ".join(back))
+        elif store.condition not in (Condition.DOWN, Condition.UP):
+            log.warning("store %s is %s%s", store.name, store.condition.value,
+                        f": {store.reason}" if store.reason else "")
+    if well:
+        log.info("%s back: %s", "a store is" if len(well) == 1 else f"{len(well)} stores are",
+                 ", ".join(well))
 
 
 async def sweep_stores(stores: list[GuardedStore], clock: Clock) -> None:
@@ -57,7 +79,7 @@ async def sweep_stores(stores: list[GuardedStore], clock: Clock) -> None:
     while True:
         # Spread, since each process of each host does it.
         await clock.sleep(SWEEP_SECONDS * random.SystemRandom().uniform(0.1, 1.0))
-        for store in stores:
+        for store in list(stores):
             if isinstance(store.inner, ZdbStore) and store.state is StoreState.UP:
                 with contextlib.suppress(BackendError):
                     await store.inner.sweep()
