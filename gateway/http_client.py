@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import ssl
 import stat
 import threading
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 from gateway.credentials import Address, Credential, Keyring, Pins, parse_url
 from gateway.early_answer import has_answered
+from gateway.plain_text import plain
 from gateway.trust import UntrustedCertificate, check_certificate, tls_context
 from zerostor.core.errors import RequestError, ZerostorError
 
@@ -32,7 +34,12 @@ BLOCK = 1024 * 1024
 SLICE = 8 * BLOCK
 """Bytes handed to sendfile before we look whether the gateway has already said no."""
 ANSWER_MAX = 16 * BLOCK
-MOVED = 308
+DETAIL_MAX = 4096
+"""Characters of a reason that are shown."""
+ANSWER_SECONDS = 300.0
+"""Until the last byte of an answer is here, on top of what was asked to wait: no longer does it
+take over any line that carries uploads.
+"""
 RENEWED_BEFORE = 60.0
 """Seconds before a session ends from which on we ask for another."""
 
@@ -78,7 +85,7 @@ class Client:
         if re.search(r"[^\x21-\x7e]", self._credential.secret):
             raise RequestError("a secret has no spaces and only ASCII characters")
         self._context: ssl.SSLContext | None = None
-        self._moved = False
+        self._answered = False
 
     @property
     def url(self) -> str:
@@ -104,7 +111,7 @@ class Client:
         text = None if body is None else json.dumps(body).encode()
         with self._talk(wait) as connection:
             connection.request(method, self._prefix + path, text, headers)
-            return self._answer(connection.getresponse())
+            return self._answer(connection, wait)
 
     def upload(
         self, body: IO[bytes], *, ext: str, wait: float, advance: Advance, private: bool = False
@@ -138,7 +145,7 @@ class Client:
                     _send_file(connection, body, size, advance)
             except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 pass  # it stopped reading; the reason may still be there to read
-            return self._answer(connection.getresponse())
+            return self._answer(connection, wait)
 
     def send(self, path: str, content: bytes, kind: str) -> dict[str, Any]:
         """The JSON answer to a POST of bytes. kind: their media type. Raises Unreachable, Refused.
@@ -146,7 +153,7 @@ class Client:
         with self._talk(0.0) as connection:
             headers = self._authorization() | {"Content-Type": kind}
             connection.request("POST", self._prefix + path, content, headers)
-            return self._answer(connection.getresponse())
+            return self._answer(connection, 0.0)
 
     @contextlib.contextmanager
     def open(self, path: str, accept: str = "*/*", *, elsewhere: bool = False
@@ -159,11 +166,14 @@ class Client:
         with self._talk(0.0) as connection:
             headers = self._authorization() | {"Accept": accept}
             connection.request("GET", self._prefix + path, headers=headers)
-            response = connection.getresponse()
-            place, _, name = response.headers.get("Location", "").rpartition("/")
-            if response.status != 308 or not elsewhere or "://" not in place:
-                if response.status != 200:
-                    self._answer(response)
+            with _ended_after(connection, ANSWER_SECONDS):
+                response = connection.getresponse()
+                place, _, name = response.headers.get("Location", "").rpartition("/")
+                moved = response.status == 308 and elsewhere and "://" in place
+                if response.status != 200 and not moved:
+                    self._read(response)
+            self._answered = True
+            if not moved:
                 yield response
                 return
         with self._stranger_at(place).open(f"/{name}", accept) as response:
@@ -224,9 +234,28 @@ class Client:
         if isinstance(connection.sock, ssl.SSLSocket):
             check_certificate(self.url, connection.sock, self._pins)
 
-    def _answer(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Around what reads answers. One that is none of a zerostor breaks it in many ways, and
+        leaves as Refused.
+        """
         try:
-            return _answer(response)
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            if not self._answered:
+                raise
+            raise Refused(200, "", f"what {self.url} answered cannot be understood"
+                                   f" ({type(error).__name__}: {plain(error)[:200]})") from error
+
+    def _answer(self, connection: http.client.HTTPConnection, wait: float) -> dict[str, Any]:
+        with _ended_after(connection, ANSWER_SECONDS + wait):
+            return self._read(connection.getresponse())
+
+    def _read(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+        try:
+            answer = _answer(response)
+            self._answered = True
+            return answer
         except Refused as error:
             if error.status == 401:
                 error.args = (self._advised(str(error)),)
@@ -237,6 +266,22 @@ class Client:
         way = f"zerostor login {shlex.quote(self.url)}"
         told = detail.replace("zerostor login URL", way)
         return told if way in told else f"{told}; sign in: {way}"
+
+
+@contextlib.contextmanager
+def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Break it off if the block takes longer: timeouts of sockets begin anew with each byte."""
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _send_file(
@@ -276,8 +321,9 @@ def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
     if response.status < 400:
         return answer
     text = body[:200].decode(errors="replace").strip()
-    problems = "; ".join(str(problem) for problem in answer.get("problems") or [])
+    told = answer.get("problems")
+    problems = "; ".join(map(str, told)) if isinstance(told, list) else ""
     detail = answer.get("detail") or answer.get("title") or problems or text or response.reason
     # It is printed on a terminal, and whoever wrote it may want to paint there.
-    shown = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(detail))
+    shown = plain(" ".join(str(detail).split()))[:DETAIL_MAX]
     raise Refused(response.status, str(answer.get("code", "")), f"{shown} (HTTP {response.status})")

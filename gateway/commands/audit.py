@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from gateway.commands.options import read_settings, settings_options
+from gateway.commands.tables import print_line, second
 
 LOOK = 0.3
 """Seconds between looks for new lines."""
@@ -82,7 +83,7 @@ def _is_named(file: int, path: Path) -> bool:
 
 
 def _show_json(line: bytes) -> None:
-    click.echo(line.decode(errors="replace"))
+    print_line(line.decode(errors="replace"))
 
 
 def _show(line: bytes) -> None:
@@ -95,7 +96,7 @@ def _show(line: bytes) -> None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         click.echo(f"this is no line of an audit log: {line[:100]!r}", err=True)
         return
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told.at))
+    when = second(told.at)
     if told.lost or told.skipped:
         click.echo(f"{when}  {told.lost} lines could not be written, {told.skipped} refused"
                    " requests were too many")
@@ -103,5 +104,5 @@ def _show(line: bytes) -> None:
     who = f"{told.who or '-'}{f' ({told.role})' if told.role else ''}"
     on = " ".join(f"{kind}={name}" for kind, name in told.on.items())
     status = str(told.status) if told.status else "broken off"
-    click.echo(f"{when}  {told.address or '-':15}  {who:16}  {told.method} {told.route}  {status}"
+    print_line(f"{when}  {told.address or '-':15}  {who:16}  {told.method} {told.route}  {status}"
                f"  {told.ms:g} ms  {told.received} in  {told.sent} out  {on}")

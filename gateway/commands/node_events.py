@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import quote
 
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_table, second
 from gateway.http_client import Client
 from zerostor.core.limits import LISTED, LISTED_MAX
 
@@ -33,5 +32,5 @@ def command(name: str | None, limit: int, as_json: bool, client: Client) -> None
         print_json(answer)
         return
     print_table(["when", "node", "what", "detail"],
-                [[time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"])), event["node"],
+                [[second(event["at"]), event["node"],
                   event["kind"], event["detail"]] for event in answer.get("events") or []])

@@ -66,8 +66,8 @@ def command(port: str, settings: str | None, name: str | None, owner: str, site:
     if (settings is None) == (name is None):
         raise click.UsageError("say --name NEW to add a node, or give the SETTINGS of one")
     told = _read(settings) if settings is not None else {}
-    name = name or str(told["name"])
-    folder = folder or Path(f"{node_name(name)}-node")
+    name = node_name(name or str(told["name"]))
+    folder = folder or Path(f"{name}-node")
     if folder.exists():
         raise SetupError(f"{folder} exists: remove it, or give another --folder")
     hub = _dialed(hub, told or client.ask("/api/nodes"))
@@ -79,6 +79,8 @@ def command(port: str, settings: str | None, name: str | None, owner: str, site:
     # Last, when nothing is left to be said against it: its keys are shown this once.
     told = told or client.ask("/api/nodes/add", method="POST",
                               body={"name": name, "owner": owner, "site": site})
+    # It names a file here.
+    told["name"] = name
     _put_together(folder, told, _device(told, hub, wifi, password))
     _flash(name, port, folder, commands(port, folder, image, chip),
            "nothing was run" if dry_run else _missing(port, image is not None))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_table, second
 from gateway.http_client import Client
 from zerostor.core.limits import LISTED, LISTED_MAX
 
@@ -43,6 +42,6 @@ def command(limit: int, as_json: bool, client: Client) -> None:
 
 def _row(job: dict[str, Any]) -> list[object]:
     at = job.get("at")
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "now"
+    when = second(at) if at else "now"
     result = "runs" if not at else "good" if job.get("good") else "failed"
     return [when, job["task"], job["node"], job["stream"] or "(forgotten)", job["number"], result]

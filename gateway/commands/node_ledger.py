@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import urlencode
 
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_table, second
 from gateway.http_client import Client
 from zerostor.core.limits import LISTED, LISTED_MAX
 
@@ -34,7 +33,7 @@ def command(lines: bool, owner: str, limit: int, as_json: bool, client: Client) 
         print_json(answer)
     elif lines:
         print_table(["when", "owner", "node", "what", "tokens", "chunk"], [
-            [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["at"])), line["owner"],
+            [second(line["at"]), line["owner"],
              line["node"], line["kind"], line["tokens"], line["chunk"]]
             for line in answer.get("lines") or []])
     else:

@@ -8,7 +8,7 @@ import click
 
 from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.tables import print_line
-from gateway.http_client import Client
+from gateway.http_client import Client, Refused
 
 LONG = 600.0
 """Seconds that a flash may take for one request."""
@@ -36,7 +36,9 @@ def command(ctx: click.Context, name: str, as_json: bool, client: Client) -> Non
                             body={"name": name, "after": after})
         good += int(answer.get("good") or 0)
         bad += answer.get("bad") or []
-        after = answer.get("after")
+        last, after = after, answer.get("after")
+        if after is not None and after <= last:
+            raise Refused(200, "", "the gateway names the same chunks again and again")
     if as_json:
         print_json({"name": name, "good": good, "bad": bad})
     else:

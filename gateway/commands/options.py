@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from gateway.credentials import Address, Credential, Keyring, parse_url
 from gateway.http_client import Client
+from gateway.plain_text import plain_json
 from gateway.whole_file import read_text
 from zerostor.core.errors import BadRequest, SetupError
 from zerostor.core.units import parse_address, parse_seconds
@@ -101,7 +102,12 @@ def _note_secret(ctx: click.Context, _param: click.Parameter, value: Path | None
 
 
 def server_option(function: _F) -> _F:
-    """--server and --secret-file, as one argument `client`."""
+    """--server and --secret-file, as one argument `client`, whose answers may be anything."""
+    @wraps(function)
+    def asking(*arguments: Any, client: Client, **named: Any) -> Any:
+        with client.understanding():
+            return function(*arguments, client=client, **named)
+
     secret = click.option(
         "--secret-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -118,7 +124,7 @@ def server_option(function: _F) -> _F:
         callback=_connect,
         help="The gateway to talk to.  [ZEROSTOR_SERVER; default: http://127.0.0.1:8080]",
     )
-    return server(secret(function))
+    return cast("_F", server(secret(asking)))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
@@ -192,7 +198,7 @@ def given(config: Config) -> str:
 
 def print_json(value: object) -> None:
     """One JSON document on one line of stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(plain_json(value))
 
 
 tls_option = click.option(

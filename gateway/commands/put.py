@@ -87,7 +87,9 @@ def command(
     with transfer_bars(quiet=as_json) as bars:
 
         def one(upload: Upload) -> dict[str, Any]:
-            return _put(client, upload, 0.0 if no_wait else wait, bars)
+            # Here, so that an answer that is none concerns one file only.
+            with client.understanding():
+                return _put(client, upload, 0.0 if no_wait else wait, bars)
 
         def tell(upload: Upload) -> bool:
             answer = _answer(upload)
@@ -199,7 +201,8 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
     if answer.get("state") == "DONE":
         answer["url"] = link_of(client, answer)
     seconds = round(time.monotonic() - start, 3)
-    return {**answer, **private, "size": counter.count, "seconds": seconds}
+    known = {"state": "ACTIVE"} | answer | private
+    return {**known, "size": counter.count, "seconds": seconds}
 
 
 def _show(bar: Bar, status: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ def command(ctx: click.Context) -> None:
       zerostor sessions revoke --key 1f0c...     all of one person's key
     """
     if ctx.invoked_subcommand is None:
-        _show(connect(None), as_json=False)
+        client = connect(None)
+        with client.understanding():
+            _show(client, as_json=False)
 
 
 @command.command("ls", short_help="List sessions.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -98,5 +99,6 @@ def _show(answer: dict[str, Any]) -> None:
         print_line(f"  stores by itself what is unchanged for {quiet:g} s{then}")
     if answer.get("quota") == "drop-oldest":
         print_line("  when it is full, the oldest files go, stored or not")
-    print_line(f"log in with: sftp -P {port} {answer['user']}@{host}")
+    way = shlex.join(["sftp", "-P", port, f"{answer['user']}@{host}"])
+    print_line(f"log in with: {way}")
     print_line(f"the server's host key: {server.get('fingerprint')}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import quote
 
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_table, second
 from gateway.http_client import Client
 from zerostor.core.limits import LISTED, LISTED_MAX
 
@@ -34,5 +33,5 @@ def command(user: str, limit: int, as_json: bool, client: Client) -> None:
     if not answer.get("events"):
         click.echo("nothing happened in this home without its user's doing", err=True)
     print_table(["when", "what", "path", "detail"],
-                [[time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"])), event["kind"],
+                [[second(event["at"]), event["kind"],
                   event["path"], event["detail"]] for event in answer.get("events") or []])

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 
 import click
 
-_PAINT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves the cursor, turns text around, ends a line, or cannot be printed at all."""
+from gateway.plain_text import plain
 
 
-def plain(text: object) -> str:
-    """What a gateway said, as one line of a terminal: its names are given by people, and it may be
-    another than it should be. None is ''.
-    """
-    return "" if text is None else _PAINT.sub("?", str(text))
-
-
-def moment(seconds: object) -> str:
+def moment(seconds: object, form: str = "%Y-%m-%d %H:%M") -> str:
     """Epoch seconds as a date here; '?' for what is none."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(float(str(seconds))))
+        return time.strftime(form, time.localtime(float(str(seconds))))
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def second(seconds: object) -> str:
+    """The same, to the second."""
+    return moment(seconds, "%Y-%m-%d %H:%M:%S")
 
 
 def print_line(text: str, *, err: bool = False) -> None:

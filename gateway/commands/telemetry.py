@@ -15,14 +15,17 @@ from urllib.parse import quote, urlencode
 import click
 
 from gateway.commands.options import json_option, print_json, server_option
-from gateway.commands.tables import print_table
+from gateway.commands.tables import print_table, second
 from gateway.http_client import BLOCK, Client, Refused, Unreachable
+from gateway.plain_text import plain_lines
 from zerostor.core.telemetry import ENTRY_MAX
 from zerostor.core.units import size_text
 
 READ_AT_ONCE = 256 * 1024
 LOOK_SECONDS = 1.0
 PAUSE_MAX = 30.0
+LINE_MAX = 8 * ENTRY_MAX
+"""Bytes of the JSON of an entry."""
 LINES = "application/x-ndjson"
 _AWAY = (502, 503, 504)
 _T = TypeVar("_T")
@@ -103,7 +106,7 @@ def read(stream: str, begin: str | None, end: str | None, times: bool, follow: b
     with client.open(f"{path}?{urlencode(chosen)}",
                      accept=LINES if times else "*/*") as response:
         while part := response.read1(BLOCK):
-            click.echo(part, nl=False)
+            _print(part)
 
 
 @command.command("ls")
@@ -134,7 +137,7 @@ def rm(stream: str, client: Client) -> None:
 
 
 def _time(at: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+    return second(at) if at else ""
 
 
 def _entries(*, lines: bool, raw: bool) -> Iterator[bytes]:
@@ -179,18 +182,26 @@ def _follow(client: Client, path: str, begin: str | None, *, times: bool) -> NoR
         start, skip = last, seen
         chosen = {"from": f"{last:.3f}"} if seen else {"from": begin} if begin else {}
         with client.open(f"{path}?{urlencode(chosen)}", accept=LINES) as response:
-            for line in response:
+            while line := response.readline(LINE_MAX):
                 entry: dict[str, Any] = json.loads(line)
                 at = float(entry["at"])
                 if at == start and skip:
                     skip -= 1
                 elif at >= start:
                     last, seen = at, seen + 1 if at == last else 1
-                    click.echo(line if times else _content(entry), nl=False)
+                    _print(line if times else _content(entry))
 
     while True:
         _outlasting(look, follow=bool(seen))
         time.sleep(LOOK_SECONDS)
+
+
+def _print(content: bytes) -> None:
+    """As it is; but on a terminal it does not act: anyone who may append chose it."""
+    if sys.stdout.isatty():
+        click.echo(plain_lines(content.decode(errors="replace")), nl=False)
+    else:
+        click.echo(content, nl=False)
 
 
 def _content(entry: dict[str, Any]) -> bytes:

@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from gateway.commands.tables import plain, print_line
+from gateway.commands.tables import print_line
+from gateway.plain_text import plain
 
 ROOMY = 90
 """Columns from which on there is room for the bar, the speed and the time left."""
@@ -69,7 +70,7 @@ class TerminalBar:
 
     def stage(self, text: str) -> None:
         """What happens now, a word or two."""
-        self._progress.update(self._task, stage=text, waits=False)
+        self._progress.update(self._task, stage=plain(text), waits=False)
 
     def waits(self, reason: str) -> None:
         """Why nothing happens now."""
@@ -84,6 +85,7 @@ class TerminalBars:
 
     def bar(self, name: str, size: int | None) -> TerminalBar:
         """A new line; size: bytes, None if unknown."""
+        name = plain(name)
         shown = name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}"
         task = self._progress.add_task("", total=size, name=shown, stage="", waits=False)
         return TerminalBar(self._progress, task)

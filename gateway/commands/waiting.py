@@ -13,6 +13,8 @@ from zerostor.core.limits import STATUS_WAIT_MAX
 STEP = min(30.0, STATUS_WAIT_MAX)
 """Seconds of one long-poll at most; each is twice the one before."""
 FIRST_STEP = 1.0
+BREATH = 0.2
+"""Seconds between two questions at least."""
 
 
 def follow(
@@ -29,11 +31,14 @@ def follow(
     while True:
         step = max(0.0, min(longest, end - time.monotonic()))
         longest = min(2 * longest, STEP)
+        asked = time.monotonic()
         status = client.ask(f"/api/status/{quote(job, safe='')}?wait={step:.3f}", wait=step)
         if status.get("state") in ("DONE", "ERROR") or time.monotonic() >= end:
             return status
         if told is not None:
             told(status)
+        # One that does not wait as it was asked to is not asked without a pause.
+        time.sleep(max(0.0, min(step, BREATH) - (time.monotonic() - asked)))
 
 
 def link_of(client: Client, answer: dict[str, Any]) -> str:
