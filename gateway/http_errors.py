@@ -21,6 +21,8 @@ STATUS: dict[type[errors.ZerostorError], int] = {
     errors.NotAllowed: 403,
     errors.TooManyRequests: 429,
     errors.WrongHost: 421,
+    errors.ObjectRemoved: 410,
+    errors.WrongState: 409,
     errors.RequestError: 400,
     errors.SpoolFull: 507,
     errors.BackendError: 503,
@@ -47,6 +49,9 @@ def problem(status: int, code: str, detail: str, **more: object) -> web.Response
     )
     if status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
+    if status == 410:
+        # It may be restored, and a cache would keep it dark.
+        response.headers["Cache-Control"] = "no-store"
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -117,7 +117,8 @@ class _Upload:
             accepted_ms = int(services.clock.now() * 1000)
             salt = services.random_bytes(SALT_SIZE) if self._private else b""
             sealed = await writer.seal(chunks, Upload(
-                self._job, self._ext or "", DEFAULT_POLICY, accepted_ms, salt=salt))
+                self._job, self._ext or "", DEFAULT_POLICY, accepted_ms, salt=salt,
+                owner=caller_of(self._request).key))
             await self._enqueue(sealed.size)
             update = await self._end(ended) if ended is not None else None
             if update is None and ended is not None:

@@ -26,10 +26,13 @@ from zerostor.core.jobs import Upload
 from zerostor.core.limits import EXTENSION_MAX, OFFSET_MAX
 from zerostor.core.link import extension_of, format_link, make_hash, parse_extension, parse_link
 from zerostor.core.record import (
+    DeadPackRecord,
     NoteRecord,
     ObjectRecord,
     PackRecord,
     Record,
+    RemovedRecord,
+    RemovedState,
     decode_record,
     encode_record,
 )
@@ -45,6 +48,7 @@ from zerostor.core.spool_format import FOOTER_MAX, decode_footer, encode_footer
 
 CONTENT = st.binary(min_size=24, max_size=24)
 SALTS = st.just(b"") | st.binary(min_size=32, max_size=32)
+OWNERS = st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 IDS = st.integers(0, 2**32 - 1)
 EXTENSIONS = st.just("") | st.from_regex(r"[a-z0-9]{1,8}(\.[a-z0-9]{1,7})?", fullmatch=True)
 JOBS = st.just("") | st.from_regex(r"[0-9a-f]{32}", fullmatch=True)
@@ -61,7 +65,7 @@ def objects(draw: st.DrawFn) -> ObjectRecord:
     size = draw(st.integers(0, 2**40)) if stripes is None else stripes.size
     pack, offset = (draw(IDS), draw(st.integers(0, 2**30))) if stripes is None else (None, 0)
     return ObjectRecord(draw(JOBS), draw(CONTENT), size, draw(EXTENSIONS), draw(NAMES),
-                        draw(MILLISECONDS), stripes, pack, offset, draw(SALTS))
+                        draw(MILLISECONDS), stripes, pack, offset, draw(SALTS), draw(OWNERS))
 
 
 @st.composite
@@ -72,7 +76,7 @@ def packs(draw: st.DrawFn) -> PackRecord:
 
 
 MEMBERS = st.builds(Member, IDS, CONTENT, st.integers(0, 2**40), st.integers(0, 2**40), EXTENSIONS,
-                    JOBS, NAMES, MILLISECONDS, SALTS)
+                    JOBS, NAMES, MILLISECONDS, SALTS, OWNERS)
 
 
 @st.composite
@@ -87,9 +91,21 @@ def trailers(draw: st.DrawFn) -> tuple[Trailer, int]:
                    stripes.cell_size, stripes.shard_checksums(index), member, pack, members), index
 
 
-RECORDS = st.builds(NoteRecord, JOBS, st.just("") | JOBS) | objects() | packs()
+@st.composite
+def removed(draw: st.DrawFn) -> RemovedRecord:
+    state, whole = draw(st.sampled_from(RemovedState)), draw(objects())
+    return RemovedRecord(whole.job, whole.content, whole.ext, state, draw(MILLISECONDS),
+                         draw(OWNERS), None if state is RemovedState.RECLAIMED else whole)
+
+
+DEAD_PACKS = st.builds(
+    DeadPackRecord, st.binary(min_size=16, max_size=16),
+    st.lists(NAMES, min_size=1, max_size=20).map(tuple), st.integers(0, OFFSET_MAX),
+    st.integers(1, OFFSET_MAX), MILLISECONDS)
+RECORDS = (st.builds(NoteRecord, JOBS, st.just("") | JOBS) | objects() | packs() | removed()
+           | DEAD_PACKS)
 UPLOADS = st.builds(Upload, JOBS, EXTENSIONS, NAMES, MILLISECONDS, st.integers(0, 2**45), CONTENT,
-                    SALTS)
+                    SALTS, OWNERS)
 
 
 @given(RECORDS)

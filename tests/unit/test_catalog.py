@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tests.fakes.virtual_time import run_virtually
-from tests.unit.test_record import OBJECT, PACK, PACKED, SALT
-from zerostor.core.errors import UnknownObject
+from tests.unit.test_record import DEAD, OBJECT, PACK, PACKED, RECLAIMED, REMOVED, SALT
+from zerostor.core.errors import ObjectRemoved, RecordCorrupt, UnknownObject
 from zerostor.core.link import Hash
 from zerostor.core.record import NoteRecord, Record, encode_record
 from zerostor.engine.catalog import MISS_SECONDS, Catalog
@@ -20,6 +20,7 @@ WRONG = bytes(range(24))
 RECORDS: dict[str, Record] = {
     "note": NoteRecord("ab" * 16), "object": OBJECT, "pack": PACK, "packed": PACKED,
     "private": msgspec.structs.replace(OBJECT, salt=SALT), "deleted": OBJECT,
+    "removed": REMOVED, "reclaimed": RECLAIMED, "dead pack": DEAD,
 }
 KINDS = [*RECORDS, "unknown"]
 
@@ -116,3 +117,51 @@ def test_who_hangs_up_leaves_nothing_behind() -> None:
         assert asking.cancelled() and troubles == []
 
     run_virtually(hangs_up())
+
+
+def test_a_removed_object_is_told_to_who_has_its_hash_at_once() -> None:
+    async def removed() -> None:
+        metadata = CountingMetadata(0.0)
+        catalog = Catalog(metadata)
+        for record in (REMOVED, RECLAIMED):
+            number, = await metadata.reserve([encode_record(record)])
+            with pytest.raises(ObjectRemoved):
+                await catalog.find(Hash(record.content, number))
+            assert asyncio.get_running_loop().time() == 0.0
+
+    run_virtually(removed())
+
+
+class MovingMetadata(MemoryMetadata):
+    """Between one look and the next the object is written again in another pack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moves: list[tuple[int, bytes]] = []
+
+    async def get(self, metadata_id: int) -> bytes | None:
+        found = await super().get(metadata_id)
+        if self.moves:
+            await self.commit([self.moves.pop(0)])
+        return found
+
+
+def test_an_object_that_moves_to_another_pack_is_found_there() -> None:
+    async def moves() -> None:
+        metadata = MovingMetadata()
+        catalog = Catalog(metadata)
+        number, first, second = await metadata.reserve([b"a", b"b", b"c"])
+        there = msgspec.structs.replace(PACK, created_ms=1)
+        moved = msgspec.structs.replace(PACKED, pack=second, offset=5)
+        await metadata.commit([
+            (number, encode_record(msgspec.structs.replace(PACKED, pack=first))),
+            (first, encode_record(DEAD)), (second, encode_record(there))])
+        wanted = Hash(PACKED.content, number)
+        with pytest.raises(RecordCorrupt):
+            await catalog.find(wanted)
+        catalog.forget(number)
+        metadata.moves.append((number, encode_record(moved)))
+        found = await catalog.find(wanted)
+        assert (found.record, found.stripes, found.offset) == (moved, there.stripes, 5)
+
+    run_virtually(moves())

@@ -7,10 +7,17 @@ import dataclasses
 import pytest
 
 from tests.fakes.fast_clock import FastClock
+from zerostor.core.errors import ObjectRemoved
 from zerostor.core.jobs import JobState
 from zerostor.core.limits import RESULT_KEEP
 from zerostor.core.link import format_link, make_hash
-from zerostor.core.record import NoteRecord, ObjectRecord, encode_record
+from zerostor.core.record import (
+    NoteRecord,
+    ObjectRecord,
+    RemovedRecord,
+    RemovedState,
+    encode_record,
+)
 from zerostor.engine import recent
 from zerostor.engine.recent import RecentJobs
 from zerostor.metadata.memory import MemoryMetadata
@@ -113,3 +120,14 @@ async def test_damaged_records_are_passed_over(slave: Slave):
     await slave.metadata.reserve([b"no record at all"])
     link = await slave.store("a" * 32)
     assert await slave.find("a" * 32) == (JobState.DONE, link)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_job_whose_object_was_removed_says_so(slave: Slave, seen: bool):
+    link = await slave.store("a" * 32)
+    if seen:
+        assert await slave.find("a" * 32) == (JobState.DONE, link)
+    removed = RemovedRecord("a" * 32, CONTENT, "txt", RemovedState.RECLAIMED, 5)
+    await slave.metadata.commit([(int(link[48:56], 16), encode_record(removed))])
+    with pytest.raises(ObjectRemoved):
+        await slave.find("a" * 32)

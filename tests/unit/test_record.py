@@ -18,13 +18,18 @@ from blake3 import blake3
 from zerostor.core.errors import RecordCorrupt
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.record import (
+    DeadPackRecord,
     NoteRecord,
     ObjectRecord,
     PackRecord,
     Record,
+    RemovedRecord,
+    RemovedState,
     StripeSet,
     decode_record,
     encode_record,
+    stripes_of,
+    with_stripes,
 )
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "record.json"
@@ -51,6 +56,11 @@ PACKED = ObjectRecord(JOB, noise("content", 24), 700, "tar.gz", "default", 1_700
                       None, 41, 12_345)
 SALT = noise("salt", 32)
 PACK = PackRecord(stripe_set(20_000, base=8192), 3, 19_900, 1_700_000_000_456)
+OWNER = noise("owner", 32).hex()
+REMOVED = RemovedRecord(JOB, noise("content", 24), "jpg", RemovedState.REMOVED, 1_700_000_009_000,
+                        OWNER, msgspec.structs.replace(OBJECT, owner=OWNER))
+RECLAIMED = msgspec.structs.replace(REMOVED, state=RemovedState.RECLAIMED, object=None)
+DEAD = DeadPackRecord(noise("key", 16), PACK.stripes.stores, 8192, 4096, 1_700_000_009_000)
 CASES: dict[str, Record] = {
     "note": NoteRecord(JOB),
     "note of a pack": NoteRecord(""),
@@ -67,10 +77,21 @@ CASES: dict[str, Record] = {
     "public object in a pack": PACKED,
     "private object": msgspec.structs.replace(OBJECT, salt=SALT),
     "private object in a pack": msgspec.structs.replace(PACKED, salt=SALT),
+    "object with an owner": msgspec.structs.replace(OBJECT, owner=OWNER),
+    "object without an owner": OBJECT,
+    "private object of nobody": msgspec.structs.replace(PACKED, salt=SALT),
+    "removed": REMOVED,
+    "removed, in a pack": msgspec.structs.replace(
+        REMOVED, by="", object=msgspec.structs.replace(PACKED, salt=SALT)),
+    "quarantined": msgspec.structs.replace(REMOVED, state=RemovedState.QUARANTINED),
+    "reclaiming": msgspec.structs.replace(REMOVED, state=RemovedState.RECLAIMING),
+    "reclaimed": RECLAIMED,
+    "dead pack": DEAD,
 }
 
 EARLIER = {"note", "note of a pack", "object", "object of two stripes",
-           "object without a store for two shards", "empty object", "object in a pack"}
+           "object without a store for two shards", "empty object", "object in a pack",
+           "public object", "public object in a pack", "private object", "private object in a pack"}
 """Written before a field was appended: still read, and now written with its default."""
 
 
@@ -148,6 +169,15 @@ def test_a_stripe_set_that_does_not_add_up_is_refused(change: dict[str, object])
     msgspec.structs.replace(PACKED, offset=-1),
     msgspec.structs.replace(PACK, members=-1),
     msgspec.structs.replace(PACK, members=20_001),
+    msgspec.structs.replace(REMOVED, object=None),
+    msgspec.structs.replace(REMOVED, content=noise("another", 24)),
+    msgspec.structs.replace(REMOVED, object=msgspec.structs.replace(OBJECT, size=4999)),
+    msgspec.structs.replace(REMOVED, state=RemovedState.RECLAIMED),
+    msgspec.structs.replace(RECLAIMED, content=b"short"),
+    msgspec.structs.replace(DEAD, key=bytes(15)),
+    msgspec.structs.replace(DEAD, stores=()),
+    msgspec.structs.replace(DEAD, base=-1),
+    msgspec.structs.replace(DEAD, length=0),
 ], ids=repr)
 def test_a_record_that_contradicts_itself_is_refused(record: Record) -> None:
     with pytest.raises(RecordCorrupt):
@@ -157,6 +187,23 @@ def test_a_record_that_contradicts_itself_is_refused(record: Record) -> None:
 def test_a_salt_is_not_printed() -> None:
     record = CASES["private object"]
     assert repr(record) == repr(OBJECT).replace("salt=b''", "salt=...") != repr(OBJECT)
+
+
+def test_which_shards_are_looked_after() -> None:
+    reclaiming = msgspec.structs.replace(REMOVED, state=RemovedState.RECLAIMING)
+    quarantined = msgspec.structs.replace(REMOVED, state=RemovedState.QUARANTINED)
+    for record in (NoteRecord(JOB), PACKED, RECLAIMED, reclaiming, DEAD):
+        assert stripes_of(record) is None
+    moved = stripe_set(5000, stores=tuple(f"other-{index}" for index in range(20)))
+    for record in (OBJECT, PACK, REMOVED, quarantined):
+        assert stripes_of(record) is not None
+        assert stripes_of(with_stripes(record, moved)) == moved
+    assert with_stripes(with_stripes(REMOVED, moved), OBJECT.stripes) == REMOVED
+
+
+def test_a_removed_private_object_does_not_show_its_salt() -> None:
+    record = CASES["removed, in a pack"]
+    assert "salt=..." in repr(record)
 
 
 def test_checksums_are_by_stripe_then_by_shard() -> None:

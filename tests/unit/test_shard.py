@@ -50,13 +50,19 @@ CASES = {
     "public object": (OBJECT, 3),
     "private object": (msgspec.structs.replace(
         OBJECT, object=msgspec.structs.replace(MEMBER, salt=SALT)), 3),
+    "object of nobody": (OBJECT, 3),
+    "private object with an owner": (msgspec.structs.replace(
+        OBJECT, object=msgspec.structs.replace(MEMBER, salt=SALT, owner="5f" * 32)), 3),
 }
 """Trailers, each with the index of its shard."""
-EARLIER = {"object", "last shard of three stripes", "empty object", "members"}
+EARLIER = {"object", "last shard of three stripes", "empty object", "members", "public object",
+           "private object", "members, one of them private"}
 """Written before a field was appended: still read, and now written with its default."""
 MEMBERS = [MEMBER, Member(43, bytes([255]) * 24, 5000, 0, "", "", "ü", 0)]
 SALTED = [MEMBER, msgspec.structs.replace(MEMBER, metadata_id=44, salt=SALT)]
-TABLES = {"members": MEMBERS, "members, one of them private": SALTED}
+OWNED = [*SALTED, msgspec.structs.replace(MEMBER, metadata_id=45, owner="5f" * 32)]
+TABLES = {"members": MEMBERS, "members, one of them private": SALTED,
+          "members, one of them with an owner": OWNED}
 
 
 def freeze() -> None:

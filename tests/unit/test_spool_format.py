@@ -27,8 +27,10 @@ CASES = {
     "large": msgspec.structs.replace(UPLOAD, ext="tar.gz", policy="ü", size=10**13),
     "public": UPLOAD,
     "private": msgspec.structs.replace(UPLOAD, salt=bytes(range(32, 64))),
+    "of nobody": UPLOAD,
+    "private, with an owner": msgspec.structs.replace(UPLOAD, salt=bytes(32), owner="5f" * 32),
 }
-EARLIER = {"upload", "empty", "large"}
+EARLIER = {"upload", "empty", "large", "public", "private"}
 """Written before a field was appended: still read, and now written with its default."""
 
 
@@ -68,6 +70,7 @@ def test_every_vector_is_tested() -> None:
     sealed(msgspec.msgpack.encode(UPLOAD).replace(b"jpg", b"jp\xff")),
     sealed(msgspec.msgpack.encode(msgspec.structs.replace(UPLOAD, content=bytes(23)))),
     sealed(msgspec.msgpack.encode(msgspec.structs.replace(UPLOAD, size=0, salt=bytes(16)))),
+    sealed(msgspec.msgpack.encode(msgspec.structs.replace(UPLOAD, size=0, owner="5f" * 31))),
 ], ids=lambda tail: repr(tail[:20]))
 def test_what_is_no_footer_is_refused(tail: bytes) -> None:
     with pytest.raises(SpoolCorrupt):

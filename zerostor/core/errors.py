@@ -3,7 +3,7 @@
     ZerostorError
     ├─ RequestError        the caller: mend the request (4xx)
     │  ├─ BadLink  BadExtension  BadRequest  TooLarge  NotAllowed  SignInNeeded  TooManyRequests
-    │  ├─ WrongHost
+    │  ├─ WrongHost  ObjectRemoved  WrongState
     │  └─ NotFound
     │     ├─ UnknownObject
     │     ├─ UnknownJob
@@ -91,6 +91,21 @@ class TooManyRequests(RequestError):
     def __init__(self, reason: str = "too many requests", seconds: int = 1) -> None:
         super().__init__(reason)
         self.seconds = seconds
+
+
+class ObjectRemoved(RequestError):
+    """There was an object with this hash: it was removed, or is in quarantine."""
+
+    code = "removed"
+
+    def __init__(self, reason: str = "the object behind this link was removed") -> None:
+        super().__init__(reason)
+
+
+class WrongState(RequestError):
+    """What is asked for does not go with the state that it is in."""
+
+    code = "wrong-state"
 
 
 class NotFound(RequestError):

@@ -78,7 +78,8 @@ class Upload(Salted, frozen=True):
 
     job: 32 hex digits. ext: without the dot, may be empty. policy: a name from the config.
     accepted_ms: epoch milliseconds. size, content: filled in by the spool. salt: what the content
-    hash is keyed with, empty for a public object.
+    hash is keyed with, empty for a public object. owner: hex of the key that signed in to upload
+    it, empty where nobody did.
     """
 
     job: str
@@ -88,3 +89,4 @@ class Upload(Salted, frozen=True):
     size: int = 0
     content: bytes = b""
     salt: bytes = b""
+    owner: str = ""

@@ -14,6 +14,8 @@ SALT_SIZE = 32
 """Random bytes that the hash of a private object is keyed with; the size of a BLAKE3 key."""
 JOB_ID_SIZE = 16
 """Random bytes of a job id (128 bits, so it cannot be guessed)."""
+OWNER_SIZE = 64
+"""Hex digits of the Ed25519 key that signed in to upload an object."""
 SHARD_KEY_SIZE = 16
 """Random bytes that name a stripe set on its stores."""
 CHECKSUM_SIZE = 16

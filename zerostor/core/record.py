@@ -6,13 +6,16 @@
     3       n     msgpack array, first element the kind
     3+n     8     BLAKE3-64 over all before it
 
-Kinds: "note" (an id that is reserved), "object", "pack". Fields are positional: a later version may
-append fields with defaults, and never reorders. A record is checked here and not only by the log,
-because it may live on a server that does not verify what it serves.
+Kinds: "note" (an id that is reserved), "object", "pack", "removed" (an object that is not to be
+had, for now or for good), "dead-pack" (one that no object is in any more). Fields are positional: a
+later version may append fields with defaults, and never reorders. A record is checked here and not
+only by the log, because it may live on a server that does not verify what it serves. Who meets a
+kind that he has no use for passes it over.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import TypeAlias
 
 import msgspec
@@ -80,7 +83,8 @@ class ObjectRecord(Salted, frozen=True, array_like=True, tag="object"):
     """One object. Its bytes are all of `stripes`, or `size` bytes from `offset` of pack `pack`.
 
     content: the content hash. created_ms: epoch milliseconds. pack: metadata id. salt: what the
-    hash of a private object is keyed with, empty for a public one; never told to anybody.
+    hash of a private object is keyed with, empty for a public one; never told to anybody. owner:
+    hex of the key that signed in to upload it, empty where nobody did.
     """
 
     job: str
@@ -93,6 +97,7 @@ class ObjectRecord(Salted, frozen=True, array_like=True, tag="object"):
     pack: int | None = None
     offset: int = 0
     salt: bytes = b""
+    owner: str = ""
 
 
 class PackRecord(msgspec.Struct, frozen=True, array_like=True, tag="pack"):
@@ -104,12 +109,74 @@ class PackRecord(msgspec.Struct, frozen=True, array_like=True, tag="pack"):
     created_ms: int
 
 
-Record: TypeAlias = NoteRecord | ObjectRecord | PackRecord
+class RemovedState(enum.StrEnum):
+    """REMOVED: it may be restored until its grace is over. QUARANTINED: dark, and kept for as long
+    as that lasts. RECLAIMING: some of its shards are deleted. RECLAIMED: nothing of it is left.
+    """
+
+    REMOVED = "removed"
+    QUARANTINED = "quarantined"
+    RECLAIMING = "reclaiming"
+    RECLAIMED = "reclaimed"
+
+
+class RemovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="removed"):
+    """Under the id of an object that is not to be had: who has its hash is told so, for good.
+
+    job, content, ext: those of the object. at_ms: epoch milliseconds of the last change of state.
+    by: who asked for it, as a key in hex or a word. object: what it was, until it is RECLAIMED;
+    while RECLAIMING its stripes name the stores that still have a shard.
+    """
+
+    job: str
+    content: bytes
+    ext: str
+    state: RemovedState
+    at_ms: int
+    by: str = ""
+    object: ObjectRecord | None = None
+
+
+class DeadPackRecord(msgspec.Struct, frozen=True, array_like=True, tag="dead-pack"):
+    """A pack whose objects were reclaimed, or written again elsewhere: dead space in its volume.
+
+    key, stores, base: as of its stripe set. length: bytes of it in each shard, its trailer
+    included. at_ms: epoch milliseconds of when it died.
+    """
+
+    key: bytes
+    stores: tuple[str, ...]
+    base: int
+    length: int
+    at_ms: int
+
+
+Record: TypeAlias = NoteRecord | ObjectRecord | PackRecord | RemovedRecord | DeadPackRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(
-    NoteRecord | ObjectRecord | PackRecord
+    NoteRecord | ObjectRecord | PackRecord | RemovedRecord | DeadPackRecord
 )
+
+
+def stripes_of(record: Record) -> StripeSet | None:
+    """The shards that are to be looked after for this record: of an object with stripes of its own,
+    also of one that was removed and can come back, or of a pack. None: there are none.
+    """
+    if isinstance(record, RemovedRecord):
+        whole = record.object
+        return None if whole is None or record.state is RemovedState.RECLAIMING else whole.stripes
+    return record.stripes if isinstance(record, ObjectRecord | PackRecord) else None
+
+
+def with_stripes(record: Record, stripes: StripeSet) -> Record:
+    """`record` with other places for the shards that `stripes_of` told of."""
+    if isinstance(record, RemovedRecord):
+        assert record.object is not None
+        return msgspec.structs.replace(
+            record, object=msgspec.structs.replace(record.object, stripes=stripes))
+    assert isinstance(record, ObjectRecord | PackRecord)
+    return msgspec.structs.replace(record, stripes=stripes)
 
 
 def encode_record(record: Record) -> bytes:
@@ -136,14 +203,24 @@ def decode_record(stored: bytes) -> Record:
 
 
 def _check(record: Record) -> None:
-    if isinstance(record, NoteRecord):
-        return
-    if record.stripes is not None and not _sound(record.stripes):
-        raise RecordCorrupt("the record's stripe set does not add up")
-    if isinstance(record, PackRecord):
-        if not 0 <= record.members <= record.stripes.size:
-            raise RecordCorrupt("the pack's member table lies outside of it")
-        return
+    match record:
+        case PackRecord():
+            _require_sound(record.stripes)
+            if not 0 <= record.members <= record.stripes.size:
+                raise RecordCorrupt("the pack's member table lies outside of it")
+        case ObjectRecord():
+            _check_object(record)
+        case RemovedRecord():
+            _check_removed(record)
+        case DeadPackRecord():
+            if len(record.key) != SHARD_KEY_SIZE or not record.stores or not (
+                    0 <= record.base <= OFFSET_MAX and 0 < record.length <= OFFSET_MAX):
+                raise RecordCorrupt("the record of a dead pack does not add up")
+
+
+def _check_object(record: ObjectRecord) -> None:
+    if record.stripes is not None:
+        _require_sound(record.stripes)
     if (record.stripes is None) == (record.pack is None):
         raise RecordCorrupt("an object lies in stripes of its own or in a pack")
     size = record.size if record.stripes is None else record.stripes.size
@@ -152,6 +229,22 @@ def _check(record: Record) -> None:
         raise RecordCorrupt("the record's hash or size is not that of an object")
     if record.offset < 0 or (record.offset and record.pack is None):
         raise RecordCorrupt("the record's offset is not one in a pack")
+
+
+def _check_removed(record: RemovedRecord) -> None:
+    whole = record.object
+    if whole is not None:
+        _check_object(whole)
+    content = record.content if whole is None else whole.content
+    gone = record.state is RemovedState.RECLAIMED
+    if (whole is None) != gone or not len(record.content) == CONTENT_HASH_SIZE == len(content) or (
+            content != record.content):
+        raise RecordCorrupt("the record of a removed object does not add up")
+
+
+def _require_sound(stripes: StripeSet) -> None:
+    if not _sound(stripes):
+        raise RecordCorrupt("the record's stripe set does not add up")
 
 
 def _sound(stripes: StripeSet) -> bool:

@@ -109,7 +109,8 @@ def object_record(member: Member, stripes: StripeSet) -> ObjectRecord:
     """The record of an object with stripes of its own. Raises ShardCorrupt."""
     _check(member, stripes.size)
     return ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
-                        member.created_ms, stripes=stripes, salt=member.salt)
+                        member.created_ms, stripes=stripes, salt=member.salt,
+                        owner=member.owner)
 
 
 def pack_records(
@@ -132,7 +133,7 @@ def pack_records(
     objects = [(member.metadata_id,
                 ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
                              member.created_ms, pack=pack_id, offset=member.offset,
-                             salt=member.salt))
+                             salt=member.salt, owner=member.owner))
                for member in members]
     return PackRecord(agreed.stripes, len(members), end, created), objects
 
@@ -144,7 +145,7 @@ def link_of(metadata_id: int, record: ObjectRecord) -> str:
 
 def _check(member: Member, end: int) -> None:
     """Raise ShardCorrupt for a member that no gateway made. end: of the objects' bytes."""
-    texts: Collection[str] = (member.policy, member.job)
+    texts: Collection[str] = (member.policy, member.job, member.owner)
     sound = (0 <= member.metadata_id <= METADATA_ID_MAX
              and len(member.content) == CONTENT_HASH_SIZE and is_salt(member.salt)
              and member.size >= 0 and 0 <= member.offset <= end - member.size

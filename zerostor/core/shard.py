@@ -46,8 +46,8 @@ assert TRAILER_MAX >= RECORD_MAX // 2  # as layout.object_max has it
 
 
 class Member(Salted, frozen=True, array_like=True):
-    """What a recovery must know of one object. offset: of its first byte in the stripe set; salt:
-    as in its record.
+    """What a recovery must know of one object. offset: of its first byte in the stripe set; salt,
+    owner: as in its record.
     """
 
     metadata_id: int
@@ -59,6 +59,7 @@ class Member(Salted, frozen=True, array_like=True):
     policy: str
     created_ms: int
     salt: bytes = b""
+    owner: str = ""
 
 
 class Trailer(msgspec.Struct, frozen=True, array_like=True):

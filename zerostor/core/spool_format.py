@@ -20,7 +20,7 @@ from blake3 import blake3
 from zerostor.core.checksum import is_salt
 from zerostor.core.errors import SpoolCorrupt
 from zerostor.core.jobs import Upload
-from zerostor.core.limits import CONTENT_HASH_SIZE
+from zerostor.core.limits import CONTENT_HASH_SIZE, OWNER_SIZE
 from zerostor.core.msgpack import UNDECODABLE
 
 MAGIC = b"ZSP1"
@@ -54,4 +54,6 @@ def decode_footer(tail: bytes, file_size: int) -> Upload:
         raise SpoolCorrupt("the spool entry is not as long as its description says")
     if not is_salt(upload.salt):
         raise SpoolCorrupt("the spool entry's salt is none")
+    if len(upload.owner) not in (0, OWNER_SIZE):
+        raise SpoolCorrupt("the spool entry's owner is no key")
     return upload

@@ -7,10 +7,17 @@ import hmac
 from collections import OrderedDict
 from typing import NamedTuple
 
-from zerostor.core.errors import RecordCorrupt, UnknownObject
+from zerostor.core.errors import ObjectRemoved, RecordCorrupt, UnknownObject
 from zerostor.core.limits import MIB
 from zerostor.core.link import Hash
-from zerostor.core.record import ObjectRecord, PackRecord, Record, StripeSet, decode_record
+from zerostor.core.record import (
+    ObjectRecord,
+    PackRecord,
+    Record,
+    RemovedRecord,
+    StripeSet,
+    decode_record,
+)
 from zerostor.ports import MetadataStore
 
 CACHE_BYTES = 16 * MIB
@@ -43,8 +50,8 @@ class Catalog:
         self._term = ""
 
     async def find(self, wanted: Hash) -> Located:
-        """The object of `wanted`. Raises UnknownObject, the same for a wrong id and a wrong hash,
-        and after the same time.
+        """The object of `wanted`. Raises ObjectRemoved; UnknownObject, the same for a wrong id and
+        a wrong hash, and after the same time.
         """
         began = asyncio.get_running_loop().time()
         located = await self._look(wanted)
@@ -53,15 +60,18 @@ class Catalog:
             raise UnknownObject("no object has this hash")
         return located
 
-    async def _look(self, wanted: Hash) -> Located | None:
+    async def _look(self, wanted: Hash, *, again: bool = True) -> Located | None:
         """One record is read of the metadata, whatever is not there."""
         term, remembered = self._term, wanted.metadata_id in self._cache
         record = await self._record(wanted.metadata_id)
         if remembered and not _is(record, wanted):
             self.forget(wanted.metadata_id)
             record = await self._record(wanted.metadata_id)
-        if not isinstance(record, ObjectRecord) or not _is(record, wanted):
+        if not _is(record, wanted):
             return None
+        if isinstance(record, RemovedRecord):
+            raise ObjectRemoved
+        assert isinstance(record, ObjectRecord)
         if record.pack is None:
             assert record.stripes is not None
             return Located(record, record.stripes, 0)
@@ -69,6 +79,10 @@ class Catalog:
         if self._term != term:
             # The object may be of one term and the pack of the next.
             return await self._look(wanted)
+        if again and not isinstance(pack, PackRecord):
+            # What is left of a pack is written again in another one before it dies.
+            self.forget(wanted.metadata_id)
+            return await self._look(wanted, again=False)
         if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
         return Located(record, pack.stripes, record.offset)
@@ -120,6 +134,7 @@ async def _beat(began: float) -> None:
 
 
 def _is(record: Record | None, wanted: Hash) -> bool:
-    content = record.content if isinstance(record, ObjectRecord) else bytes(len(wanted.content))
+    known = record if isinstance(record, ObjectRecord | RemovedRecord) else None
+    content = bytes(len(wanted.content)) if known is None else known.content
     # Of what is no object nobody has the hash, not even who asks for zeros.
-    return hmac.compare_digest(content, wanted.content) and isinstance(record, ObjectRecord)
+    return hmac.compare_digest(content, wanted.content) and known is not None

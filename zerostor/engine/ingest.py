@@ -18,6 +18,7 @@ from zerostor.core.record import (
     ObjectRecord,
     PackRecord,
     Record,
+    RemovedRecord,
     decode_record,
     encode_record,
 )
@@ -81,7 +82,8 @@ class Ingest:
         if upload.policy != policy.name:
             raise SpoolCorrupt(f"job {entry.job} changed its policy while it arrived")
         record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,
-                              upload.accepted_ms, stripes=stripes, salt=upload.salt)
+                              upload.accepted_ms, stripes=stripes, salt=upload.salt,
+                              owner=upload.owner)
         await self._metadata.commit([(metadata_id, encode_record(record))], term)
         return _link(metadata_id, upload)
 
@@ -157,6 +159,9 @@ class Ingest:
         if metadata_id is None:
             return None
         record = await self._record(metadata_id)
+        if isinstance(record, RemovedRecord) and record.job == entry.job:
+            # It was stored, and must not come back.
+            return _link(metadata_id, _sealed(entry))
         if not isinstance(record, NoteRecord | ObjectRecord) or record.job != entry.job:
             # The id is not ours (the metadata was replaced under a kept spool), or of no use to
             # anybody since its record is damaged: take a new one.
@@ -203,10 +208,10 @@ def _link(metadata_id: int, upload: Upload) -> str:
 def _member(metadata_id: int, entry: SpoolEntry) -> Member:
     upload = _sealed(entry)
     return Member(metadata_id, upload.content, 0, upload.size, upload.ext, upload.job,
-                  upload.policy, upload.accepted_ms, upload.salt)
+                  upload.policy, upload.accepted_ms, upload.salt, upload.owner)
 
 
 def _packed(member: Member, pack_id: int) -> ObjectRecord:
     return ObjectRecord(member.job, member.content, member.size, member.ext, member.policy,
                         member.created_ms, pack=pack_id, offset=member.offset,
-                        salt=member.salt)
+                        salt=member.salt, owner=member.owner)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
-from zerostor.core.errors import RecordCorrupt
+from zerostor.core.errors import ObjectRemoved, RecordCorrupt
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.limits import RESULT_KEEP
 from zerostor.core.link import format_link, make_hash
-from zerostor.core.record import NoteRecord, ObjectRecord, decode_record
+from zerostor.core.record import NoteRecord, ObjectRecord, RemovedRecord, decode_record
 from zerostor.ports import Clock, MetadataStore
 
 JOBS_MAX = 100_000
@@ -34,6 +34,7 @@ class RecentJobs:
 
     async def find(self, job: str, next_id: int) -> JobUpdate | None:
         """DONE with its link, ACTIVE if only its id is reserved, None if no recent record names it.
+        Raises ObjectRemoved.
 
         next_id: about what the metadata would give now; decides where the first look begins.
         """
@@ -53,6 +54,8 @@ class RecentJobs:
             record = decode_record(stored)
         except RecordCorrupt:
             return None
+        if isinstance(record, RemovedRecord) and record.job == job:
+            raise ObjectRemoved
         if not isinstance(record, NoteRecord | ObjectRecord) or record.job != job:
             return None
         if isinstance(record, NoteRecord):
@@ -76,7 +79,7 @@ class RecentJobs:
                     record = decode_record(stored)
                 except RecordCorrupt:
                     continue
-                if isinstance(record, NoteRecord | ObjectRecord) and record.job:
+                if isinstance(record, NoteRecord | ObjectRecord | RemovedRecord) and record.job:
                     self._ids[record.job] = metadata_id
                     if len(self._ids) > JOBS_MAX:
                         self._ids.popitem(last=False)
