@@ -79,6 +79,8 @@ READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
 REBUILDS = 4
 """Stripes being rebuilt at once."""
+CHECKS = 3
+"""Stripes being looked at by hard checks at once."""
 WRITE_STRIPES = 5
 """Stripes being read, encoded and written at once."""
 
@@ -151,7 +153,7 @@ async def build(config: Config, consumer: str,
         yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, board,
                     spool, spools,
                     Catalog(metadata), reader,
-                    Checker(stores, reader), writer,
+                    Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS)), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),
                     clock, random_bytes)
 

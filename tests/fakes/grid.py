@@ -56,7 +56,8 @@ class Grid:
         self.writer = Writer(self.pool, self.stripes, os.urandom)
         self.use(self.metadata)
         self.reader = Reader(self.pool, self.cells, self.workshop, codec_for)
-        self.checker = Checker(self.pool, self.reader)
+        self.checks = Workshop(cell, data + parity, 2)
+        self.checker = Checker(self.pool, codec_for, self.checks)
 
     def use(self, metadata: MetadataStore) -> None:
         """Go on with another metadata store."""

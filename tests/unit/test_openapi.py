@@ -24,7 +24,9 @@ from tests.fakes.open_wire import open_wire
 from zerostor import __version__
 from zerostor.core import errors
 from zerostor.core.jobs import JobState, JobUpdate
-from zerostor.engine.check import Report, ShardReport, ShardState
+from zerostor.core.limits import CELL_SIZE
+from zerostor.core.record import StripeSet
+from zerostor.engine.check import Fault, Report, ShardState
 
 REQUIRED = required_of(build_app(cast("Any", SimpleNamespace(wire=open_wire()))))
 DOCUMENT = document(required=REQUIRED)
@@ -215,8 +217,10 @@ def test_a_job_is_answered_as_described(update: JobUpdate) -> None:
 
 @pytest.mark.parametrize("content", [None, "good", "cannot be read"])
 def test_a_check_is_answered_as_described(content: str | None) -> None:
-    shards = [ShardReport(index, f"{index:02d}", state) for index, state in enumerate(ShardState)]
-    report = Report(2, shards, content)
+    names = tuple(f"{index:02d}" for index in range(len(ShardState)))
+    report = Report(StripeSet(bytes(16), 2, len(names) - 2, 0, CELL_SIZE, names, b""))
+    report.faults = {shard: Fault(state, "why") for shard, state in enumerate(ShardState) if shard}
+    report.content = content
     check({"hash": "ab" * 28, "mode": "hard", "private": False} | report.as_dict(), named("Check"))
 
 

@@ -27,12 +27,34 @@ MISS_SECONDS = 0.05
 how long a look under one took must not tell whether there is a record."""
 
 
+class Holder(NamedTuple):
+    """A record that has a stripe set: of an object with stripes of its own, or of a pack."""
+
+    metadata_id: int
+    record: ObjectRecord | PackRecord
+
+    @property
+    def stripes(self) -> StripeSet:
+        """Where the bytes are."""
+        stripes = self.record.stripes
+        assert stripes is not None
+        return stripes
+
+    @property
+    def members(self) -> int:
+        """Where the member table of a pack begins; 0 of an object."""
+        return self.record.members if isinstance(self.record, PackRecord) else 0
+
+
 class Located(NamedTuple):
-    """An object, the stripe set its bytes are in, and where they begin there."""
+    """An object, the stripe set its bytes are in, and where they begin there. holder: whose that
+    is, None where nobody asks.
+    """
 
     record: ObjectRecord
     stripes: StripeSet
     offset: int
+    holder: Holder | None = None
 
 
 class Catalog:
@@ -74,7 +96,7 @@ class Catalog:
         assert isinstance(record, ObjectRecord)
         if record.pack is None:
             assert record.stripes is not None
-            return Located(record, record.stripes, 0)
+            return Located(record, record.stripes, 0, Holder(wanted.metadata_id, record))
         pack = await self._record(record.pack)
         if self._term != term:
             # The object may be of one term and the pack of the next.
@@ -85,7 +107,7 @@ class Catalog:
             return await self._look(wanted, again=False)
         if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
-        return Located(record, pack.stripes, record.offset)
+        return Located(record, pack.stripes, record.offset, Holder(record.pack, pack))
 
     def forget(self, metadata_id: int) -> None:
         """Read this record anew next time."""

@@ -1,26 +1,46 @@
-"""The state of an object's shards, soft (are they there) or hard (is every byte right)."""
+"""How stripe sets are on their stores: soft (is every shard there), hard (is every byte right)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from zerostor.core.checksum import ContentHasher, cell_checksum
+from zerostor.core.checksum import ContentHasher
+from zerostor.core.codec import Codec
 from zerostor.core.errors import (
     BackendError,
     DataError,
     ObjectUnreadable,
     ShardCorrupt,
     ShardMissing,
+    StoreUnavailable,
+    ZerostorError,
 )
-from zerostor.core.layout import Stripe
-from zerostor.core.record import StripeSet
-from zerostor.core.shard import START_SIZE, decode_trailer, shard_key, trailer_size
-from zerostor.engine.catalog import Located
+from zerostor.core.record import ObjectRecord, StripeSet
+from zerostor.core.shard import (
+    START_SIZE,
+    Member,
+    Trailer,
+    decode_members,
+    decode_trailer,
+    encode_trailer,
+    shard_key,
+    trailer_size,
+)
+from zerostor.core.shard_walk import END_READ
+from zerostor.engine.catalog import Holder, Located
 from zerostor.engine.pool import StorePool
-from zerostor.engine.read import Reader
+from zerostor.engine.rebuild import Workshop
+from zerostor.engine.stripe_cells import StripeCells, each_stripe
+from zerostor.ports import ShardEnd, WatchedStore
+
+ENDS_AT_ONCE = 64
+"""Shards that one call of a store looks at: on a disk that is cold each costs two seeks."""
+GOOD = "good"
+"""What a hard check says of content that fits its hash."""
 
 
 class ShardState(enum.StrEnum):
@@ -33,126 +53,252 @@ class ShardState(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass
-class ShardReport:
-    """One shard."""
+class Fault(NamedTuple):
+    """What is wrong with one shard. detail: for people."""
 
-    index: int
-    store: str
-    state: ShardState = ShardState.PRESENT
-    detail: str = ""
+    state: ShardState
+    detail: str
 
 
-@dataclass
 class Report:
-    """An object. needed: good shards that bring it back; content: None, or what a hard check found
-    of the whole: "good", or why it cannot be read."""
+    """One stripe set. faults: by shard, of those that are not as they should be.
 
-    needed: int
-    shards: list[ShardReport] = field(default_factory=list)
-    content: str | None = None
+    content: None, or what a hard check found of the whole: GOOD, or why it cannot be read. Of a
+    pack that is about all of its objects; members: what is wrong with single ones, by metadata id.
+    """
+
+    def __init__(self, stripes: StripeSet) -> None:
+        self.stripes = stripes
+        self.faults: dict[int, Fault] = {}
+        self.content: str | None = None
+        self.members: dict[int, str] = {}
+
+    @property
+    def needed(self) -> int:
+        """Good shards that bring it back."""
+        return self.stripes.data
 
     @property
     def good(self) -> int:
         """Shards that are present."""
-        return sum(shard.state is ShardState.PRESENT for shard in self.shards)
+        return len(self.stripes.stores) - len(self.faults)
+
+    @property
+    def spare(self) -> int:
+        """Shards that may be lost yet; below 0 of what is lost itself."""
+        return self.good - self.needed
 
     @property
     def state(self) -> str:
-        """healthy, degraded (readable, with less to lose) or unreadable."""
-        if self.good < self.needed or self.content not in (None, "good"):
+        """"healthy", "degraded" (readable, with less to lose) or "unreadable"."""
+        if self.spare < 0 or self.content not in (None, GOOD):
             return "unreadable"
-        return "healthy" if self.good == len(self.shards) else "degraded"
+        return "degraded" if self.faults else "healthy"
+
+    def note(self, shard: int, error: ZerostorError) -> None:
+        """A shard could not be had, or is wrong."""
+        state = (ShardState.MISSING if isinstance(error, ShardMissing)
+                 else ShardState.CORRUPT if isinstance(error, DataError) else ShardState.UNKNOWN)
+        self.faults.setdefault(shard, Fault(state, str(error)))
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        shards = [{"index": shard.index, "store": shard.store, "state": shard.state.value,
-                   "detail": shard.detail} for shard in self.shards]
+        present = Fault(ShardState.PRESENT, "")
+        shards = []
+        for index, name in enumerate(self.stripes.stores):
+            fault = self.faults.get(index, present)
+            shards.append({"index": index, "store": name, "state": fault.state.value,
+                           "detail": fault.detail})
         return {"state": self.state, "good": self.good, "needed": self.needed,
-                "total": len(self.shards), "content": self.content, "shards": shards}
+                "total": len(shards), "content": self.content, "shards": shards}
+
+
+class _Unit(NamedTuple):
+    """A shard's part of a stripe set as it should be. at: where its trailer begins."""
+
+    report: Report
+    shard: int
+    key: str
+    at: int
+    trailer: bytes
+    alone: bool
+
+    @property
+    def end(self) -> int:
+        return self.at + len(self.trailer)
 
 
 class Checker:
-    """Checks objects through the same stores and reader that serve them."""
+    """Checks stripe sets on the stores that serve them. workshop: bounds what hard checks hold."""
 
-    def __init__(self, stores: StorePool, reader: Reader) -> None:
+    def __init__(self, stores: StorePool, codec_for: Callable[[int, int], Codec],
+                 workshop: Workshop) -> None:
         self._stores = stores
-        self._reader = reader
+        self._codec_for = codec_for
+        self._workshop = workshop
 
     async def check(self, located: Located, *, hard: bool) -> Report:
-        """hard: read every cell of every shard and the whole object; else only ends of shards."""
-        stripes = located.stripes
-        report = Report(stripes.data)
-        report.shards = list(await asyncio.gather(*(
-            self._check_shard(stripes, index, hard) for index in range(len(stripes.stores)))))
+        """One object. hard: read every cell of all its shards, and compare the content hash."""
+        assert located.holder is not None
+        (report,) = await self.check_many([located.holder])
         if hard:
-            report.content = await self._check_content(located)
+            record, at = located.record, located.offset
+            await self._check_cells(report, [_Whole(record.content, at, record.size, record.salt)])
         return report
 
-    async def _check_shard(self, stripes: StripeSet, index: int, hard: bool) -> ShardReport:
-        name = stripes.stores[index]
-        report = ShardReport(index, name)
-        if not name:
-            report.state, report.detail = ShardState.MISSING, "never written"
-            return report
-        try:
-            await self._check_end(stripes, index)
-            if hard:
-                for stripe in stripes.layout.stripes():
-                    await self._check_cell(stripes, stripe, index)
-        except ShardMissing as error:
-            report.state, report.detail = ShardState.MISSING, str(error)
-        except DataError as error:
-            report.state, report.detail = ShardState.CORRUPT, str(error)
-        except BackendError as error:
-            report.state, report.detail = ShardState.UNKNOWN, str(error)
+    async def check_many(self, holders: Sequence[Holder]) -> list[Report]:
+        """Soft checks: every shard is there, of the right size and with its trailer; no bodies.
+
+        In as few calls of each store as it can, so give it hundreds.
+        """
+        reports = [Report(holder.stripes) for holder in holders]
+        by_store: dict[str, list[_Unit]] = {}
+        for holder, report in zip(holders, reports, strict=True):
+            for shard, name in enumerate(holder.stripes.stores):
+                if name:
+                    by_store.setdefault(name, []).append(_unit(holder, report, shard))
+                else:
+                    report.note(shard, ShardMissing("never written"))
+        await asyncio.gather(*(self._check_units(name, units) for name, units in by_store.items()))
+        return reports
+
+    async def check_hard(self, holder: Holder) -> Report:
+        """Every cell of a stripe set, and the content hash of every object in it."""
+        (report,) = await self.check_many([holder])
+        record = holder.record
+        whole = ([_Whole(record.content, 0, record.size, record.salt)]
+                 if isinstance(record, ObjectRecord) else None)
+        await self._check_cells(report, whole, 0 if whole else holder.members)
         return report
 
-    async def _check_end(self, stripes: StripeSet, index: int) -> None:
-        """Its trailer is there and fits the record. Raises ShardCorrupt, or as the store."""
-        store = self._stores.readable(stripes.stores[index])
-        if store is None:
-            raise BackendError("the store is down or not configured")
-        key, at = shard_key(stripes.key, index), stripes.base + stripes.layout.shard_size
-        size = await store.size(key)
-        if size < at + START_SIZE:
-            raise ShardCorrupt(f"{size} bytes long where its cells end at {at}")
-        start = bytearray(START_SIZE)
-        await store.read(key, at, memoryview(start))
-        stored = bytearray(min(trailer_size(bytes(start)), size - at))
-        await store.read(key, at, memoryview(stored))
-        trailer, found = decode_trailer(bytes(stored))
-        expected = (stripes.key, stripes.base, stripes.size, stripes.shard_checksums(index), index)
-        if (trailer.key, trailer.base, trailer.size, trailer.checksums, found) != expected:
-            raise ShardCorrupt("the trailer describes another shard")
+    # Ends of shards.
 
-    async def _check_cell(self, stripes: StripeSet, stripe: Stripe, index: int) -> None:
-        store = self._stores.stores[stripes.stores[index]]
-        pool = self._reader.cells
-        buffer = await pool.acquire()
-        cell = buffer[: stripe.cell]
-        try:
-            await store.read(shard_key(stripes.key, index), stripes.base + stripe.shard_offset,
-                             cell)
-            found = await asyncio.to_thread(cell_checksum, cell)
-        except BaseException:
-            # Its thread may still write into the buffer.
-            pool.discard(buffer)
-            raise
-        pool.release(buffer)
-        if found != stripes.checksum(stripe.number, index):
-            raise ShardCorrupt(f"cell {stripe.number} does not fit its checksum")
+    async def _check_units(self, name: str, units: Sequence[_Unit]) -> None:
+        store = self._stores.readable(name)
+        for at in range(0, len(units), ENDS_AT_ONCE):
+            some = units[at : at + ENDS_AT_ONCE]
+            try:
+                if store is None:
+                    raise StoreUnavailable("the store is down or not configured")
+                keys = list(dict.fromkeys(unit.key for unit in some))
+                length = min(END_READ, max(len(unit.trailer) for unit in some))
+                ends = dict(zip(keys, await store.ends(keys, length), strict=True))
+                for unit in some:
+                    await self._check_unit(store, unit, ends[unit.key])
+            except (BackendError, DataError) as error:
+                for unit in some:
+                    unit.report.note(unit.shard, error)
 
-    async def _check_content(self, located: Located) -> str:
-        """Read the object as a client would and compare the hash."""
-        hasher = ContentHasher()
+    async def _check_unit(self, store: WatchedStore, unit: _Unit,
+                          end: ShardEnd | ZerostorError) -> None:
+        """One unit by the end of its shard. Raises StoreUnavailable if it is the whole store."""
+        if not isinstance(end, ShardEnd):
+            unit.report.note(unit.shard, end)
+        elif end.size != unit.end or not end.tail.endswith(unit.trailer):
+            try:
+                await _check_trailer(store, unit, end.size)
+            except StoreUnavailable:
+                raise
+            except (BackendError, DataError) as error:
+                unit.report.note(unit.shard, error)
+
+    # Cells.
+
+    async def _check_cells(self, report: Report, wholes: Sequence[_Whole] | None,
+                           members: int = 0) -> None:
+        """wholes: the objects in it; None for all those of a pack, whose table is at `members`."""
+        stripes = report.stripes
+        codec = self._codec_for(stripes.data, stripes.parity)
+        shards = [shard for shard, name in enumerate(stripes.stores) if name]
+        stream = each_stripe(self._stores, self._workshop, stripes, shards)
         try:
-            stream = self._reader.stream(located, 0, located.record.size)
-            async with contextlib.aclosing(stream) as views:
-                async for view in views:
-                    await asyncio.to_thread(hasher.update, view)
-        except ObjectUnreadable as error:
-            return str(error)
-        record = located.record
-        good = hasher.digest(record.salt) == record.content
-        return "good" if good else "the content hash differs"
+            async with contextlib.aclosing(stream) as loaded:
+                async for cells in loaded:
+                    for shard, error in cells.bad.items():
+                        report.note(shard, error)
+                    await cells.compute(range(stripes.data), codec)
+                    if wholes is None:
+                        wholes = _members_of(cells, members, stripes.size)
+                    await asyncio.to_thread(_feed, wholes, cells)
+        except (ObjectUnreadable, ShardCorrupt) as error:
+            report.content = str(error)
+            return
+        for whole in wholes or ():
+            if not whole.good:
+                report.content = "the content hash differs"
+                report.members[whole.metadata_id] = report.content
+        report.content = report.content or GOOD
+
+
+class _Whole:
+    """The content of one object on its way through a hash. start: where it begins."""
+
+    def __init__(self, content: bytes, start: int, size: int, salt: bytes,
+                 metadata_id: int = 0) -> None:
+        self.metadata_id = metadata_id
+        self.start, self.end = start, start + size
+        self.hasher = ContentHasher()
+        self._content = content
+        self._salt = salt
+
+    @property
+    def good(self) -> bool:
+        """Asked once all has passed by."""
+        return self.hasher.digest(self._salt) == self._content
+
+
+def _feed(wholes: Sequence[_Whole], cells: StripeCells) -> None:
+    for whole in wholes:
+        for view in cells.views(whole.start, whole.end):
+            whole.hasher.update(view)
+
+
+def _members_of(cells: StripeCells, table: int, size: int) -> list[_Whole]:
+    """The objects of a pack, which is one stripe. Raises ShardCorrupt."""
+    members = decode_members(b"".join(cells.views(table, size)))
+    if any(not 0 <= member.offset <= member.offset + member.size <= table for member in members):
+        raise ShardCorrupt("the member table names bytes outside of the pack")
+    return [_Whole(member.content, member.offset, member.size, member.salt, member.metadata_id)
+            for member in members]
+
+
+def trailer_of(holder: Holder, shard: int) -> bytes:
+    """What follows the cells of `shard`, as whoever wrote the stripe set put it there."""
+    stripes, record = holder.stripes, holder.record
+    member, pack = None, None
+    if isinstance(record, ObjectRecord):
+        member = Member(holder.metadata_id, record.content, 0, record.size, record.ext, record.job,
+                        record.policy, record.created_ms, record.salt)
+    else:
+        pack = holder.metadata_id
+    return encode_trailer(
+        Trailer(stripes.key, stripes.base, stripes.data, stripes.parity, stripes.size,
+                stripes.cell_size, stripes.shard_checksums(shard), member, pack, holder.members),
+        shard)
+
+
+def _unit(holder: Holder, report: Report, shard: int) -> _Unit:
+    stripes = holder.stripes
+    return _Unit(report, shard, shard_key(stripes.key, shard),
+                 stripes.base + stripes.layout.shard_size, trailer_of(holder, shard),
+                 isinstance(holder.record, ObjectRecord))
+
+
+async def _check_trailer(store: WatchedStore, unit: _Unit, size: int) -> None:
+    """The trailer is there and says the same; one written by an older zerostor has fewer fields.
+
+    Raises ShardCorrupt, or as the store.
+    """
+    if size < unit.at + START_SIZE:
+        raise ShardCorrupt(f"{size} bytes long where its cells end at {unit.at}")
+    found = bytearray(min(len(unit.trailer), size - unit.at))
+    await store.read(unit.key, unit.at, memoryview(found))
+    length = trailer_size(bytes(found[:START_SIZE]))
+    if unit.alone and unit.at + length != size:
+        raise ShardCorrupt(f"{size} bytes long where {unit.at + length} belong")
+    if found == unit.trailer:
+        return
+    if length > len(found):
+        raise ShardCorrupt("the trailer describes another shard")
+    if decode_trailer(bytes(found[:length])) != decode_trailer(unit.trailer):
+        raise ShardCorrupt("the trailer describes another shard")

@@ -26,7 +26,7 @@ INLINE_MAX = 64 * KIB
 
 async def read_inline(stores: StorePool, located: Located) -> bytearray | None:
     """An object of at most INLINE_MAX bytes; None where it has to be read with care."""
-    record, stripes, offset = located
+    record, stripes, offset = located.record, located.stripes, located.offset
     body = bytearray(record.size)
     reads, at = [], 0
     for part in stripes.layout.cells(offset, offset + record.size):
@@ -51,7 +51,7 @@ class WholeRead:
 
     async def load(self, stores: StorePool, located: Located) -> bool:
         """Read and verify; True if `views` are the object. `close` in any case."""
-        record, stripes, offset = located
+        record, stripes, offset = located.record, located.stripes, located.offset
         reads: list[tuple[CellRange, memoryview]] = []
         filled = self._cells.size
         for part in stripes.layout.cells(offset, offset + record.size):
