@@ -49,6 +49,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "zdb.sock"
 
     @property
+    def events(self) -> Path:
+        """The book of events, of all processes of this host."""
+        return self.root / "events.db"
+
+    @property
     def audit(self) -> Path:
         """Who did what, as JSON lines; older ones lie beside it."""
         return self.logs / "audit.jsonl"

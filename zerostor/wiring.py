@@ -38,6 +38,8 @@ from zerostor.engine.recovered import Summary
 from zerostor.engine.salvage import Progress
 from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
+from zerostor.event_book import SqliteEventBook
+from zerostor.event_ports import EventBook
 from zerostor.gateway_ports import GatewayLink
 from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
@@ -51,13 +53,7 @@ from zerostor.metadata.replication import ZdbReplication
 from zerostor.metadata.several import ANSWER_SECONDS, PATIENCE, MetadataServers
 from zerostor.metadata.watch import watch_metadata
 from zerostor.metadata.zdb import ZdbMetadata
-from zerostor.ports import (
-    Clock,
-    JobQueue,
-    MetadataStore,
-    RandomBytes,
-    Spools,
-)
+from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spools
 from zerostor.queue.redis_board import RedisBoard
 from zerostor.queue.redis_buckets import RedisBuckets
 from zerostor.queue.redis_streams import RedisJobQueue
@@ -97,6 +93,7 @@ class Parts:
     queue: JobQueue
     buckets: Buckets
     board: Board
+    events: EventBook
     spool: MeasuredSpool
     spools: Spools
     catalog: Catalog
@@ -117,6 +114,8 @@ async def build(config: Config, consumer: str,
     """
     async with contextlib.AsyncExitStack() as stack:
         clock, random_bytes = SystemClock(), _entropy()
+        events = SqliteEventBook(config.paths.events, clock)
+        stack.push_async_callback(events.close)
         guarded = [GuardedStore(_store(settings), clock) for settings in config.store]
         for store in guarded:
             stack.push_async_callback(store.close)
@@ -146,11 +145,10 @@ async def build(config: Config, consumer: str,
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
-        checks = asyncio.ensure_future(check_stores(guarded, clock, log_changes))
-        stack.callback(checks.cancel)
-        sweeps = asyncio.ensure_future(sweep_stores(guarded, clock))
-        stack.callback(sweeps.cancel)
-        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, board,
+        for rounds in (check_stores(guarded, clock, log_changes), sweep_stores(guarded, clock),
+                       events.run()):
+            stack.callback(asyncio.ensure_future(rounds).cancel)
+        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, board, events,
                     spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS)), writer,

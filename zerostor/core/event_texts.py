@@ -1,0 +1,104 @@
+"""Events in the same words wherever they happen; each function makes one, ready to be appended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zerostor.core.events import Event, EventKind, FieldValue, Severity
+from zerostor.core.units import size_text
+
+NORMAL, WARNING, FAILURE = Severity
+_ACTIVITIES = {
+    "uploads": ("upload", "uploads"), "repairs": ("repair", "repairs"),
+    "removals": ("removal", "removals"), "rebuilt": ("read rebuilt", "reads rebuilt"),
+}
+
+
+def activity(**counted: int) -> Event:
+    """What went well: uploads, bytes, repairs, removals, rebuilt. Told as sums over a period."""
+    return Event(severity=NORMAL, kind=EventKind.ACTIVITY, text=activity_text(counted),
+                 fields=dict(counted))
+
+
+def activity_text(counted: Mapping[str, FieldValue]) -> str:
+    """The sums as a sentence."""
+    parts = [f"{counted[name]} {one if counted[name] == 1 else several}"
+             for name, (one, several) in _ACTIVITIES.items() if counted.get(name)]
+    size = counted.get("bytes")
+    if isinstance(size, int | float) and size:
+        parts.insert(1 if counted.get("uploads") else 0, size_text(size))
+    return ", ".join(parts)
+
+
+def corruption_found(link: str, shard: int, store: str, what: str) -> Event:
+    """A cell or shard that is not what was written. link: hash, or key of the stripe set."""
+    return Event(severity=WARNING, kind=EventKind.CORRUPTION_FOUND, subject=store,
+                 text=f"shard {shard} of {link} on store {store} is damaged: {what}",
+                 fields={"object": link, "shard": shard, "store": store})
+
+
+def corruption_mended(link: str, shards: int) -> Event:
+    """Shards were made again from the others."""
+    return Event(severity=NORMAL, kind=EventKind.CORRUPTION_MENDED, subject=link,
+                 text=f"{shards} shard{'s' if shards != 1 else ''} of {link} made again",
+                 fields={"object": link, "shards": shards})
+
+
+def object_endangered(link: str, spare: int) -> Event:
+    """It can stand the loss of at most `spare` more shards, which is too few."""
+    return Event(severity=WARNING, kind=EventKind.OBJECT_ENDANGERED, subject=link,
+                 text=f"{link} would not survive the loss of {spare + 1} more store"
+                      f"{'s' if spare else ''}",
+                 fields={"object": link, "spare": spare})
+
+
+def object_unreadable(link: str, good: int, needed: int) -> Event:
+    """Too few good shards answer."""
+    return Event(severity=FAILURE, kind=EventKind.OBJECT_UNREADABLE, subject=link,
+                 text=f"{link} cannot be read: {good} good shards answer, and {needed} are needed",
+                 fields={"object": link, "good": good, "needed": needed})
+
+
+def repair_failed(link: str, reason: str) -> Event:
+    """It is tried again later."""
+    return Event(severity=WARNING, kind=EventKind.REPAIR_FAILED, subject=link,
+                 text=f"{link} is not repaired yet: {reason}", fields={"object": link})
+
+
+def job_failed(job: str, reason: str) -> Event:
+    """An upload that is not tried again by itself. Its bytes are kept."""
+    return Event(severity=FAILURE, kind=EventKind.JOB_FAILED, subject=job,
+                 text=f"job {job} failed for good: {reason}", fields={"job": job})
+
+
+def object_changed(kind: EventKind, link: str, by: str) -> Event:
+    """OBJECT_REMOVED, OBJECT_RESTORED, OBJECT_QUARANTINED, OBJECT_RELEASED. by: who asked it."""
+    word = kind.value.partition("-")[2]
+    # Each removal is somebody's loss if he did not mean it, and can be undone for a while.
+    severity = NORMAL if kind is EventKind.OBJECT_RESTORED else WARNING
+    return Event(severity=severity, kind=kind, subject=link,
+                 text=f"{link} {word}{f' by {by}' if by else ''}",
+                 fields={"object": link, "by": by})
+
+
+def objects_reclaimed(count: int, size: int) -> Event:
+    """Removed objects whose shards are gone now, with their bytes on all stores."""
+    return Event(severity=NORMAL, kind=EventKind.OBJECTS_RECLAIMED,
+                 text=f"{count} removed objects reclaimed, {size_text(size)}",
+                 fields={"objects": count, "bytes": size})
+
+
+def store_drained(store: str) -> Event:
+    """Nothing is on it any more."""
+    return Event(severity=NORMAL, kind=EventKind.STORE_DRAINED, subject=store,
+                 text=f"store {store} is empty: it can be unplugged", fields={"store": store})
+
+
+def scrub_finished(objects: int, damaged: int, mended: int, orphans: int) -> Event:
+    """A sweep over everything came to its end."""
+    severity = WARNING if damaged > mended else NORMAL
+    return Event(severity=severity, kind=EventKind.SCRUB_FINISHED,
+                 text=f"scrub finished: {objects} objects looked at, {damaged} damaged, {mended}"
+                      f" mended, {orphans} orphans",
+                 fields={"objects": objects, "damaged": damaged, "mended": mended,
+                         "orphans": orphans})
