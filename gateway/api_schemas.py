@@ -146,9 +146,10 @@ SCHEMAS: dict[str, Json] = {
                      uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
     # Strangers are told whether, callers why.
-    "Ready": struct("metadata", "archive", "ssh", "nodes", "problems",
+    "Ready": struct("metadata", "archive", "ssh", "nodes", "keeper", "problems",
                      ready={"type": "boolean"}, metadata=ref("Metadata"), archive=ref("Archive"),
                      ssh=ref("SshStanding"), nodes=ref("SshStanding"),
+                     keeper=ref("SshStanding"),
                      problems=array(string(examples=["no worker is running"]))),
     "SshStanding": {
         "description": "Whether SSH homes can be used; null where they are off.",

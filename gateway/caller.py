@@ -9,7 +9,8 @@ from gateway.allow_list import AllowList
 from gateway.attempts import Attempts, Source
 from zerostor.core.errors import SignInNeeded
 from zerostor.core.sessions import ANONYMOUS, Caller
-from zerostor.core.settings import KEYS_MODE, PUBLIC_MODE, SECRET_MODE, Secret
+from zerostor.core.setting_types import Secret
+from zerostor.core.settings import KEYS_MODE, PUBLIC_MODE, SECRET_MODE
 from zerostor.core.sign_in import Role
 from zerostor.engine.sessions import Sessions, digest_of
 

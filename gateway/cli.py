@@ -27,6 +27,7 @@ COMMANDS = {
     "mend": "gateway.commands.mend",
     "gateway": "gateway.commands.gateway",
     "worker": "gateway.commands.worker",
+    "keeper": "gateway.commands.keeper",
     "ssh": "gateway.commands.ssh",
     "nodes": "gateway.commands.nodes",
     "node": "gateway.commands.node",

@@ -24,6 +24,7 @@ BACKOFF_MAX = 10.0
 HEALTHY = 30.0
 """Seconds after which a child that dies is restarted as if it had never died before."""
 STOP_WAIT = 10.0
+LATE = 5.0
 POLL = 0.1
 LOG_MAX = 8 * 1024 * 1024
 LOG_CHECK = 60.0
@@ -32,11 +33,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child(NamedTuple):
-    """A process to keep running. orphaned: its signal if the supervisor is killed (Linux)."""
+    """A process to keep running. orphaned: its signal if the supervisor is killed (Linux).
+
+    late: it is started once all others are ready, or after LATE seconds, so that it delays nobody.
+    """
 
     name: str
     command: Sequence[str]
     orphaned: int = signal.SIGKILL
+    late: bool = False
 
 
 class _Kept:
@@ -46,7 +51,7 @@ class _Kept:
         self.child = child
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
-        self.due = 0.0
+        self.due = time.monotonic() + LATE if child.late else 0.0
         self.delay = BACKOFF_FIRST
 
 
@@ -82,7 +87,9 @@ class Supervisor:
             now = time.monotonic()
             for kept in self._kept:
                 self._look_after(kept, now)
-            is_ready = is_ready or ready()
+            if not is_ready and ready():
+                is_ready = True
+                self._start_late(now)
             if now >= check_logs:
                 self._bound_logs()
                 check_logs = now + LOG_CHECK
@@ -109,6 +116,11 @@ class Supervisor:
             _signal_group(process.pid, signal.SIGKILL)
         if kept.process is None and now >= kept.due:
             self._start(kept)
+
+    def _start_late(self, now: float) -> None:
+        for kept in self._kept:
+            if kept.child.late and not kept.started:
+                kept.due = now
 
     def _start(self, kept: _Kept) -> None:
         log = self._log(kept)

@@ -25,7 +25,7 @@ from zerostor.core.node_protocol import (
 )
 from zerostor.core.node_wire import CHUNK_ID_SIZE, app_signature, is_node_name
 from zerostor.core.nodes import Node, NodeEvent, NodeEventKind, NodeState
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 from zerostor.engine.node_census import Census
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.engine.node_verify import Verifier

@@ -16,9 +16,11 @@ import msgspec
 
 from zerostor.core.errors import SetupError
 from zerostor.core.gateway_settings import check_audit, check_gateway, check_limits
+from zerostor.core.keeper_settings import KeeperSettings, check_keeper
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
 from zerostor.core.node_settings import check_nodes, served
 from zerostor.core.policy_settings import complete_policy
+from zerostor.core.setting_types import Secret, Urls
 from zerostor.core.settings import (
     REDIS_SCHEMES,
     SECTIONS,
@@ -30,12 +32,10 @@ from zerostor.core.settings import (
     NodesSettings,
     Policy,
     RedisSettings,
-    Secret,
     SpoolSettings,
     SshSettings,
     StoreSettings,
     TelemetrySettings,
-    Urls,
     WorkerSettings,
     check_cluster,
     check_worker,
@@ -83,6 +83,7 @@ class Config(msgspec.Struct, frozen=True):
     ssh: SshSettings
     nodes: NodesSettings
     telemetry: TelemetrySettings
+    keeper: KeeperSettings
     limits: LimitsSettings
     audit: AuditSettings
 
@@ -151,6 +152,7 @@ def load(
         ssh=fill(SshSettings, written, "ssh"),
         nodes=nodes,
         telemetry=fill(TelemetrySettings, written, "telemetry"),
+        keeper=fill(KeeperSettings, written, "keeper"),
         limits=fill(LimitsSettings, written, "limits"),
         audit=fill(AuditSettings, written, "audit"),
     )
@@ -161,6 +163,7 @@ def load(
     check_ssh(config.ssh)
     check_nodes(config.nodes)
     check_telemetry(config.telemetry)
+    check_keeper(config.keeper)
     check_cluster(config.cluster)
     return config
 

@@ -39,6 +39,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / "containers"
 
     @property
+    def keeper(self) -> Path:
+        """How far the keeper is, for when it starts again."""
+        return self.root / "keeper"
+
+    @property
     def redis_socket(self) -> Path:
         """Where the embedded Redis listens."""
         return self.run / "redis.sock"

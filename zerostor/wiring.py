@@ -7,11 +7,10 @@ import contextlib
 import os
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from zerostor import isal
 from zerostor.clock import SystemClock
@@ -23,7 +22,6 @@ from zerostor.core.errors import BackendError, RecordCorrupt, SetupError
 from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
-from zerostor.core.zdb_url import parse_zdb_url
 from zerostor.engine.archivist import Archivist
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Catalog
@@ -45,19 +43,12 @@ from zerostor.identity import Identity, cluster_identity, load_identity
 from zerostor.index_file import IndexFile
 from zerostor.keeper_ports import Board
 from zerostor.limit_ports import Buckets, MeasuredSpool
-from zerostor.log_ports import Replication, Roles, ServedLog
-from zerostor.metadata.chosen import ChosenLog, ChosenMetadata
-from zerostor.metadata.leading import LeadingMetadata
-from zerostor.metadata.log import ZdbLog
-from zerostor.metadata.replication import ZdbReplication
-from zerostor.metadata.several import ANSWER_SECONDS, PATIENCE, MetadataServers
-from zerostor.metadata.watch import watch_metadata
-from zerostor.metadata.zdb import ZdbMetadata
+from zerostor.log_ports import Roles, ServedLog
+from zerostor.metadata_wiring import log_at, metadata_parts
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spools
 from zerostor.queue.redis_board import RedisBoard
 from zerostor.queue.redis_buckets import RedisBuckets
 from zerostor.queue.redis_streams import RedisJobQueue
-from zerostor.resp_client import Address
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_calls import Gateways
@@ -69,7 +60,6 @@ from zerostor.stores.node import NodeStore
 from zerostor.stores.rounds import check_stores, log_changes, sweep_stores
 from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb.restored_log import DirectoryRestoredLog
-from zerostor.zdb_login import Login
 
 READ_CELLS = 96
 """Cells buffered for all downloads of a process together."""
@@ -83,11 +73,15 @@ WRITE_STRIPES = 5
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a process may need; what it does not use costs next to nothing."""
+    """Everything a process may need; what it does not use costs next to nothing.
+
+    metadata: records for who reads; leading: for who changes them.
+    """
 
     stores: StorePool
     policies: dict[str, Policy]
     metadata: MetadataStore
+    leading: MetadataStore
     roles: Roles
     log: ServedLog
     queue: JobQueue
@@ -122,7 +116,7 @@ async def build(config: Config, consumer: str,
         stores = StorePool(guarded, _labels(config), random.SystemRandom())
         codec_for = _codecs()
         policies = _policies(config, codec_for)
-        roles, metadata, leading, log_source, watch = _metadata(config, clock)
+        roles, metadata, leading, log_source, watch = metadata_parts(config, clock)
         for opened in (roles, metadata, leading, log_source):
             stack.push_async_callback(opened.close)
         stack.callback(asyncio.ensure_future(watch).cancel)
@@ -148,8 +142,8 @@ async def build(config: Config, consumer: str,
         for rounds in (check_stores(guarded, clock, log_changes), sweep_stores(guarded, clock),
                        events.run()):
             stack.callback(asyncio.ensure_future(rounds).cancel)
-        yield Parts(stores, policies, metadata, roles, log_source, queue, buckets, board, events,
-                    spool, spools,
+        yield Parts(stores, policies, metadata, leading, roles, log_source, queue, buckets, board,
+                    events, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS)), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),
@@ -317,69 +311,6 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
                          tuple(store.name for store in config.store if store.pool == policy.pool),
                          policy.private, policy.pool)
             for name, policy in config.policy.items()}
-
-
-class _Metadata(NamedTuple):
-    """What a process needs of the metadata: who leads, the records for who reads and for who
-    writes, the bytes of the log. watch: tells in the log what is wrong with it.
-    """
-
-    roles: Roles
-    read: MetadataStore
-    written: MetadataStore
-    log: ServedLog
-    watch: Coroutine[None, None, object]
-
-
-def _metadata(config: Config, clock: Clock) -> _Metadata:
-    url, *others = metadata_urls(config)
-    records = partial(_records_at, config)
-    if not others:
-        beside, roles = records(url), replication_at(config, url)
-        return _Metadata(roles, beside, LeadingMetadata(beside, roles, records, clock),
-                         log_at(config, url), watch_metadata(beside, clock))
-    servers = MetadataServers({each: replication_at(config, each, quick=True)
-                               for each in (url, *others)}, clock)
-    records = partial(_records_at, config, patience=1.0)
-    return _Metadata(servers, ChosenMetadata(servers, records, writes=False),
-                     ChosenMetadata(servers, records, writes=True),
-                     ChosenLog(servers, partial(log_at, config)), servers.choice())
-
-
-def metadata_urls(config: Config) -> tuple[str, ...]:
-    """Where the metadata servers of this configuration are."""
-    embedded = config.metadata.embedded
-    return (f"unix://{config.paths.zdb_socket}",) if embedded else config.metadata.url
-
-
-def replication_at(config: Config, url: str, *, quick: bool = False) -> Replication:
-    """What the metadata server at `url` says of masters and slaves. quick: or that it is gone."""
-    place = _server_at(config, url)
-    if quick:
-        return ZdbReplication(*place, timeout=ANSWER_SECONDS, patience=PATIENCE)
-    return ZdbReplication(*place)
-
-
-def _records_at(config: Config, url: str, patience: float | None = None) -> ZdbMetadata:
-    address, login = _server_at(config, url)
-    return ZdbMetadata(address, namespace=login.namespace, password=login.password or None,
-                       patience=patience)
-
-
-def log_at(config: Config, url: str) -> ZdbLog:
-    """The metadata log of the server at `url`."""
-    return ZdbLog(*_server_at(config, url))
-
-
-def _server_at(config: Config, url: str) -> tuple[Address, Login]:
-    socket = Path(url.removeprefix("unix://")) if url.startswith("unix://") else None
-    # That of the embedded server, mode 0600, asks for no password.
-    own = config.metadata.embedded and socket == config.paths.zdb_socket
-    password = "" if own else config.metadata.password.reveal()
-    if socket is not None:
-        return Address(unix=socket), Login(password=password)
-    place = parse_zdb_url(url)
-    return zdb_namespace.address_of(place), Login(place.namespace, password)
 
 
 async def try_stores(config: Config) -> dict[str, str]:

@@ -48,11 +48,11 @@ async def asked(config: Config) -> AsyncIterator[list[Asked]]:
     """Each, and what it says of itself now. Raises SetupError if none answers."""
     import asyncio
 
-    from zerostor import wiring
+    from zerostor.metadata_wiring import metadata_urls, replication_at
 
-    urls = wiring.metadata_urls(config)
+    urls = metadata_urls(config)
     several = len(urls) > 1
-    replications = {url: wiring.replication_at(config, url, quick=several) for url in urls}
+    replications = {url: replication_at(config, url, quick=several) for url in urls}
     try:
         found = await asyncio.gather(*(_ask(*each) for each in replications.items()))
         if all(one.problem for one in found):

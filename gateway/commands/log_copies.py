@@ -13,6 +13,7 @@ from zerostor.engine.containers import IndexCopies
 from zerostor.engine.kept_log import KeptLog
 from zerostor.index_file import IndexFile
 from zerostor.log_ports import MetadataLog
+from zerostor.metadata_wiring import log_at
 
 
 @contextlib.asynccontextmanager
@@ -23,7 +24,7 @@ async def log_copies(
     async with contextlib.AsyncExitStack() as stack:
         copies: list[tuple[str, MetadataLog]] = []
         for url in urls:
-            log = wiring.log_at(config, url)
+            log = log_at(config, url)
             stack.push_async_callback(log.close)
             copies.append((url, log))
         stores, reader = await stack.enter_async_context(wiring.stores_alone(config.store))

@@ -52,7 +52,7 @@ def command(folder: Path | None, file: Path | None, places: tuple[str, ...], dry
 
 async def _mend(config: Config, places: tuple[str, ...], dry_run: bool) -> Mending:
     from gateway.commands.log_copies import log_copies
-    from zerostor import wiring
+    from zerostor.metadata_wiring import log_at
     from zerostor.zdb.mending import mend
     from zerostor.zdb.restored_log import NAMESPACE
 
@@ -61,7 +61,7 @@ async def _mend(config: Config, places: tuple[str, ...], dry_run: bool) -> Mendi
                          " its host, with the DATA of that one")
     async with contextlib.AsyncExitStack() as stack:
         server, = await stack.enter_async_context(asked(config))
-        log, state = wiring.log_at(config, server.url), server.state
+        log, state = log_at(config, server.url), server.state
         stack.push_async_callback(log.close)
         here = await log.state()
         if state is None or not here.leads:

@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES, _LARGE_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 
+NICE = 10
+"""Of a process that may wait; the kernel orders its reads and writes by it as well."""
 DESCRIPTORS = 1_048_576
 """Open files that a process asks for, where it may have so many."""
 
@@ -45,6 +47,15 @@ async def first_of(*works: Coroutine[None, None, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def step_back() -> None:
+    """Let other processes of this host go first."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    # A session of its own, which it has below `up`, is weighed as a whole on Linux.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write(str(NICE))
 
 
 def unique_name(kind: str) -> str:

@@ -79,7 +79,8 @@ def _key(text: str | None) -> bytes | None:
 def _named(places: Sequence[str], config: Config) -> list[StoreSettings]:
     """The stores at these places, by the names in their markers; the rest as the settings say."""
     from zerostor import wiring
-    from zerostor.core.settings import Secret, StoreSettings, split_password
+    from zerostor.core.setting_types import Secret
+    from zerostor.core.settings import StoreSettings, split_password
     from zerostor.core.store_settings import check_stores
 
     known = {store.name: store for store in config.store} if config.source else {}

@@ -159,6 +159,8 @@ def children(config: Config, master: str | None = None, tls: str | None = None) 
         kept.append(Child(name, [*python, "worker", *settings]))
     listen = ["--listen", str(config.gateway.listen)]
     kept.append(Child("gateway", [*python, "gateway", *settings, *listen, *follow, *secured]))
+    if config.keeper.enabled:
+        kept.append(Child("keeper", [*python, "keeper", *settings], late=True))
     if config.ssh.enabled:
         listen = ["--listen", str(config.ssh.listen)]
         kept.append(Child("ssh", [*python, "ssh", *settings, *listen]))

@@ -56,7 +56,8 @@ async def readyz(request: web.Request) -> web.Response:
     problems += certificates.problems() if certificates is not None else []
     answer = {"ready": ready, "problems": problems, "metadata": _replication(services),
               "archive": _archive(services), "ssh": _standing(await services.homes.problem()),
-              "nodes": _standing(await services.nodes.problem())}
+              "nodes": _standing(await services.nodes.problem()),
+              "keeper": _standing(await _keeper_problem(services))}
     return web.json_response(answer, status=status)
 
 
@@ -132,8 +133,18 @@ def _archive(services: Services) -> dict[str, object] | None:
 
 
 def _standing(problem: str | None) -> dict[str, object] | None:
-    """Whether SSH homes, or nodes, can be used; null where they are off. Uploads need neither."""
+    """Whether SSH homes, nodes or the keeper work; null where they are off. Uploads need none."""
     return None if problem is None else {"up": not problem, "problem": problem}
+
+
+async def _keeper_problem(services: Services) -> str | None:
+    """Why nothing is repaired now; None of a slave, whose master's keeper does it."""
+    if services.role.reads_only:
+        return None
+    try:
+        return "" if await services.board.published("keeper") else "no keeper is running"
+    except ZerostorError as error:
+        return str(error)
 
 
 async def _store_row(services: Services, name: str) -> dict[str, object]:

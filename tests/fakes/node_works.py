@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.fakes.link_node import LinkNode
 from zerostor.clock import SystemClock
 from zerostor.core.nodes import NodeEvent
-from zerostor.core.settings import NodesSettings, Seconds
+from zerostor.core.setting_types import Seconds
+from zerostor.core.settings import NodesSettings
 from zerostor.core.units import Address
 from zerostor.engine.node_roll import NodeRoll, NodeUpkeep
 from zerostor.nodes.book import SqliteNodeBook

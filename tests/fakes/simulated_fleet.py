@@ -11,7 +11,7 @@ from zerostor.core.errors import ChunkCorrupt, ChunkMissing, NodeAway, NodeFault
 from zerostor.core.node_chunk import blocks
 from zerostor.core.node_wire import Flag
 from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeEventKind, NodeStat, NodeState
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 from zerostor.ports import Clock
 
 WRITE_SPEED, READ_SPEED = 60_000, 1_000_000

@@ -63,6 +63,13 @@ class Up:
     def logs(self) -> str:
         return "\n".join(log.read_text()[-2000:] for log in self.folder.glob("logs/*.log"))
 
+    def until_kept(self) -> None:
+        """Return once its keeper leads, which starts behind all others."""
+        end = time.monotonic() + PATIENCE
+        while "keeps what is stored" not in self.logs():
+            assert time.monotonic() < end, self.logs()
+            time.sleep(0.05)
+
     def pid(self, name: str) -> int:
         """The process of that name among our children."""
         pattern = f"{name}.*{self.folder}"
@@ -176,6 +183,7 @@ def test_it_runs_from_any_folder_whatever_lies_there(up, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_it_is_small_when_idle(up):
     zerostor = up()
+    zerostor.until_kept()
     rss = {}
     for pid in [zerostor.process.pid, *zerostor.children()]:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -187,13 +195,16 @@ def test_it_is_small_when_idle(up):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_each_process_loads_what_it_needs(up):
     zerostor = up()
+    zerostor.until_kept()
     # Only modules in C show here; each of these packages has some.
     loaded = {
         name: Path(f"/proc/{zerostor.pid(f'm gateway {name}')}/maps").read_text()
-        for name in ("gateway", "worker", "zdb")
+        for name in ("gateway", "worker", "zdb", "keeper")
     }
+    assert os.getpriority(os.PRIO_PROCESS, zerostor.pid("m gateway keeper")) == 10
     assert [name for name in loaded if "/aiohttp/" in loaded[name]] == ["gateway"]
-    assert [name for name in loaded if "/hiredis/" in loaded[name]] == ["gateway", "worker"]
+    assert [name for name in loaded if "/hiredis/" in loaded[name]] == ["gateway", "worker",
+                                                                         "keeper"]
 
 
 def test_it_outlives_its_terminal(tmp_path):

@@ -28,7 +28,7 @@ from zerostor.core.errors import (
     ZerostorError,
 )
 from zerostor.core.sessions import ANONYMOUS, Caller
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 from zerostor.core.sign_in import Role
 
 SECRET = "correct-horse-battery-staple"

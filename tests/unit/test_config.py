@@ -6,7 +6,8 @@ import pytest
 
 from zerostor.config import SOCKET_PATH_MAX, effective, load, server_address
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import Secret, join_password, split_password
+from zerostor.core.setting_types import Secret
+from zerostor.core.settings import join_password, split_password
 from zerostor.core.units import Address
 from zerostor.private_socket import MADE
 

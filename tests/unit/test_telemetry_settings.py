@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zerostor.core.errors import BadRequest, SetupError
-from zerostor.core.settings import Seconds, Size, TelemetrySettings
+from zerostor.core.setting_types import Seconds, Size
+from zerostor.core.settings import TelemetrySettings
 from zerostor.core.spread import SpreadRules, Stream
 from zerostor.core.telemetry import moment
 from zerostor.core.telemetry_settings import check_telemetry, rules_of

@@ -9,7 +9,7 @@ import msgspec
 
 from zerostor.core.errors import BadRequest
 from zerostor.core.node_wire import CHUNK_ID_SIZE, Flag, is_node_name
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 
 
 class Node(msgspec.Struct, frozen=True):

@@ -10,22 +10,14 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Iterable
-from typing import NewType
 
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.keeper_settings import KeeperSettings
+from zerostor.core.setting_types import Networks, Seconds, Secret, Size, Urls
 from zerostor.core.units import Address
 from zerostor.core.zdb_url import ZdbPlace, parse_zdb_url
-
-Size = NewType("Size", int)
-"""Bytes, written with a unit."""
-Seconds = NewType("Seconds", float)
-"""Written with a unit, as 5m."""
-Urls = NewType("Urls", tuple[str, ...])
-"""One address or more, written as a list, or with commas between them."""
-Networks = NewType("Networks", tuple[str, ...])
-"""Addresses of hosts and networks, as 10.0.0.0/8, written as Urls are."""
 
 EMBEDDED = "embedded"
 DEFAULT_POOL = "main"
@@ -38,31 +30,6 @@ METADATA_SCHEMES = ("zdb", "zdb+unix", "unix")
 STORE_SCHEMES = ("dir", "zdb", "zdb+unix", "node")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _USER_PART = re.compile(r"(?<=://)([^/@]*)@")
-
-
-class Secret:
-    """Text that no repr, log line or error shows; `reveal` gives it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself; call it where it goes over the wire, and nowhere else."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return "***" if self._text else "''"
 
 
 class GatewaySettings(msgspec.Struct, frozen=True):
@@ -321,6 +288,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "ssh": SshSettings,
     "nodes": NodesSettings,
     "telemetry": TelemetrySettings,
+    "keeper": KeeperSettings,
     "limits": LimitsSettings,
     "audit": AuditSettings,
 }

@@ -13,16 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.settings import (
-    SECTIONS,
-    Networks,
-    Policy,
-    Seconds,
-    Secret,
-    Size,
-    Urls,
-    nearest,
-)
+from zerostor.core.setting_types import Networks, Seconds, Secret, Size, Urls
+from zerostor.core.settings import SECTIONS, Policy, nearest
 from zerostor.core.units import Address, parse_address, parse_seconds, parse_size
 
 PREFIX = "ZEROSTOR_"

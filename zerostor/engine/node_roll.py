@@ -20,7 +20,7 @@ from zerostor.core.errors import (
 )
 from zerostor.core.node_wire import KEY_SIZE
 from zerostor.core.nodes import Node, NodeEventKind, node_name
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.ports import Clock, RandomBytes
 

@@ -16,7 +16,7 @@ import msgspec
 from zerostor.core.errors import SetupError
 from zerostor.core.msgpack import UNDECODABLE
 from zerostor.core.nodes import ChunkId, Node, NodeEvent, NodeEventKind
-from zerostor.core.settings import Secret
+from zerostor.core.setting_types import Secret
 from zerostor.nodes import shard_book
 from zerostor.sqlite_book import BookKind, SqliteBook, keep_last, plain
 

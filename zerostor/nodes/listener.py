@@ -10,7 +10,8 @@ from typing import Protocol
 from zerostor.core.errors import Busy, LinkBroken, SetupError, ZerostorError
 from zerostor.core.node_wire import Kind, Refused, refusal
 from zerostor.core.nodes import Node, NodeEventKind
-from zerostor.core.settings import NodesSettings, Secret
+from zerostor.core.setting_types import Secret
+from zerostor.core.settings import NodesSettings
 from zerostor.core.units import Address
 from zerostor.nodes.admission import Admission, Seat
 from zerostor.nodes.fleet import ConnectedFleet

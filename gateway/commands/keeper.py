@@ -1,0 +1,56 @@
+"""`zerostor keeper`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.commands.options import read_settings, settings_options
+
+if TYPE_CHECKING:
+    from workers.keeper import Task
+    from zerostor.config import Config
+    from zerostor.wiring import Parts
+
+KEPT_BYTES = 8 * 1024 * 1024
+"""Freed memory that is kept: it waits most of the time."""
+
+
+@click.command("keeper", short_help="Run the keeper, which repairs what is stored (`up` does).")
+@settings_options
+def command(folder: Path | None, file: Path | None) -> None:
+    """Run the process that looks after what is stored, in the foreground, logging to stderr.
+
+    It looks for shards that are missing or damaged and makes them again, and moves shards between
+    stores. Of several keepers, on any hosts, one works and the others wait to take its place.
+
+    \b
+    Example:
+      zerostor keeper --data /srv/zerostor
+    """
+    config = read_settings(folder, file)
+    from gateway.commands.folder import make_folders
+    from gateway.commands.process import run_process, step_back
+
+    make_folders(config.paths)
+    step_back()
+    run_process(keep(config), KEPT_BYTES)
+
+
+async def keep(config: Config) -> None:
+    """Keep until cancelled."""
+    from gateway.commands.process import unique_name
+    from workers.keeper import Keeper
+    from zerostor import wiring
+
+    name = unique_name("keeper")
+    async with wiring.build(config, name) as parts:
+        await Keeper(name, parts.queue, parts.board, parts.roles, parts.clock,
+                     tasks_of(config, parts)).run()
+
+
+def tasks_of(config: Config, parts: Parts) -> list[Task]:  # noqa: ARG001
+    """What a keeper does, the most important first."""
+    return []
