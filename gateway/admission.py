@@ -19,7 +19,13 @@ from gateway.access import Access, access_of
 from gateway.client_address import address_of
 from gateway.proxies import read_address
 from gateway.services import SERVICES, Services, services_of
-from zerostor.core.errors import BadRequest, NotAllowed, SignInNeeded, TooManyRequests
+from zerostor.core.errors import (
+    BadRequest,
+    NotAllowed,
+    SessionExpired,
+    SignInNeeded,
+    TooManyRequests,
+)
 from zerostor.core.sessions import ANONYMOUS, Caller
 from zerostor.core.settings import PUBLIC_MODE
 
@@ -65,6 +71,20 @@ def admit(request: web.Request) -> None:
         _admit_known(request, access, _identified(request, services))
     if access in _MEANT and request.method == "POST" and request.content_type != "application/json":
         raise BadRequest("the body is JSON, sent with Content-Type: application/json")
+
+
+def admit_again(request: web.Request) -> None:
+    """Raise as `admit` if it would not let in any more who was let in: a body takes as long as its
+    client likes. Who only stayed beyond the end of his session may end what he began.
+    """
+    before = request.get(_CALLER)
+    try:
+        admit(request)
+    except (SignInNeeded, TooManyRequests) as error:
+        if before is not None:
+            request[_CALLER] = before
+        if not isinstance(error, SessionExpired):
+            raise
 
 
 def refuse_other_sites(request: web.Request) -> None:

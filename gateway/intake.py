@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.admission import admit_again
 from gateway.pace import Pace, too_slow
 from gateway.services import services_of
 from zerostor.core.errors import BadRequest, TooLarge
@@ -69,7 +70,7 @@ class Intake:
 async def whole_body(request: web.Request, most: int) -> bytes | None:
     """What is handed on in one piece, of at most `most` bytes; None of what is no POST.
 
-    Raises TooLarge, BadRequest where it breaks off, and 408.
+    Raises TooLarge, BadRequest where it breaks off, 408, and what `admit_again` does.
     """
     if request.method != "POST":
         return None
@@ -89,6 +90,7 @@ async def whole_body(request: web.Request, most: int) -> bytes | None:
         raise too_slow() from error
     if len(body) > most:
         raise refused
+    admit_again(request)
     return bytes(body)
 
 

@@ -71,9 +71,9 @@ async def listed(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """POST /api/sessions/revoke: one session, or all of a key."""
-    sessions, caller = _sessions(request), caller_of(request)
+    sessions, asked = _sessions(request), await _json(request)
+    caller = caller_of(request)
     who = None if caller.is_admin else bytes.fromhex(caller.key)
-    asked = await _json(request)
     named = asked if isinstance(asked, dict) and len(asked) == 1 else {}
     if "session" in named:
         session = _hex(named["session"], SESSION_ID_SIZE)

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from gateway.admission import asked_query, refuse_other_sites
+from gateway.admission import admit_again, asked_query, refuse_other_sites
 from gateway.connection import broken_off
 from gateway.intake import refuse_encoding, whole_body
 from gateway.services import services_of
@@ -57,6 +57,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         with broken_off(request):
             async for part in found.content.iter_any():
+                admit_again(request)
                 await _sent(response, part)
         await response.write_eof()
     return response

@@ -11,7 +11,7 @@ from typing import TypeVar
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.admission import admit, caller_of
+from gateway.admission import admit, admit_again, caller_of
 from gateway.client_address import limited_as
 from gateway.http_errors import problem
 from gateway.intake import Intake, refuse_encoding, too_large
@@ -114,6 +114,7 @@ class _Upload:
         ended = services.waiters.expect(self._job) if self._wait else None
         try:
             chunks = await self._receive(writer, multipart)
+            admit_again(self._request)
             accepted_ms = int(services.clock.now() * 1000)
             salt = services.random_bytes(SALT_SIZE) if self._private else b""
             sealed = await writer.seal(chunks, Upload(

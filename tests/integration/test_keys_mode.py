@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import time
 
 import pytest
@@ -200,6 +201,48 @@ def test_the_list_is_read_again_when_it_changes(up):
         up.list.write_text(good)
         up.ready()
     up.until(lambda: up.get("/api/sessions", anna).status == 200, "anna is back")
+
+
+def begun(up: Keyed, path: str, headers: dict[str, str], body: bytes) -> socket.socket:
+    """A request of which the last byte is still to come, once it was let in."""
+    told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    connection = up.raw()
+    connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{told}Connection: close\r\n"
+                       f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+    return connection
+
+
+def ended(connection: socket.socket, last: bytes) -> bytes:
+    """The status line of what is answered once it has come."""
+    with contextlib.closing(connection), connection.makefile("rb") as answer:
+        connection.sendall(last)
+        return answer.readline()
+
+
+def test_who_may_no_more_ends_nothing_that_he_began(up):
+    """A body can be made to last for a day, and longer than the right to send it."""
+    boss, anna, bob = (up.sign_in(key) for key in (BOSS, ANNA, BOB))
+    large, good = content_of(3_000_000), up.list.read_text()
+    home = json.dumps({"username": "bob"}).encode()
+    others = json.dumps({"key": bytes(BOB.verify_key).hex()}).encode()
+    try:
+        followed = begun(up, "/api/upload?wait=60", anna, large)
+        small = begun(up, "/api/upload", anna, b"xy")
+        closed = begun(up, "/api/ssh/disable", boss | JSON, home)
+        revoked = begun(up, "/api/sessions/revoke", boss | JSON, others)
+        # Those are let in before anything changes: what came later on was answered.
+        assert up.get("/api/telemetry", bob).status == 404
+        up.list.write_text(line(BOSS, "boss") + line(BOB, "bob"))
+        up.until(lambda: up.get("/api/stores", boss).status == 403, "boss is a user")
+        assert b" 401 " in ended(followed, large[-1:])
+        assert b" 401 " in ended(small, b"y")
+        assert b" 403 " in ended(closed, home[-1:])
+        assert b" 403 " in ended(revoked, others[-1:])
+        assert up.get("/api/telemetry", bob).status == 404, "and is signed in"
+        up.until(lambda: not up.spool_left(), "nothing is kept of what was refused")
+    finally:
+        up.list.write_text(good)
+    up.until(lambda: up.get("/api/stores", boss).status == 200, "boss is an admin")
 
 
 def test_what_is_no_login(up):

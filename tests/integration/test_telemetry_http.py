@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.access import Access, add_routes, get_only, post
 from gateway.caller import Everybody
 from gateway.content import ANY_HOST
 from gateway.control_link import NODES, READERS_MAX, ControlLink
@@ -50,8 +51,8 @@ async def client(world: World, tmp_path: Path, aiohttp_client: AiohttpClient
     app[SERVICES] = cast("Any", SimpleNamespace(
         wire=open_wire(), nodes=link, security=Everybody(), content=ANY_HOST,
         audit=None))
-    app.add_routes([web.post("/api/telemetry/{stream}", telemetry.append),
-                    web.get("/api/telemetry/{stream}", telemetry.read)])
+    add_routes(app, (post("/api/telemetry/{stream}", telemetry.append, Access.USER),
+                     get_only("/api/telemetry/{stream}", telemetry.read, Access.USER)))
     yield await aiohttp_client(app)
     await link.close()
 

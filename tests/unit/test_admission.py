@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 from aiohttp import web
@@ -13,7 +13,14 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway import attempts
 from gateway.access import REQUIRED, Access
-from gateway.admission import admit, asked_query, caller_of, is_stranger, require_home
+from gateway.admission import (
+    admit,
+    admit_again,
+    asked_query,
+    caller_of,
+    is_stranger,
+    require_home,
+)
 from gateway.app import ROUTES, build_app
 from gateway.attempts import ADDRESSES_MAX, BURST, REGAIN, Attempts
 from gateway.caller import Everybody, SecretHolders
@@ -23,6 +30,7 @@ from tests.fakes.set_clock import SetClock
 from zerostor.core.errors import (
     BadRequest,
     NotAllowed,
+    SessionExpired,
     SignInNeeded,
     TooManyRequests,
     ZerostorError,
@@ -201,6 +209,30 @@ async def test_what_no_route_answers_is_no_matter_of_who_asks(
     assert (await client.get("/api/nonsense/at/all")).status == 404
     assert (await client.get("/api/upload")).status == 405
     assert (await client.get("/api/jobs")).status == 401
+
+
+async def test_who_may_no_more_is_not_let_in_again() -> None:
+    known = Known()
+    request = asked(application(known), "POST", "/api/upload", THERE,
+                    {"Authorization": "Bearer anna"})
+    admit(request)
+    caller = caller_of(request)
+    with patch.object(known, "identify", side_effect=SessionExpired("over")):
+        admit_again(request)
+    assert caller_of(request) == caller, "what he began before is still his"
+    with (patch.object(known, "identify", side_effect=SignInNeeded("revoked")),
+          pytest.raises(SignInNeeded)):
+        admit_again(request)
+    assert caller_of(request) == caller, "for the audit log"
+
+
+async def test_a_wrong_credential_where_none_is_asked_for_is_not_looked_at() -> None:
+    known = Known()
+    request = asked(application(known), "POST", "/api/authenticate", THERE,
+                    {"Authorization": "Bearer anna"})
+    with patch.object(known, "identify", side_effect=AssertionError):
+        admit(request)
+        admit_again(request)
 
 
 # Whose home.

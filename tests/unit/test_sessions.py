@@ -18,6 +18,7 @@ from zerostor.core.errors import (
     BackendError,
     NotAllowed,
     QueueUnavailable,
+    SessionExpired,
     SignInNeeded,
     TooManyRequests,
     UnknownSession,
@@ -251,8 +252,12 @@ async def test_a_token_is_good_for_a_day(place):
     assert check(gateway, found.token) is not None
     place.clock.go(1)
     for again in (gateway, await place.restarted()):
-        with pytest.raises(SignInNeeded, match="expired"):
+        with pytest.raises(SessionExpired, match="expired"):
             check(again, found.token)
+    await again.revoke_key(found.session.key, None)
+    with pytest.raises(SignInNeeded, match="revoked") as caught:
+        check(again, found.token)
+    assert not isinstance(caught.value, SessionExpired), "it may not even end what it began"
     assert await gateway_lists_nothing(place)
 
 

@@ -83,6 +83,10 @@ class SignInNeeded(RequestError):
     code = "sign-in-needed"
 
 
+class SessionExpired(SignInNeeded):
+    """It was good, and its day is over."""
+
+
 class TooManyRequests(RequestError):
     """The caller asks too often. seconds: after which it may try again."""
 

@@ -13,6 +13,7 @@ from zerostor.core.errors import (
     BackendError,
     NotAllowed,
     QueueUnavailable,
+    SessionExpired,
     SignInNeeded,
     UnknownSession,
 )
@@ -143,13 +144,13 @@ class Sessions:
                 return None
             found = self._remember(digest, decoded.session, None)
         session, known, caller = found
-        if session.expires <= self._clock.now() * 1000:
-            raise SignInNeeded("this session has expired: `zerostor login URL` begins a new one")
         if self._revoked and self._is_revoked(session):
             raise SignInNeeded("this session was revoked: `zerostor login URL` begins a new one")
         known_now = self._known.find(session.key)
         if known_now is not known:
             caller = self._remember(digest, session, known_now).caller
+        if known_now is not None and session.expires <= self._clock.now() * 1000:
+            raise SessionExpired("this session has expired: `zerostor login URL` begins a new one")
         return None if known_now is None else caller
 
     def _remember(self, digest: bytes, session: Session, known: KnownKey | None) -> _Verified:
