@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from zerostor.core.errors import WrongHost
+from zerostor.core.link import Hash, format_link
 from zerostor.core.media_types import is_inert
 
 OBJECT_PATH = "/{link}"
@@ -40,17 +42,21 @@ class Content:
             raise WrongHost("this host name serves objects and nothing else: ask the gateway by its"
                             " own name")
 
-    def elsewhere(self, request: web.Request, name: str) -> web.Response | None:
-        """The way to `name` for who asked another host for it; None where it is served."""
+    def elsewhere(self, request: web.Request, wanted: Hash, ext: str) -> web.Response | None:
+        """The way to an object for who asked another host for it; None where it is served."""
         if not self.url or self._is_here(request):
             return None
         # Without the query, which may have a secret in it; and not kept, for names may change.
         return web.Response(status=308, headers={
-            "Location": self.link(name), "Cache-Control": "no-store",
+            "Location": self.link(format_link(wanted, ext)), "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer"})
 
+    @cached_property
+    def _host(self) -> str:
+        return host_of(self.url)
+
     def _is_here(self, request: web.Request) -> bool:
-        return bool(self.url) and host_of(f"//{request.host}") == host_of(self.url)
+        return bool(self.url) and host_of(f"//{request.host}") == self._host
 
 
 ANY_HOST = Content()

@@ -21,15 +21,15 @@ from gateway.services import services_of
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _SANE = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-_ID = web.RequestKey("id", str)
 _ON = web.RequestKey("acted on", dict[str, str])
 
 
 def id_of(request: web.Request) -> str:
     """Its id: what a trusted proxy called it, else one of ours."""
-    found = request.get(_ID)
-    if found is None:
-        found = request[_ID] = _told(request) or new_id()
+    found = CURRENT.get()
+    if not found:
+        found = _told(request) or new_id()
+        CURRENT.set(found)
     return found
 
 
@@ -55,7 +55,7 @@ def acted_on(request: web.Request, **named: object) -> None:
 @web.middleware
 async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and write down how it ended."""
-    token = CURRENT.set(id_of(request))
+    id_of(request)
     audit = services_of(request).audit
     began = audit.clock.monotonic() if audit is not None else 0.0
     answer = None
@@ -63,18 +63,14 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         return answer
     finally:
-        CURRENT.reset(token)
         if audit is not None:
             write_down(audit, request, answer, began)
 
 
 async def checked_early(request: web.Request, check: Handler) -> web.StreamResponse:
     """What `check` answers before a body is sent; the request goes on if that is 200."""
-    token = CURRENT.set(id_of(request))
-    try:
-        answer = await problems(request, check)
-    finally:
-        CURRENT.reset(token)
+    id_of(request)
+    answer = await problems(request, check)
     audit = services_of(request).audit
     if audit is not None and answer.status != 200:
         write_down(audit, request, answer, audit.clock.monotonic())

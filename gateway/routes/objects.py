@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from functools import lru_cache
 
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.access import Access
 from gateway.connection import broken_off
@@ -22,7 +23,7 @@ from zerostor.core.ranges import ByteRange, Unsatisfiable, parse_range
 
 _COPY_BELOW = 64 * KIB
 """aiohttp waits for the socket after writes above this; what is smaller is copied, not lent."""
-_ALWAYS = {
+_ALWAYS = CIMultiDictProxy(CIMultiDict({
     "Accept-Ranges": "bytes",
     "Cache-Control": "public, max-age=31536000, immutable",
     # What people upload must not act as this origin.
@@ -32,7 +33,7 @@ _ALWAYS = {
     # Who has a link may read what it names.
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-}
+}))
 
 _PRIVATE = {"Cache-Control": "private, max-age=31536000, immutable", PRIVATE_HEADER: "1"}
 
@@ -41,17 +42,18 @@ async def serve(request: web.Request) -> web.StreamResponse:
     """An object, or a range of it."""
     services = services_of(request)
     wanted, ext = parse_link(request.match_info["link"])
-    elsewhere = services.content.elsewhere(request, format_link(wanted, ext))
+    elsewhere = services.content.elsewhere(request, wanted, ext)
     if elsewhere is not None:
         return elsewhere
     located = await services.catalog.find(wanted)
-    size, etag, stored = located.record.size, f'"{wanted}"', located.record.created_ms // 1000
-    headers = CIMultiDict(_ALWAYS)
+    size, stored = located.record.size, located.record.created_ms // 1000
+    name = format_link(wanted, located.record.ext)
+    etag = f'"{name.partition(".")[0]}"'
+    headers = _ALWAYS.copy()
     headers["ETag"] = etag
-    headers["Last-Modified"] = formatdate(stored, usegmt=True)
+    headers["Last-Modified"] = _date(stored)
     if located.record.salt:
         headers.update(_PRIVATE)
-    name = format_link(wanted, located.record.ext)
     disposition = services.content.disposition(name, located.record.ext)
     if disposition is not None:
         headers["Content-Disposition"] = disposition
@@ -141,6 +143,11 @@ async def _stream(request: web.Request, status: int, headers: CIMultiDict[str],
 
 async def _send(response: web.StreamResponse, view: memoryview, *, copied: bool) -> None:
     await response.write(bytes(view) if copied or len(view) <= _COPY_BELOW else view)
+
+
+@lru_cache(4096)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def _unchanged(request: web.Request, etag: str, stored: int) -> bool:

@@ -79,6 +79,13 @@ def test_every_answer_has_an_id_of_its_own(up):
     link = up.upload(content_of(3_000_000), BEARER, wait=60).link
     paths = ("/", "/healthz", "/none", "/api/jobs", link, "/explorer/explorer.js", "/%00")
     names = [up.get(path).headers["X-Request-Id"] for path in paths for _ in range(2)]
+    with up.raw() as keeper, keeper.makefile("rb") as answers:
+        for path in paths[:4]:
+            keeper.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = dict(line.split(b": ", 1) for line in iter(answers.readline, b"\r\n")
+                        if b": " in line)
+            names.append(head[b"X-Request-Id"].decode().strip())
+    assert all(names)
     assert len(set(names)) == len(names)
     with up.raw() as stranger:
         stranger.sendall(b"THIS IS NO HTTP\r\n\r\n")

@@ -92,9 +92,10 @@ class Layout(NamedTuple):
 
     def stripe(self, number: int) -> Stripe:
         """Stripe `number`, which must exist."""
-        assert 0 <= number < self.stripe_count, number
-        offset = number * self.stripe_size
-        size = min(self.stripe_size, self.size - offset)
+        full = self.stripe_size
+        offset = number * full
+        assert 0 <= offset < self.size, number
+        size = min(full, self.size - offset)
         return Stripe(number, offset, size, last_cell(size, self.data, self.cell_size),
                       number * self.cell_size)
 
@@ -108,10 +109,12 @@ class Layout(NamedTuple):
         position = start
         while position < end:
             stripe = self.stripe(position // self.stripe_size)
-            shard, inside = divmod(position - stripe.offset, stripe.cell)
-            length = min(stripe.cell - inside, end - position)
-            yield CellRange(stripe, shard, inside, inside + length)
-            position += length
+            stripe_end = min(end, stripe.offset + stripe.size)
+            while position < stripe_end:
+                shard, inside = divmod(position - stripe.offset, stripe.cell)
+                length = min(stripe.cell - inside, stripe_end - position)
+                yield CellRange(stripe, shard, inside, inside + length)
+                position += length
 
 
 def last_cell(size: int, data: int, cell_size: int) -> int:
