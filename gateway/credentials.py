@@ -18,8 +18,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway.whole_file import change_text, read_text
 from zerostor.core.errors import RequestError, SetupError
+from zerostor.whole_file import change_text, read_text
 
 PORTS = {"http": 80, "https": 443}
 _HEX = re.compile(r"[0-9a-f]{64}|-", re.ASCII)

@@ -20,6 +20,7 @@ from zerostor.core.keeper_settings import KeeperSettings, check_keeper
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
 from zerostor.core.node_settings import check_nodes, served
 from zerostor.core.policy_settings import complete_policy
+from zerostor.core.roll import rolled
 from zerostor.core.setting_types import Secret, Urls
 from zerostor.core.settings import (
     REDIS_SCHEMES,
@@ -50,6 +51,7 @@ from zerostor.core.units import Address, parse_address
 from zerostor.core.written import Written, fill
 from zerostor.paths import Paths
 from zerostor.private_socket import MADE
+from zerostor.roll_file import RollFile, with_password
 
 FILE_NAME = "zerostor.toml"
 FILE_MAX = 1024 * 1024
@@ -67,6 +69,7 @@ class Config(msgspec.Struct, frozen=True):
     """The effective settings. source: the file they came from, None when there was none.
 
     own_stores: the stores are the 20 folders below DATA/stores that `zerostor up` starts by itself.
+    store: those of the settings, as far as they were not removed, and those that were added.
     """
 
     paths: Paths
@@ -136,7 +139,7 @@ def load(
         gateway = msgspec.structs.replace(gateway, listen=parse_address(listen))
     spool = fill(SpoolSettings, written, "spool")
     paths, nodes = _paths(root, spool, environ), fill(NodesSettings, written, "nodes")
-    stores = served(_stores(written, root), nodes, str(paths.shards_socket))
+    stores = served(_rolled(_stores(written, root), paths), nodes, str(paths.shards_socket))
     config = Config(
         paths=paths,
         source=_absolute(file) if file else None,
@@ -300,6 +303,16 @@ def _stores(written: Written, root: Path) -> tuple[StoreSettings, ...]:
     ]
     check_stores(stores)
     return tuple(stores)
+
+
+def _rolled(stores: tuple[StoreSettings, ...], paths: Paths) -> tuple[StoreSettings, ...]:
+    """With what was said of stores since. Raises SetupError."""
+    named = {store.name: store for store in stores}
+    found = tuple(store if named.get(store.name) == store else with_password(store)
+                  for store in rolled(stores, RollFile(paths.roll).read()))
+    if found != stores:
+        check_stores(found)
+    return found
 
 
 def _policies(written: Written, stores: tuple[StoreSettings, ...]) -> dict[str, Policy]:

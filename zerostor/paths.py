@@ -29,6 +29,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.stores / ".started"
 
     @property
+    def roll(self) -> Path:
+        """What was said of stores since the settings were written."""
+        return self.root / "stores.json"
+
+    @property
     def identity(self) -> Path:
         """The key that signs for this zerostor."""
         return self.root / "identity.key"

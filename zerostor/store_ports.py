@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from zerostor.core.health import Condition, StoreFigures
+from zerostor.core.roll import Roll, RollEntry
+from zerostor.core.settings import StoreSettings
 from zerostor.ports import WatchedStore
 
 
@@ -22,3 +25,26 @@ class JudgedStore(WatchedStore, Protocol):
     @property
     def figures(self) -> StoreFigures:
         """How its calls went of late, and its room as it was some seconds ago."""
+
+
+class StoreRoll(Protocol):
+    """What was said of stores while zerostor runs; every process of every host follows it."""
+
+    @property
+    def settings(self) -> Sequence[StoreSettings]:
+        """Of the stores that there are now, draining ones among them."""
+
+    @property
+    def roll(self) -> Roll:
+        """All that was said."""
+
+    async def say(self, entry: RollEntry) -> Roll:
+        """Have the last word on a store: durable, and true in this process, on return; elsewhere
+        within seconds. Raises SetupError.
+        """
+
+    async def start(self, settings: StoreSettings) -> str:
+        """Make a place the store, on purpose; what the operator should know of it, or nothing.
+
+        Raises SetupError when it is that of another or not empty, StoreUnavailable.
+        """

@@ -19,7 +19,6 @@ from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
 from zerostor.core.container_index import decode_copy
 from zerostor.core.errors import BackendError, RecordCorrupt, SetupError
-from zerostor.core.health import StoreState
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.archivist import Archivist
@@ -28,7 +27,7 @@ from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.containers import IndexCopies
 from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
-from zerostor.engine.pool import Policy, StoreLabels, StorePool
+from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.recover import Recovery
@@ -49,16 +48,15 @@ from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spools
 from zerostor.queue.redis_board import RedisBoard
 from zerostor.queue.redis_buckets import RedisBuckets
 from zerostor.queue.redis_streams import RedisJobQueue
+from zerostor.roll_file import RollFile
 from zerostor.spool.directory import DirectorySpool
 from zerostor.spool.remote import RemoteSpool
 from zerostor.spool.remote_calls import Gateways
 from zerostor.spool.routed import RoutedSpools
-from zerostor.stores import folder_marker, zdb_namespace
-from zerostor.stores.directory import DirectoryStore
+from zerostor.store_ports import StoreRoll
+from zerostor.store_wiring import RunningStores, open_store
 from zerostor.stores.guarded import GuardedStore
-from zerostor.stores.node import NodeStore
 from zerostor.stores.rounds import check_stores, log_changes, sweep_stores
-from zerostor.stores.zdb import ZdbStore
 from zerostor.zdb.restored_log import DirectoryRestoredLog
 
 READ_CELLS = 96
@@ -79,6 +77,7 @@ class Parts:
     """
 
     stores: StorePool
+    roll: StoreRoll
     policies: dict[str, Policy]
     metadata: MetadataStore
     leading: MetadataStore
@@ -110,10 +109,10 @@ async def build(config: Config, consumer: str,
         clock, random_bytes = SystemClock(), _entropy()
         events = SqliteEventBook(config.paths.events, clock)
         stack.push_async_callback(events.close)
-        guarded = [GuardedStore(_store(settings), clock) for settings in config.store]
-        for store in guarded:
-            stack.push_async_callback(store.close)
-        stores = StorePool(guarded, _labels(config), random.SystemRandom())
+        running = RunningStores(config.store, RollFile(config.paths.roll),
+                                str(config.paths.shards_socket), clock)
+        stack.push_async_callback(running.close)
+        stores = running.pool
         codec_for = _codecs()
         policies = _policies(config, codec_for)
         roles, metadata, leading, log_source, watch = metadata_parts(config, clock)
@@ -139,11 +138,13 @@ async def build(config: Config, consumer: str,
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
-        for rounds in (check_stores(guarded, clock, log_changes), sweep_stores(guarded, clock),
-                       events.run()):
+        secret = config.cluster.secret.reveal()
+        for rounds in (check_stores(running.guarded, clock, log_changes),
+                       sweep_stores(running.guarded, clock), events.run(),
+                       running.follow(board, ClusterKey(secret) if secret else None)):
             stack.callback(asyncio.ensure_future(rounds).cancel)
-        yield Parts(stores, policies, metadata, leading, roles, log_source, queue, buckets, board,
-                    events, spool, spools,
+        yield Parts(stores, running, policies, metadata, leading, roles, log_source, queue,
+                    buckets, board, events, spool, spools,
                     Catalog(metadata), reader,
                     Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS)), writer,
                     Ingest(writer, leading, policies, clock, random_bytes),
@@ -188,7 +189,7 @@ async def stores_alone(
     """Stores and what reads from them, without all the rest, for a recovery."""
     async with contextlib.AsyncExitStack() as stack:
         clock = SystemClock()
-        guarded = [GuardedStore(_store(one), clock) for one in settings]
+        guarded = [GuardedStore(open_store(one), clock) for one in settings]
         for store in guarded:
             stack.push_async_callback(store.close)
         await asyncio.gather(*(store.check() for store in guarded))
@@ -228,16 +229,6 @@ async def recover(
         await log.discard()
 
 
-def store_name(settings: StoreSettings) -> str:
-    """The name that the marker in a place gives it. Raises SetupError, StoreUnavailable."""
-    if settings.node:
-        return settings.name or settings.node
-    place = settings.namespace
-    if place is None:
-        return folder_marker.name_in(settings.folder)
-    return asyncio.run(zdb_namespace.name_in(place, settings.password.reveal()))
-
-
 def _entropy() -> RandomBytes:
     """Random bytes of the system, drawn 4 KiB at a time.
 
@@ -255,47 +246,6 @@ def _entropy() -> RandomBytes:
     return random_bytes
 
 
-def _store(settings: StoreSettings) -> DirectoryStore | ZdbStore | NodeStore:
-    if settings.node:
-        return NodeStore(settings.name, settings.node, Path(settings.hub))
-    place = settings.namespace
-    if place is None:
-        return DirectoryStore(settings.name, settings.folder)
-    return ZdbStore(settings.name, place, settings.password.reveal())
-
-
-def start_store(settings: StoreSettings) -> str:
-    """Make a place the store, on purpose: its folder or namespace, and the marker in it.
-
-    Returns what the operator should know of it, or nothing. Raises SetupError when it is that of
-    another or not empty, StoreUnavailable.
-    """
-    if settings.node:
-        return f"let the node dial in: `zerostor node add {settings.node}`"
-    place = settings.namespace
-    if place is None:
-        folder_marker.initialise(settings.folder, settings.name)
-        return ""
-    started = asyncio.run(
-        zdb_namespace.initialise(settings.name, place, settings.password.reveal()))
-    notes = []
-    if not started.ours:
-        notes.append("a 0-db of the original project survives a power cut only if it was started"
-                     " with --sync")
-    if started.unguarded:
-        notes.append(f"whoever reaches {place.server} can read and change it, for the namespace has"
-                     " no password; its admin can set yours with NSSET"
-                     f" {place.namespace} password")
-    return "; ".join(notes)
-
-
-def _labels(config: Config) -> dict[str, StoreLabels]:
-    return {settings.name: StoreLabels(settings.host, settings.labels.get("site", settings.name),
-                                       settings.labels.get("owner", ""), bool(settings.node),
-                                       settings.pool)
-            for settings in config.store}
-
-
 def _codecs() -> Callable[[int, int], Codec]:
     arithmetic = isal.load()
 
@@ -311,18 +261,3 @@ def _policies(config: Config, codec_for: Callable[[int, int], Codec]) -> dict[st
                          tuple(store.name for store in config.store if store.pool == policy.pool),
                          policy.private, policy.pool)
             for name, policy in config.policy.items()}
-
-
-async def try_stores(config: Config) -> dict[str, str]:
-    """By name: why the store does not serve, empty when it does."""
-    clock = SystemClock()
-
-    async def reason(settings: StoreSettings) -> str:
-        store = GuardedStore(_store(settings), clock)
-        try:
-            return "" if await store.check() is StoreState.UP else store.reason
-        finally:
-            await store.close()
-
-    reasons = await asyncio.gather(*map(reason, config.store))
-    return {settings.name: why for settings, why in zip(config.store, reasons, strict=True)}

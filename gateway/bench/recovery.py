@@ -28,7 +28,7 @@ from zerostor.core.layout import Layout
 from zerostor.core.limits import CELL_SIZE, PACK_OBJECT_MAX, SHARD_KEY_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.core.shard import Member, Trailer, encode_trailer, shard_key
-from zerostor.wiring import start_store
+from zerostor.store_wiring import start_store
 
 SIZE = 1024
 CLIENTS = 32

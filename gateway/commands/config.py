@@ -55,7 +55,7 @@ def command(no_probe: bool, as_json: bool, folder: Path | None, file: Path | Non
 def _problems(config: Config) -> dict[str, str]:
     import asyncio
 
-    from zerostor.wiring import try_stores
+    from zerostor.store_wiring import try_stores
 
     return asyncio.run(try_stores(config))
 

@@ -10,8 +10,8 @@ import click
 
 from gateway.commands.options import json_option, print_json, read_settings, settings_options
 from gateway.commands.tables import print_table
-from gateway.whole_file import change_text, read_text
 from zerostor.core.errors import BadRequest, NotFound, SetupError
+from zerostor.whole_file import change_text, read_text
 
 if TYPE_CHECKING:
     from zerostor.core.sign_in import KnownKey

@@ -13,9 +13,9 @@ import click
 from gateway.credentials import Address, Credential, Keyring, parse_url
 from gateway.http_client import Client
 from gateway.plain_text import plain_json
-from gateway.whole_file import read_text
 from zerostor.core.errors import BadRequest, SetupError
 from zerostor.core.units import parse_address, parse_seconds
+from zerostor.whole_file import read_text
 
 if TYPE_CHECKING:
     from zerostor.config import Config

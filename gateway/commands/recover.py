@@ -78,10 +78,10 @@ def _key(text: str | None) -> bytes | None:
 
 def _named(places: Sequence[str], config: Config) -> list[StoreSettings]:
     """The stores at these places, by the names in their markers; the rest as the settings say."""
-    from zerostor import wiring
     from zerostor.core.setting_types import Secret
     from zerostor.core.settings import StoreSettings, split_password
     from zerostor.core.store_settings import check_stores
+    from zerostor.store_wiring import store_name
 
     known = {store.name: store for store in config.store} if config.source else {}
     found: list[StoreSettings] = []
@@ -92,7 +92,7 @@ def _named(places: Sequence[str], config: Config) -> list[StoreSettings]:
             url = f"dir://{os.path.abspath(place)}"
         settings = StoreSettings("", url, password=Secret(password))
         try:
-            name = wiring.store_name(settings)
+            name = store_name(settings)
         except SetupError as error:
             click.echo(f"left out: {error}", err=True)
             continue

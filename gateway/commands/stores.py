@@ -116,7 +116,7 @@ def init(names: tuple[str, ...], every: bool, folder: Path | None, file: Path | 
       zerostor stores init --all --config zerostor.toml
     """
     config = read_settings(folder, file)
-    from zerostor.wiring import start_store
+    from zerostor.store_wiring import start_store
 
     if bool(names) == every:
         raise click.UsageError("name the stores, or give --all")

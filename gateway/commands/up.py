@@ -126,7 +126,7 @@ def start_stores(config: Config) -> None:
 def _warn_of_servers(config: Config) -> None:
     import asyncio
 
-    from zerostor.wiring import try_stores
+    from zerostor.store_wiring import try_stores
 
     for reason in filter(None, asyncio.run(try_stores(config)).values()):
         click.echo(f"warning: {reason}")

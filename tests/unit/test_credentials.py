@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.credentials import Credential, Keyring, Pins, parse_url
-from gateway.whole_file import change_text, read_text
 from zerostor.core.errors import RequestError, SetupError
+from zerostor.whole_file import change_text, read_text
 
 HERE = "http://127.0.0.1:8080"
 KEY, CERTIFICATE = "ab" * 32, "cd" * 32

@@ -5,6 +5,7 @@
     mac      keyed BLAKE3 over msgpack ["request", payload, method, path, BLAKE3 of the body]
     seal     of a reply: hex of keyed BLAKE3 over msgpack ["reply", mac, BLAKE3 of its body]
     place    of a gateway: url " " hex of keyed BLAKE3 over msgpack ["place", spool, url]
+    closed   what hosts share by Redis: keyed BLAKE3 over msgpack ["shared", name, body], then body
 
 The key is derived from the text in cluster.secret_file. Path and body name the jobs, so a token is
 good for one request, for minutes. It travels in a header: never in a URL, and never into a log.
@@ -25,6 +26,7 @@ from zerostor.core.msgpack import UNDECODABLE
 TOKEN_SECONDS = 180.0
 """How long a token is good; the clocks of two hosts may differ by about as much."""
 TOKEN_MAX = 1024
+_MAC_SIZE = 32
 _PURPOSE = "zerostor 2026-11-21 requests between hosts of a cluster"
 
 
@@ -83,6 +85,15 @@ class ClusterKey:
         url, _, proof = place.rpartition(" ")
         known = hmac.compare_digest(_bytes(proof), self._keyed("place", spool, url))
         return url if known else None
+
+    def closed(self, name: str, body: bytes) -> bytes:
+        """`body` as the hosts of a cluster share it under `name`; anyone may read it."""
+        return self._keyed("shared", name, body) + body
+
+    def opened(self, name: str, closed: bytes) -> bytes | None:
+        """The body in what is shared; None if that was no host of this cluster."""
+        proof, body = closed[:_MAC_SIZE], closed[_MAC_SIZE:]
+        return body if hmac.compare_digest(proof, self._keyed("shared", name, body)) else None
 
     def _mac(self, payload: bytes, method: str, path: str, body: bytes) -> bytes:
         return self._keyed("request", payload, method, path, blake3(body).digest())

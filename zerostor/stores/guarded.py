@@ -82,6 +82,7 @@ class GuardedStore:
         ] | None = getattr(inner, "ends", None)
         # A store on a slow device says how many bytes a second it moves at least.
         self._pace: float = getattr(inner, "pace", 0.0)
+        self._retired = False
         self._judge = Judge()
         self._since = clock.now()
         self._room = Capacity(None, None)
@@ -164,6 +165,8 @@ class GuardedStore:
 
     async def check(self) -> StoreState:
         """Probe once and draw the conclusions. Never raises a BackendError."""
+        if self._retired:
+            return self.state
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
@@ -181,6 +184,12 @@ class GuardedStore:
             self._reads.recover()
             self._writes.recover()
         return self.state
+
+    def retire(self, reason: str) -> None:
+        """It is none of ours any more: DOWN for good."""
+        self._retired = True
+        self._reads.down(reason)
+        self._writes.down(reason)
 
     @property
     def paced(self) -> bool:
