@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from gateway.audit import Audit
 from gateway.caller import Security
 from gateway.content import ANY_HOST, Content
 from gateway.control_link import ControlLink
+from gateway.figures import Figures
 from gateway.home_link import HomeLink
 from gateway.leases import Leases
 from gateway.role import RoleWatch
@@ -79,6 +80,7 @@ class Services:
     archivist: Archivist | None = None
     content: Content = ANY_HOST
     audit: Audit | None = None
+    figures: Figures = field(default_factory=Figures)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -17,7 +17,7 @@ from gateway.client_address import address_of
 from gateway.http_errors import Handler, problems
 from gateway.proxies import read_address
 from gateway.request_id import CURRENT, HEADER, new_id
-from gateway.services import services_of
+from gateway.services import Services, services_of
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _SANE = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -56,15 +56,24 @@ def acted_on(request: web.Request, **named: object) -> None:
 async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and write down how it ended."""
     id_of(request)
-    audit = services_of(request).audit
-    began = audit.clock.monotonic() if audit is not None else 0.0
-    answer = None
+    services = services_of(request)
+    began, answer = services.clock.monotonic(), None
     try:
         answer = await handler(request)
         return answer
     finally:
-        if audit is not None:
-            write_down(audit, request, answer, began)
+        _count(services, request, answer, began)
+        if services.audit is not None:
+            write_down(services.audit, request, answer, began)
+
+
+def _count(services: Services, request: web.Request, answer: web.StreamResponse | None,
+           began: float) -> None:
+    resource = request.match_info.route.resource
+    services.figures.add(
+        request.method, "" if resource is None else resource.canonical,
+        BROKEN_OFF if answer is None else answer.status, services.clock.monotonic() - began,
+        request.content.total_bytes, _sent(answer))
 
 
 async def checked_early(request: web.Request, check: Handler) -> web.StreamResponse:

@@ -14,6 +14,8 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 
+import msgspec
+
 from zerostor.core.errors import (
     BackendError,
     Busy,
@@ -23,10 +25,12 @@ from zerostor.core.errors import (
     UnknownJob,
     ZerostorError,
 )
+from zerostor.core.figures import WORKER_FIGURES, WorkerFigures
 from zerostor.core.jobs import Claim, JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
 from zerostor.core.reminder import Reminder
 from zerostor.engine.ingest import Ingest, by_spool
+from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, SpoolEntry, Spools
 
 _log = logging.getLogger(__name__)
@@ -61,10 +65,12 @@ HEARTBEAT_AGAIN = 0.2
 class Runner:
     """One worker. name: unique among workers; concurrency: large objects at a time."""
 
-    def __init__(self, name: str, queue: JobQueue, spools: Spools, ingest: Ingest, clock: Clock,
-                 concurrency: int) -> None:
+    def __init__(self, name: str, queue: JobQueue, board: Board, spools: Spools, ingest: Ingest,
+                 clock: Clock, concurrency: int) -> None:
         self._name = name
         self._queue = queue
+        self._board = board
+        self._figures = WorkerFigures()
         self._spools = spools
         self._ingest = ingest
         self._clock = clock
@@ -263,6 +269,10 @@ class Runner:
         # Published first: whoever waits need not wait for the receipt.
         with contextlib.suppress(QueueUnavailable):
             await self._queue.finish(updates)
+        for _, entry, _ in done:
+            if entry.upload is not None:
+                waited = self._clock.now() - entry.upload.accepted_ms / 1000
+                self._figures.add_stored(entry.upload.size, waited)
         links = {entry.job: link for _, entry, link in done}
         for spool, entries in by_spool(entry for _, entry, _ in done).items():
             try:
@@ -303,12 +313,14 @@ class Runner:
                         update: JobUpdate) -> None:
         if entry is not None:
             await entry.spool.release([entry])
+        self._figures.put_back += 1
         # Who gives a job back has not died with it. Without a queue the reconciler brings it again.
         with contextlib.suppress(QueueUnavailable):
             await self._queue.retry(claim._replace(deliveries=0), delay, update)
 
     async def _give_up(self, claim: Claim, entry: SpoolEntry | None, error: Exception) -> None:
         reason = _reason(error)
+        self._figures.failed += 1
         _log.error("job %s failed for good: %s", claim.job, error)
         if entry is not None:
             await entry.spool.release([entry])
@@ -334,6 +346,8 @@ class Runner:
             pause = HEARTBEAT
             try:
                 await self._queue.heartbeat(self._name, 3 * HEARTBEAT)
+                await self._board.publish(WORKER_FIGURES + self._name,
+                                          msgspec.json.encode(self._figures), 3 * HEARTBEAT)
             except QueueUnavailable:
                 # A whole pause here would keep a new zerostor from being ready for that long.
                 pause = HEARTBEAT_AGAIN

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.admission import is_stranger
-from gateway.control_link import ALIVE_SECONDS
-from gateway.exposition import (
-    EXPOSITION_TYPE,
-    exposition,
-    node_exposition,
-    telemetry_exposition,
-)
+from gateway.exposition import exposition
+from gateway.seen import look
 from gateway.services import Services, services_of
 from zerostor import __version__
 from zerostor.core.errors import ZerostorError
@@ -62,25 +56,11 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """GET /metrics, for Prometheus."""
+    """GET /metrics, for Prometheus; what does not answer in time is left out."""
     services = services_of(request)
-    hub = await _hub_figures(services, "/figures")
-    text = exposition(services) + node_exposition(hub)
-    if hub:
-        telemetry = await _hub_figures(services, "/figures/telemetry") or {}
-        text += telemetry_exposition(telemetry, services.clock.now())
-    return web.Response(body=text.encode(),
-                        headers={"Content-Type": EXPOSITION_TYPE})
-
-
-async def _hub_figures(services: Services, path: str) -> dict[str, Any] | None:
-    """None where there is no node hub; empty where it does not answer."""
-    if not services.nodes.enabled:
-        return None
-    try:
-        return await services.nodes.ask("GET", path, seconds=ALIVE_SECONDS)
-    except ZerostorError:
-        return {}
+    text, content_type = exposition(services, await look(services),
+                                    request.headers.get("Accept", ""))
+    return web.Response(body=text, headers={"Content-Type": content_type})
 
 
 async def unready(services: Services) -> list[str]:
@@ -88,7 +68,7 @@ async def unready(services: Services) -> list[str]:
     found = await asyncio.gather(services.spool.probe(), services.queue.ping(),
                                  services.metadata.ping(), services.queue.workers(),
                                  return_exceptions=True)
-    problems = _told(found)
+    problems = _problems(found)
     if found[3] == []:
         problems.append("no worker is running")
     archivist = services.archivist
@@ -104,12 +84,12 @@ async def unreadable(services: Services) -> list[str]:
     """Why a download would not work now; empty when it would."""
     found = await asyncio.gather(services.metadata.ping(), return_exceptions=True)
     pool = services.stores
-    return _told(found) + [_too_few(pool.readable_count(policy), policy, policy.data)
+    return _problems(found) + [_too_few(pool.readable_count(policy), policy, policy.data)
                            for policy in services.policies.values()
                            if pool.readable_count(policy) < policy.data]
 
 
-def _told(found: Sequence[object]) -> list[str]:
+def _problems(found: Sequence[object]) -> list[str]:
     for result in found:
         if isinstance(result, BaseException) and not isinstance(result, ZerostorError):
             raise result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.fakes.fast_clock import FastClock
 from tests.fakes.grid import Grid
+from tests.fakes.memory_board import MemoryBoard
 from workers.runner import Runner
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.queue.memory import MemoryJobQueue
@@ -33,8 +34,8 @@ class Works:
     async def worker(self) -> AsyncIterator[asyncio.Task[None]]:
         """Work until the block ends."""
         grid = self.grid
-        self.runner = Runner("w", self.queue, RoutedSpools(grid.spool), grid.ingest, self.clock,
-                             CONCURRENCY)
+        self.runner = Runner("w", self.queue, MemoryBoard(self.clock),
+                             RoutedSpools(grid.spool), grid.ingest, self.clock, CONCURRENCY)
         task = asyncio.ensure_future(self.runner.run())
         try:
             yield task

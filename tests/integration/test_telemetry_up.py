@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.fakes.metrics import read_metrics
 from tests.fakes.ssh_server import ROOT
 from tests.integration.test_nodes_up import Face, process, until
 from tests.integration.test_ssh_homes import fits
@@ -59,11 +60,6 @@ def stream_of(face: Face, name: str) -> dict[str, object]:
     return found[0]
 
 
-def metrics(face: Face) -> list[str]:
-    with urllib.request.urlopen(f"{face.server}/metrics") as answer:
-        return answer.read().decode().splitlines()
-
-
 def fill(face: Face, stream: str) -> None:
     for begin in range(0, len(LINES), 6000):
         post(face, stream, LINES[begin : begin + 6000], "text/plain")
@@ -75,8 +71,9 @@ def test_from_append_to_nodes_and_back(face: Face) -> None:
     until(lambda: (found := stream_of(face, "shed"))["chunks"] == found["spread"] != 0)
     fits(face.json("telemetry", "ls"), "Streams")
     assert stream_of(face, "shed")["waiting_since"] is None
-    until(lambda: {"zerostor_telemetry_waiting_chunks 0", "zerostor_telemetry_missing_copies 0",
-                   "zerostor_telemetry_waiting_seconds 0"} <= set(metrics(face)))
+    none = dict.fromkeys(("zerostor_telemetry_waiting_chunks", "zerostor_telemetry_missing_copies",
+                          "zerostor_telemetry_waiting_seconds"), 0)
+    until(lambda: none.items() <= read_metrics(face.server).items())
     # The hub's own files of full chunks away: what comes now comes from flash.
     folder = face.folder / "data" / "telemetry" / "shed"
     files = sorted(path for path in folder.iterdir() if path.name.isdecimal())

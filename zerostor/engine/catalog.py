@@ -70,6 +70,8 @@ class Catalog:
         self._cached = 0
         self._cache_bytes = cache_bytes
         self._term = ""
+        self.hits = 0
+        self.misses = 0
 
     async def find(self, wanted: Hash) -> Located:
         """The object of `wanted`. Raises ObjectRemoved; UnknownObject, the same for a wrong id and
@@ -119,7 +121,9 @@ class Catalog:
         cached = self._cache.get(metadata_id)
         if cached is not None:
             self._cache.move_to_end(metadata_id)
+            self.hits += 1
             return cached[0]
+        self.misses += 1
         stored = await self._metadata.get(metadata_id)
         term = await self._metadata.term()
         if term != self._term:
