@@ -23,6 +23,7 @@ class Access(enum.Enum):
     USER = "a user or an admin"
     HOME = "a user for the home that has his name, or an admin; in mode public ssh.admin decides"
     HOMES = "an admin; in mode public ssh.admin decides"
+    OWNER = "an admin, or who uploaded the object; in mode public a program on the gateway's host"
     ADMIN = "an admin"
     LOCAL = "an admin; in mode public a program on the gateway's host"
     HOST = "a host of the cluster, by the token of its request, which the route itself checks"

@@ -39,12 +39,13 @@ _PROXIES = ("forwarded", "x-forwarded", "x-real-ip", "via", "cf-connecting", "tr
 _REFUSED = ("only programs on the gateway's own host may ask this (ssh.admin = \"local\"): use"
             " `zerostor ssh-enable` and its like there, on http://127.0.0.1; ssh.admin = \"anyone\""
             " opens it to everybody who reaches the gateway")
-_REFUSED_HERE = ("only programs on the gateway's own host may ask this: use `zerostor node` there,"
+_REFUSED_HERE = ("only programs on the gateway's own host may ask this: use the command line there,"
                  " on http://127.0.0.1")
 _CALLER = web.RequestKey("caller", Caller)
 _PUBLIC, _HOST = Access.PUBLIC, Access.HOST
 _OF_HOMES = (Access.HOME, Access.HOMES)
-_MEANT = (*_OF_HOMES, Access.LOCAL)
+_OF_HOST = (Access.LOCAL, Access.OWNER)
+_MEANT = (*_OF_HOMES, *_OF_HOST)
 """What could do harm if a browser were led to it."""
 
 
@@ -162,7 +163,7 @@ def _admit_known(request: web.Request, access: Access, caller: Caller) -> None:
     if access is Access.HOME:
         if "user" in request.match_info:
             require_home(request, request.match_info["user"])
-    elif access is not Access.USER:
+    elif access not in (Access.USER, Access.OWNER):
         raise NotAllowed(f"{caller.name} may not ask this: it needs a key with the role admin")
 
 
@@ -170,7 +171,7 @@ def _admit_here(request: web.Request, access: Access) -> None:
     if access in _OF_HOMES:
         if services_of(request).ssh_admin != ANYONE and not _is_local(request):
             raise NotAllowed(_REFUSED)
-    elif access is Access.LOCAL:
+    elif access in _OF_HOST:
         if not _is_local(request):
             raise NotAllowed(_REFUSED_HERE)
     else:

@@ -21,7 +21,18 @@ from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
 from gateway.room import Room
-from gateway.routes import jobs, nodes, objects, operate, sign_in, spool, ssh, telemetry, uploads
+from gateway.routes import (
+    jobs,
+    nodes,
+    objects,
+    operate,
+    removal,
+    sign_in,
+    spool,
+    ssh,
+    telemetry,
+    uploads,
+)
 from gateway.services import SERVICES, Services, services_of
 from gateway.tls_listener import TlsListener
 from gateway.trail import audited, mark
@@ -45,6 +56,11 @@ ROUTES = (
     post("/api/jobs/{job}/requeue", jobs.requeue, Access.ADMIN),
     get("/api/exists/{hash}", objects.exists, Access.PUBLIC),
     get("/api/check/{hash}", objects.check, objects.check_access),
+    get_only("/api/objects/removed", removal.removed, Access.LOCAL),
+    delete("/api/objects/{hash}", removal.remove, Access.OWNER),
+    post("/api/objects/{hash}/restore", removal.restore, Access.OWNER),
+    post("/api/objects/{hash}/quarantine", removal.quarantine, Access.LOCAL),
+    post("/api/objects/{hash}/release", removal.release, Access.LOCAL),
     get("/api/stores", operate.stores, Access.ADMIN),
     get("/api/pubkey", sign_in.public_key, Access.PUBLIC),
     post("/api/authenticate", sign_in.authenticate, Access.PUBLIC),

@@ -15,6 +15,7 @@ from gateway.access import Access, Required, required_of
 from gateway.api_operations import Operation, Parameter, file_answer, json_answer
 from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
+from gateway.removal_operations import REMOVAL_OPERATIONS, REMOVAL_SCHEMAS
 from gateway.services import services_of
 from gateway.sign_in_operations import DENIED, SCHEMES, SIGN_IN_OPERATIONS, SIGN_IN_SCHEMAS
 from gateway.ssh_operations import SSH_OPERATIONS
@@ -51,6 +52,7 @@ _WAIT = Parameter("wait", "query", "Seconds to wait for the end before answering
                   {"type": "number", "minimum": 0, "default": 0}, 30)
 _BAD_LINK = "`bad-link` or `bad-extension`: not 56 hex digits with an optional extension."
 _NO_OBJECT = "`unknown-object`: no object has this hash."
+_REMOVED = "`removed`: the object behind this link was removed, or is in quarantine."
 _NO_JOB = "`unknown-job`: no such job, or it ended too long ago."
 _BACKEND = "Something behind the gateway is away; try again after `Retry-After` seconds."
 
@@ -96,7 +98,7 @@ _STORE = (
         {200: {"description": "The state of the job.", "content": {
             "text/plain": {"schema": string(), "example": f"{SAMPLE_HASH}.jpg"},
             "application/json": {"schema": ref("Job"), "example": _EXAMPLE_JOB}}},
-         400: "`bad-request`: wait is not a number.", 404: _NO_JOB,
+         400: "`bad-request`: wait is not a number.", 404: _NO_JOB, 410: _REMOVED,
          429: "`too-many-requests`: more wait than one address may have wait.", 503: _BACKEND},
         (_JOB_ID, _WAIT), "'{base}/api/status/" + SAMPLE_JOB + "?wait=30'"),
 )
@@ -109,7 +111,7 @@ _OBJECT_RESPONSES: dict[int, Json | str] = {
     206: file_answer("The range that was asked for.", "*/*"),
     308: {"description": "It is served from another host name (gateway.content_url)."},
     304: {"description": "The copy you have is good (If-None-Match, If-Modified-Since)."},
-    400: _BAD_LINK, 404: _NO_OBJECT,
+    400: _BAD_LINK, 404: _NO_OBJECT, 410: _REMOVED,
     416: "`range-not-satisfiable`: no byte of the object lies in the range.",
     503: "`object-unreadable`: too few good shards answer now.",
 }
@@ -130,14 +132,16 @@ _READ = (
     Operation(
         "get", "/api/exists/{hash}", "exists", "read", "Is it here?",
         "What is known of an object, from its record; no store is asked.",
-        {200: json_answer("It is.", "Object"), 400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
+        {200: json_answer("It is.", "Object"), 400: _BAD_LINK, 404: _NO_OBJECT, 410: _REMOVED,
+          503: _BACKEND},
         (_HASH_OR_LINK,), "'{base}/api/exists/" + SAMPLE_HASH + "'"),
     Operation(
         "get", "/api/check/{hash}", "check", "read", "Is it whole?",
         "The state of each shard. A soft check looks whether each is there and describes itself"
         " right; a hard one reads every byte of all of them, and the object.",
         {200: json_answer("What was found.", "Check"),
-         400: _BAD_LINK, 404: _NO_OBJECT, 503: _BACKEND},
+         400: _BAD_LINK, 404: _NO_OBJECT, 410: _REMOVED,
+          503: _BACKEND},
         (_HASH_OR_LINK, Parameter("mode", "query", "How closely to look.",
                                   string(enum=["soft", "hard"], default="soft"), "hard")),
         "'{base}/api/check/" + SAMPLE_HASH + "?mode=hard'"),
@@ -186,9 +190,10 @@ _PAGES = (
               {200: file_answer("The document.", "application/json")}, (), "'{base}/openapi.json'"),
 )
 
-OPERATIONS = (_STORE + _READ + SIGN_IN_OPERATIONS + SSH_OPERATIONS + NODE_OPERATIONS
-              + TELEMETRY_OPERATIONS + _OPERATE + _PAGES)
+OPERATIONS = (_STORE + _READ + REMOVAL_OPERATIONS + SIGN_IN_OPERATIONS + SSH_OPERATIONS
+              + NODE_OPERATIONS + TELEMETRY_OPERATIONS + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
+         "remove": "Links that go dark.",
          "sign-in": "Say who you are, where the gateway asks.",
          "ssh": "Homes for sftp, scp and rsync, and from there into the store.",
          "nodes": "ESP32s that keep chunks.",
@@ -232,8 +237,8 @@ def document(public_url: str = "", max_upload: int | None = None,
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS | NODE_SCHEMAS
-                       | TELEMETRY_SCHEMAS,
+        "components": {"schemas": SCHEMAS | REMOVAL_SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS
+                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

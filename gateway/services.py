@@ -27,6 +27,7 @@ from zerostor.engine.check import Checker
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
+from zerostor.engine.removal import Removal
 from zerostor.engine.sessions import Sessions
 from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
@@ -60,6 +61,7 @@ class Services:
     catalog: Catalog
     reader: Reader
     checker: Checker
+    removal: Removal
     waiters: Waiters
     role: RoleWatch
     recent: RecentJobs

@@ -24,12 +24,13 @@ def command(link: str, as_json: bool, client: Client) -> None:
     try:
         answer = {"exists": True, **client.ask(f"/api/exists/{parsed}")}
     except Refused as error:
-        if error.status != 404:
+        if error.status not in (404, 410):
             raise
-        answer = {"exists": False, "hash": str(parsed)}
+        answer = {"exists": False, "hash": str(parsed), "removed": error.status == 410}
     if as_json:
         print_json(answer)
     else:
-        click.echo("stored" if answer["exists"] else "not stored")
+        click.echo("stored" if answer["exists"] else
+                   "removed" if answer["removed"] else "not stored")
     if not answer["exists"]:
         raise click.exceptions.Exit(1)

@@ -68,6 +68,7 @@ async def serve(config: Config) -> None:
     from zerostor.audit_file import AuditFile
     from zerostor.core.gateway_settings import AUDIT_ALL, AUDIT_OFF
     from zerostor.engine.recent import RecentJobs
+    from zerostor.engine.removal import Removal
 
     scheme = "https" if config.gateway.tls_cert else "http"
     own_url = config.gateway.public_url or f"{scheme}://{config.gateway.listen.reachable}"
@@ -88,6 +89,8 @@ async def serve(config: Config) -> None:
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, board=parts.board, spool=parts.spool,
             catalog=parts.catalog, reader=parts.reader, checker=parts.checker,
+            removal=Removal(parts.leading, parts.catalog, parts.clock,
+                            config.keeper.removal_grace),
             waiters=Waiters(parts.queue, parts.spool, parts.spools, homes),
             clock=parts.clock,
             role=RoleWatch(parts.roles, parts.clock, config.metadata.master, own_url,

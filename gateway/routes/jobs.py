@@ -11,8 +11,9 @@ from gateway.connection import while_connected
 from gateway.content import Content
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
-from zerostor.core.errors import HomesAway, UnknownJob, ZerostorError
+from zerostor.core.errors import HomesAway, ObjectRemoved, UnknownJob, ZerostorError
 from zerostor.core.jobs import JobState, JobUpdate
+from zerostor.core.link import parse_link
 
 LOOK_SECONDS = 0.5
 """Between looks of a long-poll at a slave."""
@@ -35,6 +36,9 @@ async def status(request: web.Request) -> web.Response:
             update = await _from_records(services, job, wait)
     if update is None:
         raise unknown
+    if update.state is JobState.DONE and await services.catalog.is_removed(
+            parse_link(update.detail)[0]):
+        raise ObjectRemoved
     headers = {"Cache-Control": "no-store"}
     if "application/json" in request.headers.get("Accept", ""):
         return web.json_response(describe(update, services.content), headers=headers)

@@ -104,6 +104,11 @@ EVERY_ROUTE = {
     "GET /api/exists/{hash}": (OPEN, OPEN),
     "GET /api/check/{hash}": (OPEN, OPEN),
     "GET /api/check/{hash}?mode=hard": (OPEN, SIGNED_IN),
+    "GET /api/objects/removed": ({"here"}, ADMINS),
+    "DELETE /api/objects/{hash}": ({"here"}, SIGNED_IN),
+    "POST /api/objects/{hash}/restore": ({"here"}, SIGNED_IN),
+    "POST /api/objects/{hash}/quarantine": ({"here"}, ADMINS),
+    "POST /api/objects/{hash}/release": ({"here"}, ADMINS),
     "GET /api/stores": (OPEN, ADMINS),
     "GET /api/pubkey": (OPEN, OPEN),
     "POST /api/authenticate": (OPEN, OPEN),
@@ -145,6 +150,9 @@ that is looked at by the route. Hosts of the cluster prove themselves there as w
 """
 
 
+NO_HEAD = ("GET /api/telemetry/{stream}", "GET /api/objects/removed")
+
+
 def let_through(app: web.Application, line: str, who: str) -> bool:
     method, path = line.split()
     path = path.replace("{user}", "anna").replace("{", "").replace("}", "")
@@ -170,7 +178,7 @@ def test_every_route_is_in_the_table() -> None:
 def test_who_may_ask(line: str, method: str) -> None:
     openly, known = EVERY_ROUTE[line]
     if method == "HEAD":
-        if not line.startswith("GET") or line == "GET /api/telemetry/{stream}":
+        if not line.startswith("GET") or line in NO_HEAD:
             return
         line = line.replace("GET", "HEAD")
     app = application()

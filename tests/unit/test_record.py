@@ -28,6 +28,7 @@ from zerostor.core.record import (
     StripeSet,
     decode_record,
     encode_record,
+    is_removed,
     stripes_of,
     with_stripes,
 )
@@ -199,6 +200,15 @@ def test_which_shards_are_looked_after() -> None:
         assert stripes_of(record) is not None
         assert stripes_of(with_stripes(record, moved)) == moved
     assert with_stripes(with_stripes(REMOVED, moved), OBJECT.stripes) == REMOVED
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_removed_record_is_told_by_its_first_bytes(name: str) -> None:
+    stored = encode_record(CASES[name])
+    assert is_removed(stored) is isinstance(CASES[name], RemovedRecord)
+    fields = msgspec.msgpack.decode(stored[3:-8])
+    later = sealed(b"ZR\1" + msgspec.msgpack.encode([*fields, *range(16)]))
+    assert is_removed(later) is isinstance(CASES[name], RemovedRecord)
 
 
 def test_a_removed_private_object_does_not_show_its_salt() -> None:

@@ -31,6 +31,8 @@ MAGIC = b"ZR"
 VERSION = 1
 _HEADER = MAGIC + bytes([VERSION])
 _TAIL = 8
+_REMOVED = b"\xa7removed"
+"""The kind as msgpack has it."""
 
 
 class StripeSet(msgspec.Struct, frozen=True, array_like=True):
@@ -157,6 +159,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(
     NoteRecord | ObjectRecord | PackRecord | RemovedRecord | DeadPackRecord
 )
+
+
+def is_removed(stored: bytes) -> bool:
+    """Whether it is a RemovedRecord by its kind, without decoding it: most records are none."""
+    # Behind the header of an array of up to 15 fields; of one with more it takes two bytes more.
+    return stored[4:12] == _REMOVED or stored[6:14] == _REMOVED
 
 
 def stripes_of(record: Record) -> StripeSet | None:

@@ -7,7 +7,7 @@ import hmac
 from collections import OrderedDict
 from typing import NamedTuple
 
-from zerostor.core.errors import ObjectRemoved, RecordCorrupt, UnknownObject
+from zerostor.core.errors import BackendError, ObjectRemoved, RecordCorrupt, UnknownObject
 from zerostor.core.limits import MIB
 from zerostor.core.link import Hash
 from zerostor.core.record import (
@@ -88,10 +88,10 @@ class Catalog:
         """One record is read of the metadata, whatever is not there."""
         term, remembered = self._term, wanted.metadata_id in self._cache
         record = await self._record(wanted.metadata_id)
-        if remembered and not _is(record, wanted):
+        if remembered and not is_record_of(record, wanted):
             self.forget(wanted.metadata_id)
             record = await self._record(wanted.metadata_id)
-        if not _is(record, wanted):
+        if not is_record_of(record, wanted):
             return None
         if isinstance(record, RemovedRecord):
             raise ObjectRemoved
@@ -110,6 +110,16 @@ class Catalog:
         if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
         return Located(record, pack.stripes, record.offset, Holder(record.pack, pack))
+
+    async def is_removed(self, wanted: Hash) -> bool:
+        """Whether its hash is that of a removed object, as far as the metadata can be asked now."""
+        try:
+            await self._look(wanted)
+        except ObjectRemoved:
+            return True
+        except (BackendError, RecordCorrupt):
+            pass
+        return False
 
     def forget(self, metadata_id: int) -> None:
         """Read this record anew next time."""
@@ -159,7 +169,9 @@ async def _beat(began: float) -> None:
         timer.cancel()
 
 
-def _is(record: Record | None, wanted: Hash) -> bool:
+def is_record_of(record: Record | None, wanted: Hash) -> bool:
+    """Whether it is that of the object with this hash, removed or not; compared in constant time.
+    """
     known = record if isinstance(record, ObjectRecord | RemovedRecord) else None
     content = bytes(len(wanted.content)) if known is None else known.content
     # Of what is no object nobody has the hash, not even who asks for zeros.
