@@ -168,6 +168,7 @@ def test_who_may(keyed: Keyed) -> None:
     link = keyed.upload(content_of(SMALL), anna, ext="bin", wait=60).link
     large = keyed.upload(content_of(LARGE), anna, ext="bin", wait=60).link
     for one in (link, large):
+        assert keyed.get(f"/api/check{one}").json["state"] == "healthy"
         assert remove(keyed, one).status == 401
         assert remove(keyed, one, bob).status == 403
         assert remove(keyed, one, anna).json["by"] == bytes(ANNA.verify_key).hex()

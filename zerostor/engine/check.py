@@ -268,7 +268,7 @@ def trailer_of(holder: Holder, shard: int) -> bytes:
     member, pack = None, None
     if isinstance(record, ObjectRecord):
         member = Member(holder.metadata_id, record.content, 0, record.size, record.ext, record.job,
-                        record.policy, record.created_ms, record.salt)
+                        record.policy, record.created_ms, record.salt, record.owner)
     else:
         pack = holder.metadata_id
     return encode_trailer(
