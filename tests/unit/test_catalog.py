@@ -10,10 +10,16 @@ import pytest
 
 from tests.fakes.virtual_time import run_virtually
 from tests.unit.test_record import DEAD, OBJECT, PACK, PACKED, RECLAIMED, REMOVED, SALT
-from zerostor.core.errors import ObjectRemoved, RecordCorrupt, UnknownObject
+from zerostor.core.errors import MetadataUnavailable, ObjectRemoved, RecordCorrupt, UnknownObject
 from zerostor.core.link import Hash
 from zerostor.core.record import NoteRecord, Record, encode_record
-from zerostor.engine.catalog import MISS_SECONDS, Catalog
+from zerostor.engine.catalog import (
+    AWAY_SECONDS,
+    FRESH_SECONDS,
+    LOOK_SECONDS,
+    MISS_SECONDS,
+    Catalog,
+)
 from zerostor.metadata.memory import MemoryMetadata
 
 WRONG = bytes(range(24))
@@ -165,3 +171,85 @@ def test_an_object_that_moves_to_another_pack_is_found_there() -> None:
         assert (found.record, found.stripes, found.offset) == (moved, there.stripes, 5)
 
     run_virtually(moves())
+
+
+def test_what_changed_elsewhere_is_seen_soon_and_hot_records_cost_few_looks() -> None:
+    async def changes() -> None:
+        metadata = CountingMetadata(0.0)
+        catalog = Catalog(metadata)
+        number, pack = await metadata.reserve([b"a", b"b"])
+        packed = msgspec.structs.replace(PACKED, pack=pack)
+        moved = msgspec.structs.replace(
+            PACK, stripes=msgspec.structs.replace(PACK.stripes, stores=("other",) * 20))
+        await metadata.commit([(number, encode_record(packed)), (pack, encode_record(PACK))])
+        wanted = Hash(packed.content, number)
+        for _ in range(1000):
+            assert (await catalog.find(wanted)).stripes == PACK.stripes
+            await asyncio.sleep(0.002)
+        assert metadata.looks <= 2 * (2.0 / FRESH_SECONDS + 1)
+        await metadata.commit([(pack, encode_record(moved))])
+        await asyncio.sleep(FRESH_SECONDS)
+        assert (await catalog.find(wanted)).stripes == moved.stripes
+        gone = msgspec.structs.replace(REMOVED, content=packed.content)
+        await metadata.commit([(number, encode_record(gone))])
+        await asyncio.sleep(FRESH_SECONDS)
+        with pytest.raises(ObjectRemoved):
+            await catalog.find(wanted)
+
+    run_virtually(changes())
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_is_remembered_is_read_while_the_metadata_is_away(hangs: bool) -> None:
+    class AwayMetadata(CountingMetadata):
+        away = False
+
+        async def get(self, metadata_id: int) -> bytes | None:
+            if self.away:
+                self.looks += 1
+                await asyncio.sleep(3600.0 if hangs else 0.0)
+                raise MetadataUnavailable("away")
+            return await super().get(metadata_id)
+
+    async def away() -> None:
+        metadata = AwayMetadata(0.0)
+        catalog = Catalog(metadata)
+        number, = await metadata.reserve([encode_record(OBJECT)])
+        wanted = Hash(OBJECT.content, number)
+        await catalog.find(wanted)
+        metadata.away, metadata.looks = True, 0
+        began = asyncio.get_running_loop().time()
+        for _ in range(1000):
+            assert (await catalog.find(wanted)).record == OBJECT
+            await asyncio.sleep(0.01)
+        assert metadata.looks <= 10
+        # At most one in a second waits, and not for long.
+        assert asyncio.get_running_loop().time() - began <= 10 * (1 + LOOK_SECONDS) + 0.1
+        with pytest.raises((MetadataUnavailable, TimeoutError)):
+            async with asyncio.timeout(10):
+                await catalog.find(Hash(WRONG, number))
+        metadata.away = False
+        await metadata.commit([(number, encode_record(REMOVED))])
+        await asyncio.sleep(AWAY_SECONDS)
+        with pytest.raises(ObjectRemoved):
+            await catalog.find(Hash(REMOVED.content, number))
+
+    run_virtually(away())
+
+
+def test_who_hangs_up_in_a_look_leaves_it_to_the_next() -> None:
+    async def hangs_up() -> None:
+        metadata = CountingMetadata(0.1)
+        catalog = Catalog(metadata)
+        number, = await metadata.reserve([encode_record(OBJECT)])
+        await catalog.find(Hash(OBJECT.content, number))
+        await metadata.commit([(number, encode_record(REMOVED))])
+        await asyncio.sleep(FRESH_SECONDS)
+        asking = asyncio.ensure_future(catalog.find(Hash(OBJECT.content, number)))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        await asyncio.sleep(0)
+        with pytest.raises(ObjectRemoved):
+            await catalog.find(Hash(REMOVED.content, number))
+
+    run_virtually(hangs_up())

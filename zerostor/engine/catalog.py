@@ -7,7 +7,13 @@ import hmac
 from collections import OrderedDict
 from typing import NamedTuple
 
-from zerostor.core.errors import BackendError, ObjectRemoved, RecordCorrupt, UnknownObject
+from zerostor.core.errors import (
+    BackendError,
+    MetadataUnavailable,
+    ObjectRemoved,
+    RecordCorrupt,
+    UnknownObject,
+)
 from zerostor.core.limits import MIB
 from zerostor.core.link import Hash
 from zerostor.core.record import (
@@ -25,6 +31,16 @@ CACHE_BYTES = 16 * MIB
 MISS_SECONDS = 0.05
 """What is not found is said this long after it was asked, or a multiple: ids can be counted up, so
 how long a look under one took must not tell whether there is a record."""
+
+
+FRESH_SECONDS = 0.25
+"""For which a record that was read is as good as read now."""
+LOOK_SECONDS = 0.25
+"""For looking at a remembered record again, before it is used as it is."""
+AWAY_SECONDS = 1.0
+"""For which remembered records are used without a look, once one was not answered."""
+MARK_SIZE = 8
+"""Bytes of the checksum that ends a stored record."""
 
 
 class Holder(NamedTuple):
@@ -57,8 +73,20 @@ class Located(NamedTuple):
     holder: Holder | None = None
 
 
+class _Kept:
+    """A record in memory. mark: tells what was stored from all else; looked: when it was."""
+
+    __slots__ = ("looked", "mark", "record")
+
+    def __init__(self, record: Record, mark: tuple[int, bytes], looked: float) -> None:
+        self.record = record
+        self.mark = mark
+        self.looked = looked
+
+
 class Catalog:
-    """Looks up objects. Records are immutable once committed, but for their places: see `forget`.
+    """Looks up objects. What is remembered is looked at again after FRESH_SECONDS, so that what was
+    removed or moved elsewhere is seen soon, and used as it is while the metadata is away.
 
     An id may become somebody else's when the metadata server's term changes, so what was read in
     another term is forgotten, and what is remembered is never the reason to say that there is none.
@@ -66,12 +94,13 @@ class Catalog:
 
     def __init__(self, metadata: MetadataStore, cache_bytes: int = CACHE_BYTES) -> None:
         self._metadata = metadata
-        self._cache: OrderedDict[int, tuple[Record, int]] = OrderedDict()
+        self._cache: OrderedDict[int, _Kept] = OrderedDict()
         self._cached = 0
         self._cache_bytes = cache_bytes
         self._term = ""
         self.hits = 0
         self.misses = 0
+        self._away_until = 0.0
 
     async def find(self, wanted: Hash) -> Located:
         """The object of `wanted`. Raises ObjectRemoved; UnknownObject, the same for a wrong id and
@@ -86,11 +115,8 @@ class Catalog:
 
     async def _look(self, wanted: Hash, *, again: bool = True) -> Located | None:
         """One record is read of the metadata, whatever is not there."""
-        term, remembered = self._term, wanted.metadata_id in self._cache
-        record = await self._record(wanted.metadata_id)
-        if remembered and not is_record_of(record, wanted):
-            self.forget(wanted.metadata_id)
-            record = await self._record(wanted.metadata_id)
+        term = self._term
+        record = await self._record(wanted.metadata_id, wanted)
         if not is_record_of(record, wanted):
             return None
         if isinstance(record, RemovedRecord):
@@ -123,33 +149,54 @@ class Catalog:
 
     def forget(self, metadata_id: int) -> None:
         """Read this record anew next time."""
-        entry = self._cache.pop(metadata_id, None)
-        if entry is not None:
-            self._cached -= entry[1]
+        kept = self._cache.pop(metadata_id, None)
+        if kept is not None:
+            self._cached -= kept.mark[0]
 
-    async def _record(self, metadata_id: int) -> Record | None:
-        cached = self._cache.get(metadata_id)
-        if cached is not None:
-            self._cache.move_to_end(metadata_id)
+    async def _record(self, metadata_id: int, wanted: Hash | None = None) -> Record | None:
+        """What is under an id. wanted: the only object that may be remembered instead of read."""
+        kept = self._cache.get(metadata_id)
+        if kept is None or not (wanted is None or is_record_of(kept.record, wanted)):
+            return await self._read(metadata_id)
+        self._cache.move_to_end(metadata_id)
+        now, before = asyncio.get_running_loop().time(), kept.looked
+        if now < max(before + FRESH_SECONDS, self._away_until):
             self.hits += 1
-            return cached[0]
+            return kept.record
+        # Others that ask meanwhile need not ask as well.
+        kept.looked = now
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self._read(metadata_id)
+        except (MetadataUnavailable, TimeoutError):
+            self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+            return kept.record
+        except BaseException:
+            kept.looked = before
+            raise
+
+    async def _read(self, metadata_id: int) -> Record | None:
         self.misses += 1
+        looked = asyncio.get_running_loop().time()
         stored = await self._metadata.get(metadata_id)
         term = await self._metadata.term()
         if term != self._term:
             self._cache.clear()
             self._cached, self._term = 0, term
+        kept = self._cache.get(metadata_id)
+        mark = (0, b"") if stored is None else (len(stored), stored[-MARK_SIZE:])
+        if kept is not None and kept.mark == mark:
+            kept.looked = looked
+            return kept.record
+        self.forget(metadata_id)
         if stored is None:
             return None
         record = decode_record(stored)
-        if not isinstance(record, ObjectRecord | PackRecord):
-            return record
-        self.forget(metadata_id)
-        self._cache[metadata_id] = record, len(stored)
-        self._cached += len(stored)
-        while self._cached > self._cache_bytes:
-            _, (_, size) = self._cache.popitem(last=False)
-            self._cached -= size
+        if isinstance(record, ObjectRecord | PackRecord):
+            self._cache[metadata_id] = _Kept(record, mark, looked)
+            self._cached += len(stored)
+            while self._cached > self._cache_bytes:
+                self.forget(next(iter(self._cache)))
         return record
 
 
