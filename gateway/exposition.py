@@ -46,7 +46,7 @@ class _Metrics:
         yield from services.figures.registry.collect()
         yield from _doors(services)
         yield from _work(seen)
-        yield from store_metrics(services.store_settings, services.stores, seen.capacities)
+        yield from store_metrics(services.store_settings, services.stores)
         if services.role.state is not None:
             yield from replication_metrics(services.role.state)
         if services.archivist is not None:

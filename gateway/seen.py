@@ -12,9 +12,7 @@ from gateway.control_link import ALIVE_SECONDS
 from gateway.services import Services
 from zerostor.core.errors import ZerostorError
 from zerostor.core.figures import WORKER_FIGURES, WorkerFigures, decode_figures
-from zerostor.core.health import StoreState
 from zerostor.core.jobs import QueueDepth
-from zerostor.ports import Capacity
 
 _T = TypeVar("_T")
 
@@ -25,14 +23,13 @@ KEPT = ("repair", "scrub", "moves", "removal")
 class Seen(NamedTuple):
     """What was asked for: None, or not there, where it did not answer or is off.
 
-    depth: of the queue; workers: what each said; capacities: of stores; spooled: entries that are
-    not stored; failed: jobs given up; hub, telemetry: what the node hub says, empty where it is
-    away; kept: what the keeper said of its tasks.
+    depth: of the queue; workers: what each said; spooled: entries that are not stored; failed: jobs
+    given up; hub, telemetry: what the node hub says, empty where it is away; kept: what the keeper
+    said of its tasks.
     """
 
     depth: QueueDepth | None
     workers: Mapping[str, WorkerFigures]
-    capacities: Mapping[str, Capacity]
     spooled: int | None
     failed: int | None
     hub: Mapping[str, Any] | None
@@ -42,21 +39,13 @@ class Seen(NamedTuple):
 
 async def look(services: Services) -> Seen:
     """All of it, now."""
-    depth, workers, rooms, spooled, failed = await asyncio.gather(
-        _told(services.queue.depth()), worker_figures(services), _rooms(services),
+    depth, workers, spooled, failed = await asyncio.gather(
+        _told(services.queue.depth()), worker_figures(services),
         _told(services.spool.waiting()), _told(services.spool.failed()))
     hub, kept = await asyncio.gather(_hub_figures(services, "/figures"), kept_states(services))
     telemetry = await _hub_figures(services, "/figures/telemetry") if hub else {}
-    return Seen(depth, workers, rooms, None if spooled is None else len(spooled),
+    return Seen(depth, workers, None if spooled is None else len(spooled),
                 None if failed is None else len(failed), hub, telemetry or {}, kept)
-
-
-async def _rooms(services: Services) -> dict[str, Capacity]:
-    stores = [store for store in services.stores.stores.values()
-              if store.read_state is not StoreState.DOWN]
-    rooms = await asyncio.gather(*(_told(store.capacity()) for store in stores))
-    return {store.name: room for store, room in zip(stores, rooms, strict=True)
-            if room is not None}
 
 
 async def _told(question: Awaitable[_T]) -> _T | None:
