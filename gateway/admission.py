@@ -74,9 +74,9 @@ def admit(request: web.Request) -> None:
         raise BadRequest("the body is JSON, sent with Content-Type: application/json")
 
 
-def admit_again(request: web.Request) -> None:
+def admit_again(request: web.Request, *, overstay: bool = True) -> None:
     """Raise as `admit` if it would not let in any more who was let in: a body takes as long as its
-    client likes. Who only stayed beyond the end of his session may end what he began.
+    client likes. overstay: who only stayed beyond the end of his session may end what he began.
     """
     before = request.get(_CALLER)
     try:
@@ -84,7 +84,7 @@ def admit_again(request: web.Request) -> None:
     except (SignInNeeded, TooManyRequests) as error:
         if before is not None:
             request[_CALLER] = before
-        if not isinstance(error, SessionExpired):
+        if not (overstay and isinstance(error, SessionExpired)):
             raise
 
 

@@ -17,11 +17,13 @@ from gateway.announcer import announce
 from gateway.client_address import is_secure
 from gateway.connection import Connection
 from gateway.content import OBJECT_PATH
+from gateway.event_feed import EventFeed
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
 from gateway.room import Room
 from gateway.routes import (
+    events,
     jobs,
     nodes,
     objects,
@@ -66,6 +68,7 @@ ROUTES = (
     post("/api/authenticate", sign_in.authenticate, Access.PUBLIC),
     get("/api/sessions", sign_in.listed, Access.USER),
     post("/api/sessions/revoke", sign_in.revoke, Access.USER),
+    get_only("/api/events", events.events, Access.ADMIN),
     get("/docs", page.docs, Access.PUBLIC),
     get("/explorer/{name}", page.asset, Access.PUBLIC),
     get("/healthz", operate.healthz, Access.PUBLIC),
@@ -124,6 +127,8 @@ def build_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[audited, problems, entrance])
     app[SERVICES] = services
     add_routes(app, ROUTES)
+    app[events.FEED] = feed = EventFeed(services, events.SOURCES)
+    app.on_shutdown.append(lambda _: feed.close())
     app.on_response_prepare.append(mark)
     if services.wire.hsts:
         app.on_response_prepare.append(keep_to_https)

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.access import Access, Required, required_of
 from gateway.api_operations import Operation, Parameter, file_answer, json_answer
 from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, string, struct
+from gateway.event_operations import EVENT_OPERATIONS, EVENT_SCHEMAS
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.removal_operations import REMOVAL_OPERATIONS, REMOVAL_SCHEMAS
 from gateway.services import services_of
@@ -191,7 +192,7 @@ _PAGES = (
 )
 
 OPERATIONS = (_STORE + _READ + REMOVAL_OPERATIONS + SIGN_IN_OPERATIONS + SSH_OPERATIONS
-              + NODE_OPERATIONS + TELEMETRY_OPERATIONS + _OPERATE + _PAGES)
+              + NODE_OPERATIONS + TELEMETRY_OPERATIONS + EVENT_OPERATIONS + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "remove": "Links that go dark.",
          "sign-in": "Say who you are, where the gateway asks.",
@@ -238,7 +239,7 @@ def document(public_url: str = "", max_upload: int | None = None,
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": SCHEMAS | REMOVAL_SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS
-                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS,
+                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

@@ -29,6 +29,7 @@ from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
 from zerostor.engine.removal import Removal
 from zerostor.engine.sessions import Sessions
+from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
 
@@ -65,6 +66,7 @@ class Services:
     waiters: Waiters
     role: RoleWatch
     recent: RecentJobs
+    events: EventLog
     clock: Clock
     random_bytes: RandomBytes
     homes: HomeLink

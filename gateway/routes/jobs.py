@@ -60,13 +60,16 @@ async def _from_records(services: Services, job: str, seconds: float) -> JobUpda
 
 async def jobs(request: web.Request) -> web.Response:
     """GET /api/jobs: how much waits and runs, who works, and what failed."""
-    services = services_of(request)
+    return web.json_response(await jobs_now(services_of(request)))
+
+
+async def jobs_now(services: Services) -> dict[str, object]:
+    """What that answers."""
     depth = await services.queue.depth()
     failed = [describe(update, services.content) for update in await services.spool.failed()]
-    return web.json_response({
-        "waiting": depth.waiting, "running": depth.running, "delayed": depth.delayed,
-        "oldest": round(depth.oldest, 1), "workers": await services.queue.workers(),
-        "spool": len(await services.spool.waiting()), "failed": failed})
+    return {"waiting": depth.waiting, "running": depth.running, "delayed": depth.delayed,
+            "oldest": round(depth.oldest, 1), "workers": await services.queue.workers(),
+            "spool": len(await services.spool.waiting()), "failed": failed}
 
 
 async def requeue(request: web.Request) -> web.Response:

@@ -20,15 +20,18 @@ from zerostor.engine.pool import Policy
 
 async def stores(request: web.Request) -> web.Response:
     """GET /api/stores: each store's state, room and labels; and the metadata's role."""
-    services = services_of(request)
+    return web.json_response(await stores_now(services_of(request)))
+
+
+async def stores_now(services: Services) -> dict[str, object]:
+    """What that answers."""
     rows = await asyncio.gather(*(
         _store_row(services, setting.name) for setting in services.store_settings))
     listed = [{"name": setting.name, "url": setting.url, "pool": setting.pool,
                "labels": {**services.stores.stores[setting.name].labels, **setting.labels}} | row
               for setting, row in zip(services.store_settings, rows, strict=True)]
-    return web.json_response({"stores": listed, "metadata": _replication(services),
-                              "archive": _archive(services),
-                              "uploads": not services.role.reads_only})
+    return {"stores": listed, "metadata": _replication(services), "archive": _archive(services),
+            "uploads": not services.role.reads_only}
 
 
 async def healthz(_: web.Request) -> web.Response:

@@ -37,7 +37,7 @@ class MemoryEvents:
         return [event for event in self.told if event.id > after and wanted.fits(event)][:limit]
 
     async def last(self, limit: int, wanted: Wanted = ALL) -> list[Event]:
-        return [event for event in self.told if wanted.fits(event)][-limit:]
+        return [event for event in self.told if wanted.fits(event)][-limit or len(self.told):]
 
     async def newest(self) -> int:
         return self.told[-1].id if self.told else 0

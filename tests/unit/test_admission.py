@@ -100,6 +100,7 @@ EVERY_ROUTE = {
     "GET /": (OPEN, OPEN),
     "GET /api/status/{job}": (OPEN, OPEN),
     "GET /api/jobs": (OPEN, ADMINS),
+    "GET /api/events": (OPEN, ADMINS),
     "POST /api/jobs/{job}/requeue": (OPEN, ADMINS),
     "GET /api/exists/{hash}": (OPEN, OPEN),
     "GET /api/check/{hash}": (OPEN, OPEN),
@@ -150,7 +151,7 @@ that is looked at by the route. Hosts of the cluster prove themselves there as w
 """
 
 
-NO_HEAD = ("GET /api/telemetry/{stream}", "GET /api/objects/removed")
+NO_HEAD = ("GET /api/telemetry/{stream}", "GET /api/objects/removed", "GET /api/events")
 
 
 def let_through(app: web.Application, line: str, who: str) -> bool:
