@@ -25,6 +25,7 @@ from gateway.app import ROUTES, build_app
 from gateway.attempts import ADDRESSES_MAX, BURST, REGAIN, Attempts
 from gateway.caller import Everybody, SecretHolders
 from gateway.content import ANY_HOST
+from gateway.figures import Figures
 from tests.fakes.open_wire import open_wire
 from tests.fakes.set_clock import SetClock
 from zerostor.core.errors import (
@@ -62,7 +63,7 @@ class Known:
 def application(security: Any = None, admin: str = "local") -> web.Application:
     services = SimpleNamespace(content=ANY_HOST, audit=None,
                                ssh_admin=admin, security=security or Everybody(),
-                               wire=open_wire())
+                               wire=open_wire(), clock=SetClock(), figures=Figures())
     app = build_app(cast("Any", services))
     app.cleanup_ctx.clear()
     return app
