@@ -8,9 +8,11 @@ const WAYS = {
     + ` login --show ${location.origin} prints a secret for a day.`,
 };
 const $ = (id) => document.getElementById(id);
-let mode = "public", secret = "", tell = () => {};
+let mode = "public", secret = "", role = "", tell = () => {};
 
 export const mayAsk = () => mode === "public" || secret !== "";
+/** What an admin may; the gateway decides, this only says which buttons are shown. */
+export const mayAdminister = () => mode === "public" || (secret !== "" && role === "admin");
 export const credential = () => (secret ? { Authorization: `Bearer ${secret}` } : {});
 
 function keep(text) {
@@ -38,8 +40,10 @@ async function opens(text) {
   else try {
     const answer = await fetch("/api/sessions", {
       headers: { Accept: "application/json", Authorization: `Bearer ${text}` } });
+    const body = await answer.json().catch(() => ({}));
+    // Who has the secret that all have is an admin, and has no session.
+    role = body.sessions?.find((session) => session.current)?.role ?? "admin";
     if (answer.status === 401 || answer.status === 429) {
-      const body = await answer.json().catch(() => ({}));
       why = (body.detail || "That does not open this gateway.").replace("URL", location.origin);
     }
   } catch { /* whether it is wrong is not known then */ }

@@ -1,0 +1,114 @@
+// Stores as a rack: a bay each, with its fill, its state as sign and word, and how fast it is.
+
+import { $, bar, countText, health, keyed, make, notice, sizeText, soft, timeText, write } from "./dom.js";
+
+/** Condition, sign, and how bad it is: 0 good, 1 look at it, 2 it is not there. */
+const LOOKS = { up: ["✓", 0], slow: ["≈", 1], suspect: ["?", 1], "read-only": ["⊘", 1], full: ["■", 1],
+  draining: ["→", 1], removed: ["–", 1], unknown: ["?", 2], down: ["✕", 2] };
+const KINDS = ["good", "warn", "bad"];
+let readsOnly = "", roleBefore = "";
+
+/** Why this gateway takes no uploads; empty where it does. */
+export const readsOnlyWhy = () => readsOnly;
+
+const conditionOf = (store) => store.condition ?? store.state;
+const kindOf = (store) => KINDS[(LOOKS[conditionOf(store)] ?? LOOKS.unknown)[1]];
+
+/** stores: as GET /api/stores answers. */
+export function showStores({ stores, metadata, uploads }) {
+  showRole(metadata, uploads);
+  const well = stores.filter((store) => conditionOf(store) === "up").length;
+  const words = new Map();
+  for (const store of stores) {
+    const condition = conditionOf(store);
+    if (condition !== "up") words.set(condition, (words.get(condition) ?? 0) + 1);
+  }
+  const rest = [...words].map(([word, count]) => `${count} ${word}`).join(" · ");
+  const all = well === stores.length;
+  write($("stores-line"), `${well} of ${countText(stores.length, "store")} up${rest && ` · ${rest}`}. ${
+    roomText(stores)}`);
+  health(all ? "✓ all stores up" : `! ${rest}`,
+    all ? "good" : stores.some((store) => kindOf(store) === "bad") ? "bad" : "warn");
+  keyed($("store-list"), racks(stores), ({ name }) => `rack ${name}`, rack);
+}
+
+function roomText(stores) {
+  const known = stores.filter((store) => store.total > 0 && store.free !== null);
+  if (!known.length) return "";
+  // Folders on one disk all tell of the same room.
+  const sum = (name) => known.reduce((all, store) => all + store[name], 0);
+  return `${Math.round(100 * (1 - sum("free") / sum("total")))} % full.`;
+}
+
+/** One rack a host where hosts are named, else one a pool. */
+function racks(stores) {
+  const found = new Map();
+  for (const store of stores) {
+    const name = store.labels?.host || store.pool || "";
+    if (!found.has(name)) found.set(name, []);
+    found.get(name).push(pictured(store));
+  }
+  return [...found].map(([name, bays]) => ({ name, bays, alone: found.size === 1 }));
+}
+
+/** What is drawn of a store, rounded as it is drawn: what looks the same is not drawn again. */
+function pictured(store) {
+  const known = store.total > 0 && store.free !== null;
+  const used = known ? 1 - store.free / store.total : 0;
+  return { name: store.name, condition: conditionOf(store), kind: kindOf(store), used: Number(used.toFixed(2)),
+    room: known ? [`${Math.round(100 * used)} % full`, `${sizeText(store.free)} free`] : ["room not known"],
+    why: store.reason, facts: factsOf(store), drain: drainOf(store), site: store.labels?.site ?? "" };
+}
+
+function factsOf(store) {
+  const latency = store.p99 ?? store.latency?.p99;
+  return [store.shards > 0 && countText(store.shards, "shard"),
+    latency > 0 && `p99 ${latency < 0.0995 ? (1000 * latency).toFixed(latency < 0.00995 ? 1 : 0)
+      : Math.round(1000 * latency)} ms`,
+    store.errors > 0 && countText(store.errors, "error")].filter(Boolean).join(" · ");
+}
+
+function drainOf({ drain }) {
+  if (!drain) return null;
+  const part = drain.total ? drain.done / drain.total : drain.progress ?? 0;
+  return { part: Number(part.toFixed(2)), eta: drain.eta > 0 ? Math.round(drain.eta) : 0 };
+}
+
+function rack({ name, bays, alone }) {
+  const list = make("ul", { className: "rack", "aria-label": alone ? "Stores" : `Stores of ${name}` },
+    ...bays.map(bay));
+  return make("li", {}, ...(alone ? [] : [make("h3", {}, make("bdi", {}, name))]), list);
+}
+
+function bay({ name, condition, kind, used, room, why, facts, drain, site }) {
+  const [sign] = LOOKS[condition] ?? LOOKS.unknown;
+  return make("li", { className: `bay ${kind}` },
+    make("div", { className: "row" }, make("bdi", { className: "name" }, name),
+      make("span", { className: `state ${kind}` }, make("b", { "aria-hidden": true }, sign), condition)),
+    bar(used, used > 0.9 ? "full" : ""), ...room.map((line) => soft(line)),
+    ...(facts ? [soft(facts)] : []),
+    ...(drain ? [bar(drain.part, "moving"), soft(`Being emptied: ${Math.round(100 * drain.part)} %${
+      drain.eta ? `, ${timeText(drain.eta)} left` : ""}`)] : []),
+    ...(why || site ? [make("p", { className: "soft why", title: why || site }, why || site)] : []));
+}
+
+/** Where to upload instead, on a gateway that only reads; and what operators must not miss. */
+function showRole(metadata, uploads) {
+  const where = metadata?.gateway || metadata?.master || "";
+  const cut = metadata?.role === "slave" && !metadata.connected;
+  const reads = metadata?.role === "master" ? `This gateway only reads: ${metadata.refuses}.`
+    : "This is a slave: it only reads.";
+  readsOnly = uploads ? "" : "this gateway only reads.";
+  $("drop").hidden = $("private").parentElement.parentElement.hidden = !uploads;
+  $("role").hidden = uploads;
+  if (!uploads && reads + where !== roleBefore) {
+    roleBefore = reads + where;
+    const place = /^https?:\/\//.test(where) ? make("a", { href: where }, where) : where;
+    $("role").replaceChildren(reads, ...(where ? [" Upload at ", place, "."] : []));
+  }
+  notice("cut", cut && `Its master is away (${metadata.problem}), for ${
+    timeText(metadata.behind_seconds)}. Bring it back, or make this one the master: zerostor promote.`);
+  notice("aside", metadata?.aside_files > 0 && `Its metadata has ${countText(metadata.aside_files, "file")
+    } aside-* with what its master never had: look whether uploads are missed, then remove them.`);
+  notice("differs", metadata?.differs && `Its metadata is not its master's: ${metadata.differs}.`);
+}
