@@ -6,7 +6,7 @@ kind; what else it raises is said beside it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from zerostor.core.errors import ZerostorError
@@ -181,6 +181,12 @@ class MetadataStore(Protocol):
 
     async def get(self, metadata_id: int) -> bytes | None:
         """The note or record, or None."""
+
+    async def changes(self, since: bytes) -> tuple[bytes, Collection[int] | None]:
+        """(a mark of now, ids that changed since that mark); None for all, where it cannot tell.
+
+        A first mark is b"". What was reserved since counts as no change.
+        """
 
     async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """Forget what is under `ids`, durably; what is not there is fine. None is given again.

@@ -205,3 +205,21 @@ async def test_ids_beyond_32_bits(store: MetadataStore, key: int) -> None:
         await store.get(key)
     with pytest.raises(SetupError, match="8 hex digits"):
         await store.commit([(key, b"record")])
+
+
+async def test_what_changed_is_told_by_who_can(store: MetadataStore) -> None:
+    mark, changed = await store.changes(b"")
+    assert changed is None, "nothing was heard before"
+    ids = await store.reserve([b"note %d" % n for n in range(3)])
+    await store.commit([(ids[1], b"record")])
+    await store.replace([(ids[2], b"note 2", b"other")])
+    later, changed = await store.changes(mark)
+    if changed is None:
+        return
+    assert set(changed) == {ids[1], ids[2]}
+    assert set((await store.changes(later))[1] or ()) == set()
+    await store.delete([ids[0]])
+    last, changed = await store.changes(later)
+    assert set(changed or ()) == {ids[0]}
+    for strange in (b"x", bytes(16), last[:8] + bytes([255] * 8), last[:15]):
+        assert (await store.changes(strange))[1] is None

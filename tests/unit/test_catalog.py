@@ -253,3 +253,42 @@ def test_who_hangs_up_in_a_look_leaves_it_to_the_next() -> None:
             await catalog.find(Hash(REMOVED.content, number))
 
     run_virtually(hangs_up())
+
+
+def test_who_is_told_what_changed_looks_at_nothing_else() -> None:
+    class TellingMetadata(CountingMetadata):
+        def __init__(self) -> None:
+            super().__init__(0.0)
+            self.changed: list[int] = []
+            self.asked = 0
+
+        async def changes(self, since: bytes) -> tuple[bytes, list[int] | None]:
+            self.asked += 1
+            return b"%d" % len(self.changed), self.changed[int(since):] if since else None
+
+    async def told() -> None:
+        metadata = TellingMetadata()
+        catalog = Catalog(metadata)
+        ids = await metadata.reserve([encode_record(OBJECT)] * 50)
+        for _ in range(2):
+            for number in ids:
+                await catalog.find(Hash(OBJECT.content, number))
+        metadata.looks = metadata.asked = 0
+        for _ in range(100):
+            for number in ids:
+                await catalog.find(Hash(OBJECT.content, number))
+            await asyncio.sleep(0.05)
+        assert metadata.looks == 0
+        assert metadata.asked <= 5 / FRESH_SECONDS + 1
+        await metadata.commit([(ids[7], encode_record(REMOVED))])
+        metadata.changed.append(ids[7])
+        await asyncio.sleep(FRESH_SECONDS)
+        for number in ids:
+            if number == ids[7]:
+                with pytest.raises(ObjectRemoved):
+                    await catalog.find(Hash(OBJECT.content, number))
+            else:
+                await catalog.find(Hash(OBJECT.content, number))
+        assert metadata.looks == 1
+
+    run_virtually(told())

@@ -34,11 +34,12 @@ how long a look under one took must not tell whether there is a record."""
 
 
 FRESH_SECONDS = 0.25
-"""For which a record that was read is as good as read now."""
+"""For which what is remembered is as good as read now."""
 LOOK_SECONDS = 0.25
 """For looking at a remembered record again, before it is used as it is."""
 AWAY_SECONDS = 1.0
 """For which remembered records are used without a look, once one was not answered."""
+NEVER = float("-inf")
 MARK_SIZE = 8
 """Bytes of the checksum that ends a stored record."""
 
@@ -85,8 +86,9 @@ class _Kept:
 
 
 class Catalog:
-    """Looks up objects. What is remembered is looked at again after FRESH_SECONDS, so that what was
-    removed or moved elsewhere is seen soon, and used as it is while the metadata is away.
+    """Looks up objects. What changed is asked for every FRESH_SECONDS, and looked at again, so that
+    what was removed or moved elsewhere is seen soon; a metadata server that cannot tell has each
+    remembered record looked at as often. While the metadata is away they are used as they are.
 
     An id may become somebody else's when the metadata server's term changes, so what was read in
     another term is forgotten, and what is remembered is never the reason to say that there is none.
@@ -100,7 +102,8 @@ class Catalog:
         self._term = ""
         self.hits = 0
         self.misses = 0
-        self._away_until = 0.0
+        self._away_until = NEVER
+        self._heard, self._told, self._doubted, self._mark = NEVER, NEVER, NEVER, b""
 
     async def find(self, wanted: Hash) -> Located:
         """The object of `wanted`. Raises ObjectRemoved; UnknownObject, the same for a wrong id and
@@ -159,12 +162,13 @@ class Catalog:
         if kept is None or not (wanted is None or is_record_of(kept.record, wanted)):
             return await self._read(metadata_id)
         self._cache.move_to_end(metadata_id)
-        now, before = asyncio.get_running_loop().time(), kept.looked
-        if now < max(before + FRESH_SECONDS, self._away_until):
+        await self._hear()
+        before = kept.looked
+        if before >= self._doubted or self._away:
             self.hits += 1
             return kept.record
         # Others that ask meanwhile need not ask as well.
-        kept.looked = now
+        kept.looked = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await self._read(metadata_id)
@@ -175,10 +179,41 @@ class Catalog:
             kept.looked = before
             raise
 
+    async def _hear(self) -> None:
+        """Ask now and then what changed, so that not each remembered record must be looked at."""
+        now, before = asyncio.get_running_loop().time(), self._heard
+        if now < max(before + FRESH_SECONDS, self._away_until):
+            return
+        self._heard = now
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                self._mark, changed = await self._metadata.changes(self._mark)
+        except (MetadataUnavailable, TimeoutError):
+            self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+            return
+        except BaseException:
+            self._heard = before
+            raise
+        if changed is None:
+            self._doubted = now
+        if changed:
+            self._told = asyncio.get_running_loop().time()
+        for metadata_id in changed or ():
+            kept = self._cache.get(metadata_id)
+            if kept is not None:
+                kept.looked = NEVER
+
+    @property
+    def _away(self) -> bool:
+        return asyncio.get_running_loop().time() < self._away_until
+
     async def _read(self, metadata_id: int) -> Record | None:
         self.misses += 1
         looked = asyncio.get_running_loop().time()
         stored = await self._metadata.get(metadata_id)
+        if self._told >= looked:
+            # It may have been told of while what was there before was on its way.
+            looked = NEVER
         term = await self._metadata.term()
         if term != self._term:
             self._cache.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from zerostor.core.errors import MetadataUnavailable
@@ -72,6 +72,10 @@ class ChosenMetadata:
     async def get(self, metadata_id: int) -> bytes | None:
         """As the port says."""
         return await self._read(lambda store: store.get(metadata_id))
+
+    async def changes(self, since: bytes) -> tuple[bytes, Collection[int] | None]:
+        """As the port says."""
+        return await self._read(lambda store: store.changes(since))
 
     async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from zerostor.core.errors import MetadataUnavailable
 from zerostor.log_ports import Replication
@@ -78,6 +78,10 @@ class LeadingMetadata:
         """As the port says."""
         async for row in (await self._leader()).scan(start):
             yield row
+
+    async def changes(self, since: bytes) -> tuple[bytes, Collection[int] | None]:
+        """As the port says."""
+        return await (await self._leader()).changes(since)
 
     async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says."""

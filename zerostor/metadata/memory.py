@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from zerostor.core.errors import LogCorrupt
 
@@ -51,6 +51,10 @@ class MemoryMetadata:
     async def get(self, metadata_id: int) -> bytes | None:
         """As the port says."""
         return self._values.get(metadata_id)
+
+    async def changes(self, since: bytes) -> tuple[bytes, Collection[int] | None]:  # noqa: ARG002
+        """It cannot tell."""
+        return b"", None
 
     async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from zerostor.core.checksum import record_digest
 from zerostor.core.errors import LogCorrupt, MetadataUnavailable, SetupError, TooLarge
@@ -48,7 +48,7 @@ class ZdbMetadata:
         gets `connections` with one request at a time each. patience: as of RespClient.
         """
         self._login = Login(namespace, password or "")
-        self._id_bytes, self._compares = 8, False
+        self._id_bytes, self._ours = 8, False
         self._term = ""
         self._last: int | None = None
         self._client = RespClient(
@@ -64,7 +64,7 @@ class ZdbMetadata:
             wrong = str(refusal).endswith("the password is wrong")
             raise SetupError(f"metadata: {refusal}"
                              f"{': see metadata.password_file' if wrong else ''}") from None
-        self._id_bytes, self._compares = facts.id_bytes, facts.ours
+        self._id_bytes, self._ours = facts.id_bytes, facts.ours
         if facts.term != self._term:
             self._term, self._last = facts.term, None
         return facts.ours
@@ -158,7 +158,7 @@ class ZdbMetadata:
         """
         await self._client.ready()
         _fit([(metadata_id, new) for metadata_id, _, new in changes])
-        if not self._compares:
+        if not self._ours:
             return await self._compare_here(changes, term)
         requests = [(b"REPLACE", self._raw(key), record_digest(old), new)
                     for key, old, new in changes]
@@ -187,6 +187,22 @@ class ZdbMetadata:
         await self._client.ready()
         (reply,) = await self._client.call([(b"GET", self._raw(metadata_id))], retry=True)
         return _value(metadata_id, reply)
+
+    async def changes(self, since: bytes) -> tuple[bytes, Collection[int] | None]:
+        """As the port says; a 0-db that is not ours cannot tell."""
+        await self._client.ready()
+        if not self._ours:
+            return b"", None
+        (reply,) = await self._client.call([(b"CHANGES", since)], retry=True)
+        match reply:
+            case [bytes() as mark, None]:
+                return mark, None
+            case [bytes() as mark, list() as changed]:
+                return mark, {int.from_bytes(raw, "little") for raw in changed
+                              if isinstance(raw, bytes)}
+        if _says(reply, "Command not supported"):
+            return b"", None
+        raise _unexpected(reply)
 
     async def delete(self, ids: Sequence[int], term: str | None = None) -> None:
         """As the port says; 0-db never gives an id again."""

@@ -1,4 +1,4 @@
-"""Commands on one entry, or a few: SET, GET, DEL, REPLACE (ours) and what asks about a key."""
+"""Commands on entries: SET, GET, DEL, what asks about a key; REPLACE, CHANGES, which are ours."""
 
 from __future__ import annotations
 
@@ -56,6 +56,19 @@ def _about(session: Session, raw: bytes, reply: Callable[[int], bytes], missing:
         return held(store, missing)
     answer = reply(slot)
     return answer if store.settled(slot) else held(store, answer)
+
+
+def _changes(session: Session, arguments: Sequence[bytes]) -> Answer:
+    """The mark of now, and the ids that changed since the mark given; nil for all of them.
+
+    It waits for nothing: what is not durable yet is told of all the same, and again if undone.
+    """
+    store = thawed(session).log
+    edits = store.index.edits
+    changed = edits.since(arguments[1]) if store.mode is Mode.SEQUENTIAL else None
+    told = NIL if changed is None else array(
+        [bulk(slot.to_bytes(store.id_bytes, "little")) for slot in changed])
+    return array([bulk(edits.mark), told])
 
 
 def _stamp(session: Session, arguments: Sequence[bytes], position: int) -> int:
@@ -197,6 +210,7 @@ COMMANDS = (
     Command(b"SET", 2, 3, _set),
     Command(b"SETX", 2, 3, _set),
     Command(b"REPLACE", 3, 3, _replace, filled=True),
+    Command(b"CHANGES", 1, 1, _changes),
     Command(b"GET", 1, 1, _get, filled=True),
     Command(b"MGET", 1, 1023, _mget, misuse="Invalid arguments"),
     Command(b"DEL", 1, 2, _del, filled=True),

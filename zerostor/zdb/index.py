@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from zerostor.core.errors import LogCorrupt
 from zerostor.core.log_format import Mode
+from zerostor.zdb.edits import Edits
 from zerostor.zdb.key_table import KeyTable, fingerprinter
 from zerostor.zdb.positions import Epoch
 
@@ -82,6 +83,7 @@ class Index:
         self.damaged_keys: dict[int, bytes] = {}
         self.controls = array("I")
         self.epochs: list[Epoch] = []
+        self.edits = Edits()
         assert self.places.itemsize == 8
         assert self.lengths.itemsize == 4
 
@@ -141,6 +143,7 @@ class Index:
 
     def _write(self, slot: int, state: State) -> None:
         before, place = self.places[slot], state.place
+        self.edits.add(slot)
         if DAMAGED < before < OLD:
             self.live -= 1
             self.live_bytes -= self.lengths[slot]
