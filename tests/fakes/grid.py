@@ -20,6 +20,7 @@ from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
+from zerostor.engine.repair import Repairer
 from zerostor.engine.write import Writer
 from zerostor.metadata.memory import MemoryMetadata
 from zerostor.ports import MetadataStore, ShardStore, SpoolEntry
@@ -58,6 +59,10 @@ class Grid:
         self.reader = Reader(self.pool, self.cells, self.workshop, codec_for)
         self.checks = Workshop(cell, data + parity, 2)
         self.checker = Checker(self.pool, codec_for, self.checks)
+        self.now = 0.0
+        """Seconds by which the clock of repairs is ahead."""
+        self.codec_for = codec_for
+        self.repairer = self.another_repairer()
 
     def use(self, metadata: MetadataStore) -> None:
         """Go on with another metadata store."""
@@ -65,6 +70,11 @@ class Grid:
         self.ingest = Ingest(self.writer, metadata, {DEFAULT_POLICY: self.policy},
                              SystemClock(), os.urandom)
         self.catalog = Catalog(metadata)
+
+    def another_repairer(self) -> Repairer:
+        """As that of another keeper."""
+        return Repairer(self.pool, {DEFAULT_POLICY: self.policy}, self.metadata, self.checker,
+                        self.writer, self.codec_for, self.checks, _Ahead(self))
 
     async def close(self) -> None:
         """Let go of files and threads; a grid in memory has none to speak of."""
@@ -113,3 +123,13 @@ class Grid:
         located = await self.locate(link)
         end = located.record.size if end is None else end
         return b"".join([bytes(view) async for view in self.reader.stream(located, start, end)])
+
+
+class _Ahead(SystemClock):
+    """The time, some hours later where a grid says so."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def now(self) -> float:
+        return super().now() + self._grid.now

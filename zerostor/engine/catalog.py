@@ -23,6 +23,7 @@ from zerostor.core.record import (
     RemovedRecord,
     StripeSet,
     decode_record,
+    stripes_of,
 )
 from zerostor.ports import MetadataStore
 
@@ -45,7 +46,7 @@ MARK_SIZE = 8
 
 
 class Holder(NamedTuple):
-    """A record that has a stripe set: of an object with stripes of its own, or of a pack."""
+    """Who has a stripe set: an object with stripes of its own, or a pack."""
 
     metadata_id: int
     record: ObjectRecord | PackRecord
@@ -61,6 +62,15 @@ class Holder(NamedTuple):
     def members(self) -> int:
         """Where the member table of a pack begins; 0 of an object."""
         return self.record.members if isinstance(self.record, PackRecord) else 0
+
+
+def holder_of(metadata_id: int, record: Record | None) -> Holder | None:
+    """Whose shards are to be looked after for a record, if there are any: see `stripes_of`."""
+    if record is None or stripes_of(record) is None:
+        return None
+    whole = record.object if isinstance(record, RemovedRecord) else record
+    assert isinstance(whole, ObjectRecord | PackRecord)
+    return Holder(metadata_id, whole)
 
 
 class Located(NamedTuple):

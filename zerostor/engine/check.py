@@ -39,6 +39,9 @@ from zerostor.ports import ShardEnd, WatchedStore
 
 ENDS_AT_ONCE = 64
 """Shards that one call of a store looks at: on a disk that is cold each costs two seeks."""
+STORES_AT_ONCE = 8
+"""Stores that a soft check asks at a time: the calls are short, and threads of more of them only
+wait for each other."""
 GOOD = "good"
 """What a hard check says of content that fits its hash."""
 
@@ -159,7 +162,13 @@ class Checker:
                     by_store.setdefault(name, []).append(_unit(holder, report, shard))
                 else:
                     report.note(shard, ShardMissing("never written"))
-        await asyncio.gather(*(self._check_units(name, units) for name, units in by_store.items()))
+        turns = asyncio.Semaphore(STORES_AT_ONCE)
+
+        async def check_store(name: str, units: Sequence[_Unit]) -> None:
+            async with turns:
+                await self._check_units(name, units)
+
+        await asyncio.gather(*(check_store(name, units) for name, units in by_store.items()))
         return reports
 
     async def check_hard(self, holder: Holder) -> Report:
@@ -210,7 +219,8 @@ class Checker:
         stripes = report.stripes
         codec = self._codec_for(stripes.data, stripes.parity)
         shards = [shard for shard, name in enumerate(stripes.stores) if name]
-        stream = each_stripe(self._stores, self._workshop, stripes, shards)
+        stream = each_stripe(self._stores, self._workshop, stripes,
+                             lambda cells: cells.load(shards))
         try:
             async with contextlib.aclosing(stream) as loaded:
                 async for cells in loaded:

@@ -7,7 +7,8 @@ stripe are under way at once, and one thread verifies them all and computes what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from typing import TypeAlias
 
 from zerostor.core.checksum import cell_checksum
 from zerostor.core.codec import Codec
@@ -26,6 +27,9 @@ from zerostor.core.shard import shard_key
 from zerostor.engine.pool import StorePool
 from zerostor.engine.rebuild import Workshop
 
+Load: TypeAlias = Callable[["StripeCells"], Coroutine[None, None, None]]
+"""Has the cells of a stripe loaded that are wanted."""
+
 
 class StripeCells:
     """Cells of one stripe in buffers of a workshop that has been entered; `close` leaves it.
@@ -40,7 +44,7 @@ class StripeCells:
         self.bad: dict[int, ZerostorError] = {}
         self._stores = stores
         self._workshop = workshop
-        self._stripes = stripes
+        self.stripes = stripes
         self._buffers: dict[int, memoryview] = {}
         self._stuck: set[int] = set()
 
@@ -98,7 +102,7 @@ class StripeCells:
         if start >= end:
             return []
         return [self.good[part.shard][part.start : part.end]
-                for part in self._stripes.layout.cells(start, end)]
+                for part in self.stripes.layout.cells(start, end)]
 
     def close(self) -> None:
         """Give the buffers back and leave the workshop."""
@@ -114,15 +118,15 @@ class StripeCells:
         return self._buffers[shard][: self.stripe.cell]
 
     async def _read(self, shard: int) -> None:
-        name = self._stripes.stores[shard]
+        name = self.stripes.stores[shard]
         store = self._stores.readable(name)
         if store is None:
             raise StoreUnavailable(f"store {name} is down" if name else "never written")
-        await store.read(shard_key(self._stripes.key, shard),
-                         self._stripes.base + self.stripe.shard_offset, self._cell(shard))
+        await store.read(shard_key(self.stripes.key, shard),
+                         self.stripes.base + self.stripe.shard_offset, self._cell(shard))
 
     def _wrong(self, shards: Iterable[int]) -> set[int]:
-        number, checksum = self.stripe.number, self._stripes.checksum
+        number, checksum = self.stripe.number, self.stripes.checksum
         return {shard for shard in shards
                 if cell_checksum(self._cell(shard)) != checksum(number, shard)}
 
@@ -133,17 +137,17 @@ class StripeCells:
 
 
 async def each_stripe(stores: StorePool, workshop: Workshop, stripes: StripeSet,
-                      shards: Sequence[int]) -> AsyncGenerator[StripeCells, None]:
-    """All stripes in order with the cells of `shards` loaded, one ahead where there is room.
+                      load: Load) -> AsyncGenerator[StripeCells, None]:
+    """All stripes in order, each after `load`, and one ahead where there is room.
 
     Each is valid until the next is asked for. Close it if it may not be read to its end.
     """
-    begun: list[tuple[StripeCells, asyncio.Task[None]]] = []
+    begun: list[tuple[StripeCells, asyncio.Future[None]]] = []
 
     async def begin(stripe: Stripe) -> None:
         await workshop.enter()
         cells = StripeCells(stores, workshop, stripes, stripe)
-        begun.append((cells, asyncio.ensure_future(cells.load(shards))))
+        begun.append((cells, asyncio.ensure_future(load(cells))))
 
     try:
         for stripe in stripes.layout.stripes():

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from zerostor.core.checksum import ContentHasher, cell_checksum
-from zerostor.core.errors import SpoolCorrupt
+from zerostor.core.errors import BadRequest, SpoolCorrupt
 from zerostor.core.layout import Layout, Stripe, last_cell
 from zerostor.core.limits import SHARD_KEY_SIZE, VOLUME_PACKS, VOLUME_SHARD_SIZE
 from zerostor.core.record import StripeSet
@@ -76,19 +76,42 @@ class Writer:
         try:
             stripe, checksums, table, placed = await asyncio.to_thread(
                 _fill_pack, buffer, members, policy)
-            volume = self._open_volume(policy)
-            volume.checksums.append(checksums)
-            try:
-                stripes = await volume.append(buffer, stripe, stripe.size, pack_id, table)
-            except BaseException:
-                await volume.discard()
-                raise
-            await self._keep_volume(volume, policy)
+            stripes = await self._append(policy, buffer, stripe, checksums, pack_id, table)
         except BaseException as error:
             self._give_back(buffer, error)
             raise
         self._buffers.release(buffer)
         return stripes, table, placed
+
+    async def write_again(self, views: Sequence[memoryview], size: int, policy: Policy,
+                          pack_id: int, table: int) -> StripeSet:
+        """Store a pack that is there already in another volume. views: its `size` bytes; table:
+        where its member table begins. Raises NotEnoughStores; BadRequest for a larger one than
+        packs of `policy` are.
+        """
+        if size > policy.stripe_size:
+            raise BadRequest(f"a pack of {size} bytes is too large for policy {policy.name}")
+        buffer = await self._buffers.acquire()
+        try:
+            stripe, checksums = await asyncio.to_thread(_encode_views, buffer, views, policy)
+            stripes = await self._append(policy, buffer, stripe, checksums, pack_id, table)
+        except BaseException as error:
+            self._give_back(buffer, error)
+            raise
+        self._buffers.release(buffer)
+        return stripes
+
+    async def _append(self, policy: Policy, buffer: memoryview, stripe: Stripe, checksums: bytes,
+                      pack_id: int, table: int) -> StripeSet:
+        volume = self._open_volume(policy)
+        volume.checksums.append(checksums)
+        try:
+            stripes = await volume.append(buffer, stripe, stripe.size, pack_id, table)
+        except BaseException:
+            await volume.discard()
+            raise
+        await self._keep_volume(volume, policy)
+        return stripes
 
     async def close(self) -> None:
         """End the open volumes; what is in them is durable already."""
@@ -210,6 +233,17 @@ def _fill_pack(buffer: memoryview, members: Sequence[tuple[Body, Member]],
     buffer[at:size] = table
     stripe = Layout(size, policy.data, policy.codec.parity, policy.cell_size).stripe(0)
     return stripe, _encode(policy, buffer, stripe), at, placed
+
+
+def _encode_views(buffer: memoryview, views: Sequence[memoryview],
+                  policy: Policy) -> tuple[Stripe, bytes]:
+    """Lay the bytes of a pack into `buffer` and encode them; runs in a thread."""
+    at = 0
+    for view in views:
+        buffer[at : at + len(view)] = view
+        at += len(view)
+    stripe = Layout(at, policy.data, policy.codec.parity, policy.cell_size).stripe(0)
+    return stripe, _encode(policy, buffer, stripe)
 
 
 def _expected_shard_size(entry: Body, policy: Policy) -> int | None:
