@@ -32,6 +32,7 @@ from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.recover import Recovery
 from zerostor.engine.recovered import Summary
+from zerostor.engine.repair import Repairer
 from zerostor.engine.salvage import Progress
 from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
@@ -65,6 +66,8 @@ REBUILDS = 4
 """Stripes being rebuilt at once."""
 CHECKS = 3
 """Stripes being looked at by hard checks at once."""
+REPAIRS = 4
+"""Stripes being read by repairs at once."""
 WRITE_STRIPES = 5
 """Stripes being read, encoded and written at once."""
 
@@ -92,6 +95,7 @@ class Parts:
     catalog: Catalog
     reader: Reader
     checker: Checker
+    repairer: Repairer
     writer: Writer
     ingest: Ingest
     clock: Clock
@@ -138,6 +142,9 @@ async def build(config: Config, consumer: str,
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
+        checker = Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS))
+        repairer = Repairer(stores, policies, leading, checker, writer, codec_for,
+                            Workshop(CELL_SIZE, shards, REPAIRS), clock)
         secret = config.cluster.secret.reveal()
         for rounds in (check_stores(running.guarded, clock, log_changes),
                        sweep_stores(running.guarded, clock), events.run(),
@@ -145,8 +152,7 @@ async def build(config: Config, consumer: str,
             stack.callback(asyncio.ensure_future(rounds).cancel)
         yield Parts(stores, running, policies, metadata, leading, roles, log_source, queue,
                     buckets, board, events, spool, spools,
-                    Catalog(metadata), reader,
-                    Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS)), writer,
+                    Catalog(metadata), reader, checker, repairer, writer,
                     Ingest(writer, leading, policies, clock, random_bytes),
                     clock, random_bytes)
 
