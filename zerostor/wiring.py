@@ -141,7 +141,8 @@ async def build(config: Config, consumer: str,
         shards = max(policy.shards for policy in policies.values())
         reader = Reader(stores, BufferPool(CELL_SIZE, READ_CELLS),
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
-        writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes)
+        writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes,
+                        clock)
         checker = Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS))
         repairer = Repairer(stores, policies, leading, checker, writer, codec_for,
                             Workshop(CELL_SIZE, shards, REPAIRS), clock)

@@ -23,7 +23,7 @@ from zerostor.engine.rebuild import Workshop
 from zerostor.engine.repair import Repairer
 from zerostor.engine.write import Writer
 from zerostor.metadata.memory import MemoryMetadata
-from zerostor.ports import MetadataStore, ShardStore, SpoolEntry
+from zerostor.ports import Clock, MetadataStore, ShardStore, SpoolEntry
 from zerostor.spool.directory import DirectorySpool
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.memory import MemoryStore
@@ -32,13 +32,14 @@ from zerostor.stores.memory import MemoryStore
 class Grid:
     """data + parity over `count` stores. wrap: makes a store faulty, given its memory store.
 
-    read_timeout: seconds that a store has for a read.
+    read_timeout: seconds that a store has for a read. clock: by which volumes are let go of.
     """
 
     def __init__(self, folder: Path, *, data: int = 16, parity: int = 4, durable: int = 18,
                  count: int = 20, cell: int = 4096, seed: int = 1,
                  wrap: Callable[[MemoryStore], ShardStore] = lambda store: store,
-                 metadata: MetadataStore | None = None, read_timeout: float = 10.0) -> None:
+                 metadata: MetadataStore | None = None, read_timeout: float = 10.0,
+                 clock: Clock | None = None) -> None:
         self._taken: list[SpoolEntry] = []
         self.rng = random.Random(seed)
         self.memory = {f"{n:02d}": MemoryStore(f"{n:02d}") for n in range(count)}
@@ -54,7 +55,7 @@ class Grid:
         self.stripes = BufferPool((data + parity) * cell, 4)
         self.cells = BufferPool(cell, 16)
         self.workshop = Workshop(cell, data + parity, 2)
-        self.writer = Writer(self.pool, self.stripes, os.urandom)
+        self.writer = Writer(self.pool, self.stripes, os.urandom, clock or SystemClock())
         self.use(self.metadata)
         self.reader = Reader(self.pool, self.cells, self.workshop, codec_for)
         self.checks = Workshop(cell, data + parity, 2)

@@ -15,7 +15,7 @@ from zerostor.core.errors import NotEnoughStores, ObjectUnreadable, SpoolCorrupt
 from zerostor.core.health import StoreState
 from zerostor.core.link import make_hash, parse_link
 from zerostor.core.record import ObjectRecord, PackRecord, decode_record
-from zerostor.engine import write
+from zerostor.engine import open_volumes
 from zerostor.engine.check import ShardState
 from zerostor.stores.memory import MemoryStore
 
@@ -282,7 +282,7 @@ async def test_a_pack_holds_many_and_each_comes_back(tmp_path: Path) -> None:
 async def test_a_volume_ends_after_so_many_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "VOLUME_PACKS", 3)
+    monkeypatch.setattr(open_volumes, "VOLUME_PACKS", 3)
     grid = Grid(tmp_path)
     links = []
     for number in range(7):

@@ -47,6 +47,9 @@ packs of 4 KiB a shard the heads are a tenth on top then; up to 16 MiB they were
 as the packs.
 """
 
+VOLUME_IDLE, VOLUME_AGE = 600.0, 3600.0
+"""Seconds after which nothing is appended any more to a volume that was not used, and to any."""
+
 RECORD_MAX = 8 * MIB
 """Largest metadata record; the payload limit of 0-db."""
 

@@ -41,6 +41,11 @@ class ShardSet:
         """Units that were appended."""
 
     @property
+    def places(self) -> list[str]:
+        """Names of the stores that have a shard."""
+        return list(filter(None, self._places))
+
+    @property
     def width(self) -> int:
         """Shards that have their store still."""
         return sum(map(bool, self._places))

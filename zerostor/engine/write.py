@@ -22,13 +22,14 @@ import msgspec
 from zerostor.core.checksum import ContentHasher, cell_checksum
 from zerostor.core.errors import BadRequest, SpoolCorrupt
 from zerostor.core.layout import Layout, Stripe, last_cell
-from zerostor.core.limits import SHARD_KEY_SIZE, VOLUME_PACKS, VOLUME_SHARD_SIZE
+from zerostor.core.limits import SHARD_KEY_SIZE
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import Member, encode_members
 from zerostor.engine.buffers import BufferPool
+from zerostor.engine.open_volumes import OpenVolumes
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.shard_set import ShardSet
-from zerostor.ports import Body, RandomBytes
+from zerostor.ports import Body, Clock, RandomBytes
 
 Describe: TypeAlias = Callable[[], Member]
 """Makes the trailer's member of an object, called once its entry is sealed."""
@@ -39,11 +40,12 @@ Progress: TypeAlias = Callable[[int], None]
 class Writer:
     """Writes objects and packs. buffers: each holds all cells of a stripe of the largest policy."""
 
-    def __init__(self, stores: StorePool, buffers: BufferPool, random_bytes: RandomBytes) -> None:
+    def __init__(self, stores: StorePool, buffers: BufferPool, random_bytes: RandomBytes,
+                 clock: Clock) -> None:
         self._stores = stores
         self._buffers = buffers
         self._random_bytes = random_bytes
-        self._volumes: dict[str, list[ShardSet]] = {}
+        self._volumes = OpenVolumes(stores, clock)
 
     def require_stores(self, policy: Policy) -> None:
         """Raise NotEnoughStores if a write would now: before bodies are read and ids used up."""
@@ -103,39 +105,23 @@ class Writer:
 
     async def _append(self, policy: Policy, buffer: memoryview, stripe: Stripe, checksums: bytes,
                       pack_id: int, table: int) -> StripeSet:
-        volume = self._open_volume(policy)
-        volume.checksums.append(checksums)
+        volume = (await self._volumes.take(policy)
+                  or self._volumes.begin(self._new_shards(policy)))
+        volume.shards.checksums.append(checksums)
         try:
-            stripes = await volume.append(buffer, stripe, stripe.size, pack_id, table)
+            stripes = await volume.shards.append(buffer, stripe, stripe.size, pack_id, table)
         except BaseException:
-            await volume.discard()
+            await volume.shards.discard()
             raise
-        await self._keep_volume(volume, policy)
+        await self._volumes.keep(volume, policy)
         return stripes
 
     async def close(self) -> None:
         """End the open volumes; what is in them is durable already."""
-        for volumes in self._volumes.values():
-            for volume in volumes:
-                await volume.abort()
-        self._volumes.clear()
+        await self._volumes.close()
 
     def _new_shards(self, policy: Policy) -> ShardSet:
         return ShardSet(self._stores, policy, self._random_bytes(SHARD_KEY_SIZE))
-
-    def _open_volume(self, policy: Policy) -> ShardSet:
-        """A volume that nobody else appends to meanwhile."""
-        volumes = self._volumes.setdefault(policy.name, [])
-        return volumes.pop() if volumes else self._new_shards(policy)
-
-    async def _keep_volume(self, volume: ShardSet, policy: Policy) -> None:
-        """For the next pack, unless it is full or a better placement may be had."""
-        wide = volume.width >= self._stores.best_width(policy)
-        full = volume.size >= VOLUME_SHARD_SIZE or volume.packs >= VOLUME_PACKS
-        if wide and not full:
-            self._volumes[policy.name].append(volume)
-        else:
-            await volume.abort()
 
     async def _write_stripes(
         self, entry: Body, policy: Policy, shards: ShardSet, describe: Describe,
