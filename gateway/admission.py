@@ -17,6 +17,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.access import Access, access_of
 from gateway.client_address import address_of
+from gateway.framing import require_clear_end
 from gateway.proxies import read_address
 from gateway.services import SERVICES, Services, services_of
 from zerostor.core.errors import (
@@ -54,6 +55,7 @@ def admit(request: web.Request) -> None:
 
     Raises NotAllowed, SignInNeeded, TooManyRequests, BadRequest, WrongHost.
     """
+    require_clear_end(request)
     app = request.app
     content = app[SERVICES].content
     if content.url:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from gateway.framing import UnclearEnd
 from gateway.request_id import CURRENT
 from zerostor.core import errors
 
@@ -62,6 +63,16 @@ def status_of(error: errors.ZerostorError) -> int:
     return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
 
 
+def _refusal(status: int, error: errors.ZerostorError) -> web.Response:
+    more = {"master": error.master} if isinstance(error, errors.NotTheMaster) else {}
+    answer = problem(status, error.code, str(error), **more)
+    if isinstance(error, errors.TooManyRequests):
+        answer.headers["Retry-After"] = str(error.seconds)
+    if isinstance(error, UnclearEnd):
+        answer.force_close()
+    return answer
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into problem+json; what nobody foresaw is logged and says nothing of itself."""
@@ -74,11 +85,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
                          CURRENT.get())
         if status == 500:
             return problem(status, error.code, "the gateway cannot answer this; see its log")
-        more = {"master": error.master} if isinstance(error, errors.NotTheMaster) else {}
-        answer = problem(status, error.code, str(error), **more)
-        if isinstance(error, errors.TooManyRequests):
-            answer.headers["Retry-After"] = str(error.seconds)
-        return answer
+        return _refusal(status, error)
     except web.HTTPException as error:
         if error.status < 400:
             raise
