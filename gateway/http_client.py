@@ -54,12 +54,15 @@ class Unreachable(ZerostorError):
 
 
 class Refused(ZerostorError):
-    """The gateway answered with an error. status: HTTP; code: from its problem+json, or ''."""
+    """The gateway answered with an error. status: HTTP; code: from its problem+json, or ''. again:
+    seconds after which one may come again, where it says so.
+    """
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(self, status: int, code: str, detail: str, again: float | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
+        self.again = again
 
 
 class Client:
@@ -326,4 +329,6 @@ def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
     detail = answer.get("detail") or answer.get("title") or problems or text or response.reason
     # It is printed on a terminal, and whoever wrote it may want to paint there.
     shown = plain(" ".join(str(detail).split()))[:DETAIL_MAX]
-    raise Refused(response.status, str(answer.get("code", "")), f"{shown} (HTTP {response.status})")
+    again = re.fullmatch(r"[0-9]{1,6}", response.headers.get("Retry-After", ""))
+    raise Refused(response.status, str(answer.get("code", "")), f"{shown} (HTTP {response.status})",
+                  float(again[0]) if again else None)

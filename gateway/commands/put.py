@@ -9,17 +9,23 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from gateway.commands.options import Seconds, json_option, print_json, server_option
 from gateway.commands.progress import Bar, Bars, transfer_bars
 from gateway.commands.waiting import FIRST_STEP, follow, link_of
-from gateway.http_client import Client
+from gateway.http_client import Client, Refused
 from zerostor.core.errors import ZerostorError
 from zerostor.core.link import extension_of, parse_extension
 from zerostor.core.units import size_text
+
+TOO_MANY = 429
+TRIES = 6
+"""Of an upload, while the gateway says that too many come."""
+AGAIN_MAX = 60.0
+"""Seconds between two of them at most."""
 
 
 class Counter:
@@ -33,6 +39,11 @@ class Counter:
         """`count` more bytes."""
         self.count += count
         self._bar.advance(count)
+
+    def begin_again(self) -> None:
+        """None of them counted."""
+        self._bar.advance(-self.count)
+        self.count = 0
 
 
 @click.command("put", short_help="Store files; prints the permanent link of each.")
@@ -183,10 +194,10 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
         counter = Counter(bar)
         bar.stage("sending")
         # A short wait: most are stored by then, and of the others we soon know the job.
-        answer = client.upload(
+        answer = _sent(upload, bars, body, counter, lambda: client.upload(
             body, ext=upload.extension, wait=min(wait, FIRST_STEP), advance=counter.advance,
             private=upload.private,
-        )
+        ))
     private = {"private": True} if answer.get("private") else {}
     if "hash" in answer:
         answer |= {"state": "DONE"}
@@ -203,6 +214,26 @@ def _put(client: Client, upload: Upload, wait: float, bars: Bars) -> dict[str, A
     seconds = round(time.monotonic() - start, 3)
     known = {"state": "ACTIVE"} | answer | private
     return {**known, "size": counter.count, "seconds": seconds}
+
+
+def _sent(
+    upload: Upload, bars: Bars, body: IO[bytes], counter: Counter,
+    send: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """What `send` answers, once the gateway takes more: a pipe can be read only once."""
+    start, left = (body.tell(), TRIES) if body.seekable() else (0, 1)
+    while True:
+        try:
+            return send()
+        except Refused as error:
+            left -= 1
+            if error.status != TOO_MANY or error.again is None or not left:
+                raise
+            pause = min(error.again, AGAIN_MAX)
+            bars.say(f"zerostor: {upload.file}: {error}; trying again in {pause:g} s", err=True)
+        time.sleep(pause)
+        body.seek(start)
+        counter.begin_again()
 
 
 def _show(bar: Bar, status: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from gateway import http_client
 from gateway.cli import cli
 from gateway.commands import telemetry
+from gateway.commands.put import TRIES
 from tests.fakes.person import Person
 from tests.fakes.tiny_gateway import serving
 
@@ -60,7 +61,7 @@ class Anything(ThreadingHTTPServer):
     """Answers everything alike."""
 
     daemon_threads = True
-    status, body = 200, ""
+    status, body, again, asked = 200, "", "", 0
 
     @property
     def url(self) -> str:
@@ -79,7 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = self.server.body.encode("latin-1")
+        self.server.asked += 1
         self.send_response(self.server.status)
+        if self.server.again:
+            self.send_header("Retry-After", self.server.again)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -134,6 +138,18 @@ def test_files_beside_one_whose_answer_is_none_are_told_of(asker: Asker) -> None
         told = asker.ask("put FILE FILE --json", gateway.url)
     assert told.exit_code == 0, told.output
     assert len(told.output.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("status", "again", "asked"), [
+    (429, "0", TRIES), (429, "soon", 1), (429, "", 1), (429, "9" * 400, 1), (503, "0", 1)])
+def test_an_upload_is_tried_again_so_often(asker: Asker, status: int, again: str, asked: int
+                                           ) -> None:
+    with serving(Anything(("127.0.0.1", 0), _Handler)) as gateway:
+        gateway.status, gateway.again = status, again
+        gateway.body = json.dumps({"detail": "too many come"})
+        done = asker.ask("put FILE", gateway.url)
+    assert (done.exit_code, gateway.asked) == (1, asked), done.output
+    assert done.output.count("trying again") == asked - 1
 
 
 def test_no_file_is_written_where_a_gateway_says(asker: Asker, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.person import Person
-from tests.fakes.running_up import Up, content_of
+from tests.fakes.person import Ended, Person
+from tests.fakes.running_up import Answer, Up, content_of
 
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHoVbl9x0D6yjMBdpvSnVXyfp0iJ0ph38n0xGtT3Jqxk\n"
 
@@ -143,3 +143,34 @@ def test_no_secret_is_in_what_is_written(house: House, tmp_path: Path) -> None:
     for secret in (kept, shown, seed, kept[4:], shown[4:]):
         assert secret not in written
     assert (house.anna.kept / "credentials").stat().st_mode & 0o077 == 0
+
+
+def test_who_uploads_too_much_waits_and_others_do_not(tmp_path: Path) -> None:
+    """By key and not by address: all of them are on this host."""
+    house = House(tmp_path)
+    house.up.settings.write_text(house.up.settings.read_text() + "[limits]\nkey_uploads = 12\n")
+    for name, key in house.keys.items():
+        house.list("add", name, key)
+    file = tmp_path / "a.txt"
+    file.write_text("of anna")
+    with house.up:
+        house.sign_in(house.boss)
+        secret = house.anna.do("login", house.url, "--yes", "--show").strip().splitlines()[-1]
+        house.sign_in(house.anna)
+
+        def refused() -> Answer | None:
+            answer = house.up.upload(b"x", {"Authorization": f"Bearer {secret}"})
+            return answer if answer.status == 429 else None
+
+        def waited() -> Ended | None:
+            answer = house.up.until(refused, "she has none left")
+            assert 1 <= int(answer.headers["Retry-After"]) <= 6
+            assert "key" in answer.json["detail"]
+            house.boss.do("put", str(file), "--server", house.url)
+            said = house.anna.run("put", str(file), "--json", "--server", house.url)
+            told = json.loads(said.told)
+            assert (told["state"], told["size"]) == ("DONE", file.stat().st_size)
+            # Else this took so long that she had one again.
+            return said if "trying again in" in said.errors else None
+
+        assert "limits.key_uploads" in house.up.until(waited, "she waits").errors
