@@ -51,6 +51,12 @@ async def keep(config: Config) -> None:
                      tasks_of(config, parts)).run()
 
 
-def tasks_of(config: Config, parts: Parts) -> list[Task]:  # noqa: ARG001
+def tasks_of(config: Config, parts: Parts) -> list[Task]:
     """What a keeper does, the most important first."""
-    return []
+    from workers.keeper import Task
+    from zerostor.engine.repairing import Repairing
+
+    parts.repairer.bandwidth.rate = config.keeper.repair_rate
+    repairing = Repairing(parts.repairer, parts.stores, parts.leading, parts.board, parts.events,
+                          parts.clock, config.keeper.repairs)
+    return [Task("repair", repairing.run)]

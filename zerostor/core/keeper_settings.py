@@ -5,17 +5,22 @@ from __future__ import annotations
 import msgspec
 
 from zerostor.core.errors import SetupError
-from zerostor.core.setting_types import Seconds
+from zerostor.core.setting_types import Seconds, Size
+
+REPAIRS_MAX = 64
 
 
 class KeeperSettings(msgspec.Struct, frozen=True):
     """[keeper]. enabled: whether `up` runs one; grace: how long a store may be down until what it
-    had counts as lost; removal_grace: how long a removed object can be restored.
+    had counts as lost; removal_grace: how long a removed object can be restored. repairs: how many
+    run at once; repair_rate: bytes a second that they may read together, 0 for no limit.
     """
 
     enabled: bool = True
     grace: Seconds = Seconds(900.0)
     removal_grace: Seconds = Seconds(86400.0)
+    repairs: int = 3
+    repair_rate: Size = Size(0)
 
 
 def check_keeper(keeper: KeeperSettings) -> None:
@@ -24,3 +29,7 @@ def check_keeper(keeper: KeeperSettings) -> None:
         raise SetupError("keeper.grace may not be negative")
     if keeper.removal_grace < 0:
         raise SetupError("keeper.removal_grace may not be negative")
+    if not 1 <= keeper.repairs <= REPAIRS_MAX:
+        raise SetupError(f"keeper.repairs is 1 to {REPAIRS_MAX}")
+    if keeper.repair_rate < 0:
+        raise SetupError("keeper.repair_rate may not be negative")

@@ -13,11 +13,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
-import msgspec
-
 from zerostor.core.codec import Codec
 from zerostor.core.errors import BackendError, ObjectUnreadable
 from zerostor.core.record import ObjectRecord, PackRecord, StripeSet, decode_record, encode_record
+from zerostor.core.repairs import WRITTEN_TO, Mended, Outcome
 from zerostor.core.shard import shard_key
 from zerostor.core.shard_walk import SEARCH_MAX
 from zerostor.engine.bandwidth import Bandwidth
@@ -43,42 +42,13 @@ URGENT_SPARE = 1
 """Good shards beyond the needed ones with which a pack is not left waiting for its volume."""
 
 
-class Mended(msgspec.Struct, frozen=True):
-    """A shard that was made again, or would be. store: where it is then; before: where the record
-    said, empty if it was never written.
-    """
-
-    shard: int
-    store: str
-    before: str
-    reason: str
-
-
-class Outcome(msgspec.Struct):
-    """What came of a repair. state: "healthy" if nothing was wrong; "repaired"; "degraded" if
-    something is left, see `left`; "unreadable"; "gone" if the record has no shards any more.
-
-    good, needed, total: shards, as they were found. read, written: bytes.
-    """
-
-    metadata_id: int
-    state: str = "healthy"
-    good: int = 0
-    needed: int = 0
-    total: int = 0
-    mended: list[Mended] = []
-    left: list[str] = []
-    read: int = 0
-    written: int = 0
-
-
 class _Plan:
     """targets: a store per shard to be made; moved: those of them that can be copied."""
 
     def __init__(self) -> None:
         self.targets: dict[int, str] = {}
         self.moved: set[int] = set()
-        self.reasons: dict[int, str] = {}
+        self.reasons: dict[int, tuple[str, str]] = {}
         self.left: list[str] = []
 
 
@@ -176,8 +146,7 @@ class Repairer:
             if counts and fault is not None and fault.state is ShardState.UNKNOWN:
                 plan.left.append(f"shard {shard}: store {name} is away: {fault.detail}")
                 continue
-            plan.reasons[shard] = fault.detail if fault is not None else (
-                f"store {name} is to be emptied" if counts else f"store {name} does not count")
+            plan.reasons[shard] = _why(name, fault, counts=counts)
             if fault is None:
                 plan.moved.add(shard)
             if counts and name not in leave and stores.takes(name):
@@ -215,7 +184,7 @@ class Repairer:
         sets = await sets_of_volume(self._stores, self._metadata, found)
         whole = is_closed(sets, self._clock.now()) and longest_gap(sets) <= SEARCH_MAX
         if not whole and report.spare > URGENT_SPARE and not is_closed(sets, self._clock.now()):
-            outcome.left.append("its volume is still written to: later")
+            outcome.left.append(WRITTEN_TO)
             return {}
         if whole:
             try:
@@ -338,8 +307,19 @@ class Repairer:
 
 
 def _note(outcome: Outcome, plan: _Plan, made: Mapping[int, str], report: Report) -> None:
-    outcome.mended += [Mended(shard, name, report.stripes.stores[shard], plan.reasons[shard])
+    outcome.mended += [Mended(shard, name, report.stripes.stores[shard], *plan.reasons[shard])
                        for shard, name in made.items()]
+
+
+def _why(name: str, fault: Fault | None, *, counts: bool) -> tuple[str, str]:
+    """What is the matter with a shard: in a word, and for people."""
+    if not name:
+        return "unwritten", "it was never written"
+    if not counts:
+        return "lost", f"store {name} counts no more"
+    if fault is None:
+        return "leaving", f"store {name} is to be emptied"
+    return fault.state.value, fault.detail
 
 
 def _renamed(now: StoredSet, before: StoredSet, written: Mapping[int, str]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zerostor.core.errors import BackendError, RecordCorrupt, ShardCorrupt
+from zerostor.core.limits import VOLUME_PACKS, VOLUME_SHARD_SIZE
 from zerostor.core.record import (
     PackRecord,
     Record,
@@ -84,8 +85,12 @@ async def sets_of_volume(stores: StorePool, metadata: MetadataStore,
 
 
 def is_closed(sets: Sequence[StoredSet], now: float) -> bool:
-    """Whether nobody appends to the shards of these any more. now: epoch seconds."""
+    """Whether nobody appends to the shards of these any more, all packs of a volume by their bases,
+    or one object. now: epoch seconds.
+    """
     packs = [each.record for each in sets if isinstance(each.record, PackRecord)]
+    if packs and (len(packs) >= VOLUME_PACKS or _end(sets[-1].holder) >= VOLUME_SHARD_SIZE):
+        return True
     return all(pack.created_ms / 1000 + CLOSED_SECONDS < now for pack in packs)
 
 
