@@ -32,9 +32,12 @@ class _Look(NamedTuple):
 class AllowList:
     """Adapter of session_ports.KnownKeys. Run `run` as a task."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Read it. Raises SetupError where it is not there, or no list of keys."""
+    def __init__(self, path: Path, clock: Clock, options: str = "") -> None:
+        """Read it. options: with which `zerostor keys` finds it. Raises SetupError where it is not
+        there, or no list of keys.
+        """
         self._path = path
+        self._options = options
         self._clock = clock
         self._stamp: tuple[int, ...] = ()
         self._keys = self._read() or {}
@@ -69,7 +72,13 @@ class AllowList:
 
     def _read(self) -> dict[bytes, KnownKey] | None:
         """None where nothing changed. Raises SetupError."""
-        look = _look(self._path, self._stamp)
+        try:
+            look = _look(self._path, self._stamp)
+        except FileNotFoundError:
+            raise SetupError(
+                f"there is no {self._path}, the list of keys that may sign in: `zerostor keygen`"
+                " makes a key, and this the list: zerostor keys add NAME KEY --role admin"
+                f"{self._options}") from None
         if look.text is None:
             return None
         # What is written within the same tick of the clock would look as if it were the same.
@@ -81,7 +90,7 @@ class AllowList:
 
 
 def _look(path: Path, known: tuple[int, ...]) -> _Look:
-    """What is in the file, if its stamp is not `known`. Raises SetupError."""
+    """What is in the file, if its stamp is not `known`. Raises SetupError, FileNotFoundError."""
     try:
         # A pipe would hang the thread.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -102,9 +111,7 @@ def _look(path: Path, known: tuple[int, ...]) -> _Look:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise SetupError(f"there is no {path}, the list of keys that may sign in: `zerostor keygen`"
-                         " makes a key, and `zerostor keys add NAME KEY --role admin` the list"
-                         ) from None
+        raise
     except OSError as error:
         raise SetupError(f"cannot read the keys in {path}: {error.strerror}") from error
 

@@ -101,13 +101,16 @@ class Connection(web.RequestHandler):
         """
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionError("no answer can be sent any more") from exc
+        number = new_id()
         if isinstance(exc, HttpProcessingError):
             told = " ".join((message or "").split())[:_TOLD_MAX]
-            answer = problem(400, "bad-request", f"this is no HTTP request: {told}")
+            answer = problem(400, "bad-request", f"this is no HTTP request: {told}", request=number)
         else:
-            _log.error("%s %s", request.method, request.path, exc_info=exc or True)
-            answer = problem(status, "internal", "the gateway failed on this; see its log")
-        answer.headers[HEADER] = new_id()
+            _log.error("%s %s (request %s)", request.method, request.path, number,
+                       exc_info=exc or True)
+            answer = problem(status, "internal", "the gateway failed on this; see its log",
+                             request=number)
+        answer.headers[HEADER] = number
         answer.force_close()
         return answer
 
@@ -155,9 +158,10 @@ def while_connected(request: web.Request) -> Iterator[None]:
 
 
 def _no_room(reason: str) -> bytes:
-    answer = problem(503, "busy", reason)
+    number = new_id()
+    answer = problem(503, "busy", reason, request=number)
     assert isinstance(answer.body, bytes)
     head = (f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\nRetry-After: {answer.headers['Retry-After']}"
-            "\r\nConnection: close\r\n\r\n")
+            f"\r\n{HEADER}: {number}\r\nConnection: close\r\n\r\n")
     return head.encode() + answer.body

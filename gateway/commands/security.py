@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
 from gateway.caller import Everybody, SecretHolders, Security, SignedIn
+from gateway.commands.options import given
 from zerostor.core.settings import KEYS_MODE, SECRET_MODE, is_loopback
 from zerostor.engine.sessions import Sessions
 
@@ -36,7 +37,7 @@ async def doors_of(config: Config, parts: Parts) -> AsyncIterator[Doors]:
     mode, attempts = config.gateway.security, Attempts(parts.clock)
     signer = wiring.identity(config)
     if mode == KEYS_MODE:
-        known = AllowList(config.keys_file, parts.clock)
+        known = AllowList(config.keys_file, parts.clock, given(config))
         async with build_sessions(config, signer, known, parts.clock,
                                   parts.random_bytes) as sessions:
             security = SignedIn(sessions, known, attempts)
@@ -51,7 +52,7 @@ def require_keys(config: Config) -> None:
     if config.gateway.security == KEYS_MODE:
         from zerostor.clock import SystemClock
 
-        AllowList(config.keys_file, SystemClock())
+        AllowList(config.keys_file, SystemClock(), given(config))
 
 
 def access_line(config: Config) -> str:

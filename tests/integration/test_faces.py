@@ -100,6 +100,7 @@ def test_what_is_no_http_is_told_so_as_everything_else(up, request_):
     assert (response.status, problem["status"]) == (400, 400)
     assert problem["type"] == "urn:zerostor:bad-request"
     assert 20 < len(problem["detail"]) < 300
+    assert problem["request"] == response.getheader("X-Request-Id")
     assert log.stat().st_size == logged, "anyone could fill the disk with it"
 
 
@@ -161,6 +162,7 @@ async def test_one_connection_too_many_is_told_so(tmp_path):
             assert b"Retry-After" in head
             told = json.loads(await reader.read())  # to its end: it is closed
             assert (told["status"], told["type"]) == (503, "urn:zerostor:busy")
+            assert f"X-Request-Id: {told['request']}\r\n".encode() in head
             writer.close()
         kept[0][2].close()
         while room.open == 3:

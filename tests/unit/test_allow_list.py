@@ -105,3 +105,8 @@ async def test_a_pipe_in_its_place_hangs_nothing(path):
     await keys.refresh()
     assert "no file" in keys.problem
     assert keys.find(ANNA) is not None
+
+
+def test_who_has_no_list_is_told_how_to_make_this_one(tmp_path):
+    with pytest.raises(SetupError, match=r"keys add NAME KEY --role admin --data /x$"):
+        AllowList(tmp_path / "none", SetClock(), " --data /x")
