@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.event_settings import EventsSettings, check_events
 from zerostor.core.gateway_settings import check_audit, check_gateway, check_limits
 from zerostor.core.keeper_settings import KeeperSettings, check_keeper
 from zerostor.core.metadata_settings import check_listen, check_metadata, check_urls
@@ -62,7 +63,8 @@ SOCKET_PATH_MAX = 103
 _LONGEST_SOCKET = f"console.sock{MADE}"
 """Of all in that folder: as it is called until it is ready."""
 _Guarded = TypeVar("_Guarded", RedisSettings, StoreSettings)
-_Sealed = TypeVar("_Sealed", GatewaySettings, ClusterSettings)
+_Sealed = TypeVar("_Sealed", GatewaySettings, ClusterSettings,
+                  EventsSettings)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -87,6 +89,7 @@ class Config(msgspec.Struct, frozen=True):
     nodes: NodesSettings
     telemetry: TelemetrySettings
     keeper: KeeperSettings
+    events: EventsSettings
     limits: LimitsSettings
     audit: AuditSettings
 
@@ -156,6 +159,7 @@ def load(
         nodes=nodes,
         telemetry=fill(TelemetrySettings, written, "telemetry"),
         keeper=fill(KeeperSettings, written, "keeper"),
+        events=_secret_read(fill(EventsSettings, written, "events"), written, "events"),
         limits=fill(LimitsSettings, written, "limits"),
         audit=fill(AuditSettings, written, "audit"),
     )
@@ -167,6 +171,7 @@ def load(
     check_nodes(config.nodes)
     check_telemetry(config.telemetry)
     check_keeper(config.keeper)
+    check_events(config.events)
     check_cluster(config.cluster)
     return config
 
@@ -285,7 +290,7 @@ def _secret_read(settings: _Sealed, written: Written, section: str) -> _Sealed:
     if settings.secret_file and not settings.secret:
         secret = _secret_in(settings.secret_file, written.place(section, "secret_file"))
         if not secret:
-            raise SetupError(f"{settings.secret_file} is empty: a {section} needs a secret")
+            raise SetupError(f"{settings.secret_file} is empty: it is to have a secret")
         settings = msgspec.structs.replace(settings, secret=secret)
     return settings
 

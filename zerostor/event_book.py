@@ -21,10 +21,11 @@ import msgspec
 
 from zerostor import event_tables
 from zerostor.core.errors import BackendError
+from zerostor.core.event_settings import EventsSettings
 from zerostor.core.events import ALL, Event, EventKind, Severity, Wanted, bounded, merged
+from zerostor.core.forecast import Sample
 from zerostor.core.reminder import Reminder
 from zerostor.event_file import EventFile
-from zerostor.event_ports import Sample
 from zerostor.event_tables import Keeping, Said
 from zerostor.ports import Clock
 
@@ -37,6 +38,11 @@ TICK = 1.0
 DEFAULT = Keeping()
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+def keeping(events: EventsSettings) -> Keeping:
+    """As the settings say."""
+    return Keeping(int(events.period * 1000), events.rows, int(events.keep * 1000))
 
 
 class SqliteEventBook:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from zerostor.core.events import ALL, Event, Wanted
+from zerostor.core.forecast import Sample
 
 
 class EventLog(Protocol):
@@ -40,14 +41,6 @@ class EventLog(Protocol):
     async def changed(self, after: int, wait: float) -> bool:
         """Whether there is an id higher than `after`, as soon as there is or after `wait` seconds.
         """
-
-
-class Sample(NamedTuple):
-    """How full something was. at: epoch seconds; used, total: bytes."""
-
-    at: float
-    used: int
-    total: int
 
 
 class EventBook(EventLog, Protocol):

@@ -29,7 +29,7 @@ from zerostor.core.events import (
     Severity,
     Wanted,
 )
-from zerostor.event_ports import Sample
+from zerostor.core.forecast import Sample
 
 FORMAT = 1
 """user_version of the file."""

@@ -36,7 +36,7 @@ from zerostor.engine.repair import Repairer
 from zerostor.engine.salvage import Progress
 from zerostor.engine.succession import pool_ahead
 from zerostor.engine.write import Writer
-from zerostor.event_book import SqliteEventBook
+from zerostor.event_book import SqliteEventBook, keeping
 from zerostor.event_ports import EventBook
 from zerostor.gateway_ports import GatewayLink
 from zerostor.identity import Identity, cluster_identity, load_identity
@@ -111,7 +111,7 @@ async def build(config: Config, consumer: str,
     """
     async with contextlib.AsyncExitStack() as stack:
         clock, random_bytes = SystemClock(), _entropy()
-        events = SqliteEventBook(config.paths.events, clock)
+        events = SqliteEventBook(config.paths.events, clock, keeping(config.events))
         stack.push_async_callback(events.close)
         running = RunningStores(config.store, RollFile(config.paths.roll),
                                 str(config.paths.shards_socket), clock)

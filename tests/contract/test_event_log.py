@@ -21,8 +21,9 @@ from zerostor.core.events import (
     Wanted,
     bounded,
 )
+from zerostor.core.forecast import Sample
 from zerostor.event_book import WAITING_MAX, SqliteEventBook
-from zerostor.event_ports import EventLog, Sample
+from zerostor.event_ports import EventLog
 from zerostor.event_tables import ALIKE, Keeping
 
 PERIOD = Keeping().period_ms / 1000

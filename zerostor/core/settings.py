@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from zerostor.core.errors import SetupError
+from zerostor.core.event_settings import EventsSettings
 from zerostor.core.keeper_settings import KeeperSettings
 from zerostor.core.setting_types import Networks, Seconds, Secret, Size, Urls
 from zerostor.core.units import Address
@@ -289,6 +290,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "nodes": NodesSettings,
     "telemetry": TelemetrySettings,
     "keeper": KeeperSettings,
+    "events": EventsSettings,
     "limits": LimitsSettings,
     "audit": AuditSettings,
 }
