@@ -186,6 +186,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         tasks.append(asyncio.create_task(services.known.run()))
     if services.sessions is not None:
         tasks.append(asyncio.create_task(services.sessions.run()))
+    if services.watch is not None:
+        tasks.append(asyncio.create_task(services.watch.run()))
     if services.archivist is not None:
         tasks.append(asyncio.create_task(services.archivist.run()))
     if services.wire.certificates is not None:

@@ -24,6 +24,7 @@ from zerostor.core.settings import StoreSettings
 from zerostor.engine.archivist import Archivist
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
+from zerostor.engine.event_watch import EventWatch
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
@@ -82,6 +83,7 @@ class Services:
     wire: Wire
     cluster: Cluster | None = None
     archivist: Archivist | None = None
+    watch: EventWatch | None = None
     content: Content = ANY_HOST
     audit: Audit | None = None
     figures: Figures = field(default_factory=Figures)

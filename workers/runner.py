@@ -25,11 +25,13 @@ from zerostor.core.errors import (
     UnknownJob,
     ZerostorError,
 )
+from zerostor.core.event_texts import activity, job_failed
 from zerostor.core.figures import WORKER_FIGURES, WorkerFigures
 from zerostor.core.jobs import Claim, JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES, PACK_OBJECTS
 from zerostor.core.reminder import Reminder
 from zerostor.engine.ingest import Ingest, by_spool
+from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, SpoolEntry, Spools
 
@@ -66,10 +68,11 @@ class Runner:
     """One worker. name: unique among workers; concurrency: large objects at a time."""
 
     def __init__(self, name: str, queue: JobQueue, board: Board, spools: Spools, ingest: Ingest,
-                 clock: Clock, concurrency: int) -> None:
+                 events: EventLog, clock: Clock, concurrency: int) -> None:
         self._name = name
         self._queue = queue
         self._board = board
+        self._events = events
         self._figures = WorkerFigures()
         self._spools = spools
         self._ingest = ingest
@@ -273,6 +276,7 @@ class Runner:
             if entry.upload is not None:
                 waited = self._clock.now() - entry.upload.accepted_ms / 1000
                 self._figures.add_stored(entry.upload.size, waited)
+                self._events.append(activity(uploads=1, bytes=entry.upload.size))
         links = {entry.job: link for _, entry, link in done}
         for spool, entries in by_spool(entry for _, entry, _ in done).items():
             try:
@@ -325,6 +329,7 @@ class Runner:
         if entry is not None:
             await entry.spool.release([entry])
         await self._spools.at(claim.spool).fail(claim.job, reason)
+        self._events.append(job_failed(claim.job, reason))
         with contextlib.suppress(QueueUnavailable):
             await self._queue.finish([(claim, JobUpdate(claim.job, JobState.ERROR, reason))])
 

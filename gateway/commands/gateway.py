@@ -67,6 +67,7 @@ async def serve(config: Config) -> None:
     from zerostor import wiring
     from zerostor.audit_file import AuditFile
     from zerostor.core.gateway_settings import AUDIT_ALL, AUDIT_OFF
+    from zerostor.engine.event_watch import EventWatch
     from zerostor.engine.recent import RecentJobs
     from zerostor.engine.removal import Removal
 
@@ -75,10 +76,11 @@ async def serve(config: Config) -> None:
     if config.cluster.secret and not config.gateway.public_url:
         own_url = advertised(config)
 
+    name = unique_name("gateway")
     nodes = ControlLink(NODES, config.paths.nodes_socket, enabled=config.nodes.enabled)
     homes = HomeLink(config.paths.ssh_socket, enabled=config.ssh.enabled)
     async with (contextlib.AsyncExitStack() as stack, links(config) as link,
-                wiring.build(config, unique_name("gateway"), link) as parts):
+                wiring.build(config, name, link) as parts):
         stack.push_async_callback(homes.close)
         stack.push_async_callback(nodes.close)
         doors = await stack.enter_async_context(doors_of(config, parts))
@@ -98,7 +100,10 @@ async def serve(config: Config) -> None:
             recent=RecentJobs(parts.metadata, parts.clock),
             random_bytes=parts.random_bytes, max_upload=config.gateway.max_upload,
             public_url=config.gateway.public_url, cluster=cluster_of(config, parts),
-            archivist=wiring.archivist(config, parts), homes=homes, ssh_admin=config.ssh.admin,
+            archivist=wiring.archivist(config, parts),
+            watch=EventWatch(name, 0, parts.events, parts.stores, parts.roles, parts.clock,
+                             config.events),
+            homes=homes, ssh_admin=config.ssh.admin,
             nodes=nodes, content=Content(config.gateway.content_url, config.gateway.inline),
             audit=audit,
             wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,

@@ -48,15 +48,17 @@ async def keep(config: Config) -> None:
     name = unique_name("keeper")
     async with wiring.build(config, name) as parts:
         await Keeper(name, parts.queue, parts.board, parts.roles, parts.clock,
-                     tasks_of(config, parts)).run()
+                     tasks_of(name, config, parts)).run()
 
 
-def tasks_of(config: Config, parts: Parts) -> list[Task]:
-    """What a keeper does, the most important first."""
+def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
+    """What the keeper `name` does, the most important first."""
     from workers.keeper import Task
+    from zerostor.engine.event_watch import EventWatch
     from zerostor.engine.repairing import Repairing
 
     parts.repairer.bandwidth.rate = config.keeper.repair_rate
     repairing = Repairing(parts.repairer, parts.stores, parts.leading, parts.board, parts.events,
                           parts.clock, config.keeper.repairs)
-    return [Task("repair", repairing.run)]
+    watch = EventWatch(name, 1, parts.events, parts.stores, parts.roles, parts.clock, config.events)
+    return [Task("repair", repairing.run), Task("events", watch.run, everywhere=True)]

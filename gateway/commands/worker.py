@@ -42,5 +42,5 @@ async def work(config: Config) -> None:
 
     name = unique_name("worker")
     async with links(config) as link, wiring.build(config, name, link) as parts:
-        await Runner(name, parts.queue, parts.board, parts.spools, parts.ingest, parts.clock,
-                     config.worker.concurrency).run()
+        await Runner(name, parts.queue, parts.board, parts.spools, parts.ingest, parts.events,
+                     parts.clock, config.worker.concurrency).run()

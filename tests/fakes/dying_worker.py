@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tests.fakes.fast_clock import FastClock
 from tests.fakes.grid import Grid
 from tests.fakes.memory_board import MemoryBoard
+from tests.fakes.memory_events import MemoryEvents
 from workers.runner import Runner
 from zerostor.core.errors import QueueUnavailable
 from zerostor.core.limits import KIB
@@ -86,8 +87,8 @@ async def _work(folder: Path, jobs: list[str], death: Death | None) -> None:
     queue = MemoryJobQueue(clock)
     await queue.add(jobs)
     worker = asyncio.ensure_future(
-        Runner("worker", queue, MemoryBoard(clock), RoutedSpools(grid.spool), grid.ingest, clock,
-               2).run())
+        Runner("worker", queue, MemoryBoard(clock), RoutedSpools(grid.spool), grid.ingest,
+               MemoryEvents(clock), clock, 2).run())
     while not all([await _ended(queue, job) for job in jobs]) or await grid.spool.waiting():
         assert not worker.done(), worker
         await asyncio.sleep(0.002)

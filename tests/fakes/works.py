@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.fakes.fast_clock import FastClock
 from tests.fakes.grid import Grid
 from tests.fakes.memory_board import MemoryBoard
+from tests.fakes.memory_events import MemoryEvents
 from workers.runner import Runner
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.queue.memory import MemoryJobQueue
@@ -28,6 +29,7 @@ class Works:
         self.clock = FastClock()
         self.grid = Grid(folder)
         self.queue = MemoryJobQueue(self.clock)
+        self.events = MemoryEvents(self.clock)
         self.runner: Runner | None = None
 
     @contextlib.asynccontextmanager
@@ -35,7 +37,8 @@ class Works:
         """Work until the block ends."""
         grid = self.grid
         self.runner = Runner("w", self.queue, MemoryBoard(self.clock),
-                             RoutedSpools(grid.spool), grid.ingest, self.clock, CONCURRENCY)
+                             RoutedSpools(grid.spool), grid.ingest, self.events, self.clock,
+                             CONCURRENCY)
         task = asyncio.ensure_future(self.runner.run())
         try:
             yield task

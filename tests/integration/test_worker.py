@@ -17,6 +17,7 @@ from tests.fakes.works import PATIENCE, Works
 from workers import runner
 from workers.runner import DELIVERIES_MAX, SUSPECT_AFTER
 from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.events import EventKind
 from zerostor.core.jobs import JobState, JobUpdate
 from zerostor.core.limits import JOB_TRIES
 from zerostor.core.record import NoteRecord, encode_record
@@ -91,6 +92,9 @@ async def test_a_job_that_fails_each_time_is_kept_and_comes_back(
         assert [update.state.value for update in ended] == ["DONE", "ERROR", "DONE", "DONE"]
         assert "Input/output error" in ended[1].detail, "the reason can be read"
         assert await works.grid.spool.failed() == [ended[1]]
+        told = [(event.subject, event.text) for event in works.events.told
+                if event.kind is EventKind.JOB_FAILED]
+        assert told == [(poison, f"job {poison} failed for good: {ended[1].detail}")]
         assert tries[poison] >= JOB_TRIES
         assert bodies[1] in (works.folder / "spool" / "failed" / poison).read_bytes()
         monkeypatch.undo()

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zerostor.core.events import Event, EventKind, FieldValue, Severity
-from zerostor.core.units import size_text
+from zerostor.core.forecast import Forecast
+from zerostor.core.health import Condition
+from zerostor.core.units import seconds_text, size_text
 
 NORMAL, WARNING, FAILURE = Severity
+_CONDITIONS = {
+    Condition.DOWN: (FAILURE, EventKind.STORE_DOWN, "is down"),
+    Condition.READ_ONLY: (WARNING, EventKind.STORE_READ_ONLY, "takes no writes"),
+    Condition.FULL: (WARNING, EventKind.STORE_FULL, "is full"),
+    Condition.SLOW: (WARNING, EventKind.STORE_SLOW, "is slower than the others"),
+    Condition.UP: (NORMAL, EventKind.STORE_UP, "is up again"),
+}
 _ACTIVITIES = {
     "uploads": ("upload", "uploads"), "repairs": ("repair", "repairs"),
     "removals": ("removal", "removals"), "rebuilt": ("read rebuilt", "reads rebuilt"),
@@ -102,3 +111,53 @@ def scrub_finished(objects: int, damaged: int, mended: int, orphans: int) -> Eve
                       f" mended, {orphans} orphans",
                  fields={"objects": objects, "damaged": damaged, "mended": mended,
                          "orphans": orphans})
+
+
+def store_condition(store: str, condition: Condition, reason: str) -> Event | None:
+    """What a store is now, as several looks agree; None of what somebody asked for."""
+    found = _CONDITIONS.get(condition)
+    if found is None:
+        return None
+    severity, kind, text = found
+    why = f": {reason}" if reason and condition is not Condition.UP else ""
+    return Event(severity=severity, kind=kind, subject=store, text=f"store {store} {text}{why}",
+                 fields={"store": store, "condition": condition.value})
+
+
+def filling_up(subject: str, found: Forecast) -> Event:
+    """subject: "store NAME" or "pool NAME"."""
+    return Event(severity=WARNING, kind=EventKind.CAPACITY, subject=subject,
+                 text=f"{subject} is full in {seconds_text(found.seconds)} at this rate"
+                      f" ({size_text(86_400 * found.rate)} a day, {size_text(found.free)} free)",
+                 fields={"seconds": round(found.seconds), "free": found.free,
+                         "bytes_per_day": round(86_400 * found.rate)})
+
+
+def replication(kind: EventKind, slave: str, why: str) -> Event:
+    """REPLICATION_LAGS, REPLICATION_CUT_OFF, REPLICATION_DIFFERS, REPLICATION_CAUGHT_UP.
+
+    slave: as its master knows it; empty: this one.
+    """
+    severity = {EventKind.REPLICATION_LAGS: WARNING,
+                EventKind.REPLICATION_CAUGHT_UP: NORMAL}.get(kind, FAILURE)
+    who = f"slave {slave}" if slave else "this slave"
+    return Event(severity=severity, kind=kind, subject=slave, text=f"{who} {why}",
+                 fields={"slave": slave})
+
+
+def replication_role(kind: str, master: str) -> Event:
+    """This metadata server is something else from now on. kind: master or slave."""
+    of = f" of {master}" if master else ""
+    return Event(severity=WARNING, kind=EventKind.REPLICATION_ROLE, subject=kind,
+                 text=f"the metadata here is that of a {kind}{of} now", fields={"role": kind})
+
+
+def metadata_away(why: str) -> Event:
+    """The metadata server does not answer."""
+    return Event(severity=FAILURE, kind=EventKind.METADATA_AWAY,
+                 text=f"the metadata cannot be reached: {why}")
+
+
+def metadata_back() -> Event:
+    """It answers again."""
+    return Event(severity=NORMAL, kind=EventKind.METADATA_BACK, text="the metadata is there again")

@@ -115,6 +115,10 @@ class StorePool:
         return (self._writable(name) and name not in self.draining and name not in self.lost
                 and self.stores[name].condition is not Condition.FULL)
 
+    def pool_of(self, name: str) -> str:
+        """The pool that it is in."""
+        return self._label(name).pool
+
     def readable(self, name: str) -> JudgedStore | None:
         """The store, if it is known and not down for reads."""
         store = self.stores.get(name)
