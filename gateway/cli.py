@@ -23,6 +23,7 @@ COMMANDS = {
     "quarantine": "gateway.commands.quarantine",
     "stores": "gateway.commands.stores",
     "jobs": "gateway.commands.jobs",
+    "events": "gateway.commands.events",
     "config": "gateway.commands.config",
     "promote": "gateway.commands.promote",
     "compare": "gateway.commands.compare",
