@@ -54,6 +54,7 @@ async def keep(config: Config) -> None:
 def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     """What the keeper `name` does, the most important first."""
     from workers.keeper import Task
+    from zerostor.engine import reclaim
     from zerostor.engine.event_watch import EventWatch
     from zerostor.engine.repairing import Repairing
 
@@ -61,4 +62,8 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     repairing = Repairing(parts.repairer, parts.stores, parts.leading, parts.board, parts.events,
                           parts.clock, config.keeper.repairs)
     watch = EventWatch(name, 1, parts.events, parts.stores, parts.roles, parts.clock, config.events)
-    return [Task("repair", repairing.run), Task("events", watch.run, everywhere=True)]
+    grid = reclaim.Grid(parts.leading, parts.stores, parts.reader, parts.writer, parts.policies)
+    removal = reclaim.Reclaim(grid, parts.board, parts.events, parts.clock, parts.random_bytes,
+                              config.keeper.removal_grace)
+    return [Task("repair", repairing.run), Task(reclaim.NAME, removal.run),
+            Task("events", watch.run, everywhere=True)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.running_up import ROOT, Answer, Up, content_of
 from tests.integration.test_keys_mode import ANNA, BOB, BOSS, Keyed, line
+from tests.integration.test_slave import settings, url_of
 from zerostor.core.sign_in import Role
 
 JSON = {"Content-Type": "application/json"}
@@ -183,3 +186,22 @@ def test_who_may(keyed: Keyed) -> None:
             (one, bytes(BOSS.verify_key).hex())]
         assert act(keyed, one, "restore", boss).status == 200
     assert {record.owner for record in keyed.records()} == {bytes(ANNA.verify_key).hex()}
+
+
+def test_on_a_slave_at_once(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as both:
+        master = both.enter_context(Up(tmp_path / "m"))
+        slave = both.enter_context(
+            Up(tmp_path / "s", settings(master.folder / "stores", url_of(master))))
+        job = master.upload(content_of(SMALL), ext="bin").job
+        link = master.stored(job)
+        slave.until(lambda: slave.get(link).status == 200, "the slave has it")
+        assert slave.ask("DELETE", f"/api/objects{link}").status == 503
+        assert remove(master, link).status == 200
+        slave.until(lambda: is_dark(slave, link), "the slave knows")
+        slave.until(lambda: slave.get(f"/api/status/{job}").status == 410, "of its job as well")
+        master.kill_all()
+        assert is_dark(slave, link)
+        master.start()
+        assert act(master, link, "restore").status == 200
+        slave.until(lambda: slave.get(link).status == 200, "it is back")
