@@ -86,6 +86,7 @@ ROUTES = (
     get("/api/nodes/events", nodes.events, Access.ADMIN),
     get("/api/nodes/ledger", telemetry.ledger, Access.ADMIN),
     get("/api/nodes/jobs", telemetry.jobs, Access.ADMIN),
+    get("/api/nodes/chunks", telemetry.chunks, Access.ADMIN),
     post("/api/nodes/add", nodes.act, Access.LOCAL),
     post("/api/nodes/remove", nodes.act, Access.LOCAL),
     post("/api/nodes/rotate", nodes.act, Access.LOCAL),

@@ -17,9 +17,10 @@ _SAMPLE: Json = {
 _STREAM = """\
 With `Accept: text/event-stream` the answer goes on while you listen (server-sent events): \
 `event: event` with an Event each, and an `id` to go on from (`Last-Event-ID`); `event: stores`, \
-`jobs`, `nodes`, `repair`, `scrub`, `moves`, `removal`, `figures` whenever that has changed, as \
-GET /api/stores, /api/jobs, /api/nodes, /api/repairs and /api/scrub answer it. It ends when you \
-may listen no more. Each stream counts as a request that waits."""
+`jobs`, `nodes`, `streams`, `chunks`, `repair`, `scrub`, `moves`, `removal` whenever that has \
+changed, as GET /api/stores, /api/jobs, /api/nodes, /api/telemetry, /api/nodes/chunks, \
+/api/repairs and /api/scrub answer it; `event: figures` (Pulse) every two seconds. It ends when \
+you may listen no more. Each stream counts as a request that waits."""
 
 EVENT_OPERATIONS = (
     Operation(
@@ -62,6 +63,15 @@ EVENT_SCHEMAS: dict[str, Json] = {
         origin=string(description="The host where it happened; empty: this one."),
         fields={"type": "object", "description": "The same for programs.",
                 "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+    "Pulse": struct(
+        at=number(_TIME), received=number("Bytes of bodies that came."),
+        sent=number("Bytes of bodies that went."),
+        stored=number("Jobs that the workers now alive stored.", "integer"),
+        stored_bytes=number("Bytes of these.", "integer"),
+        failed=number("Jobs that they gave up.", "integer"),
+        downloaded=number("Downloads that ended."),
+        downloads=array(array(number()) | {
+            "description": "Seconds, and how many took no longer."})),
     "Events": struct(events=array(ref("Event")), next=_ID | {
         "description": "Pass this as `since` to go on."}),
 }

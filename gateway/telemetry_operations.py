@@ -7,6 +7,7 @@ from gateway.api_schemas import Json, array, nullable, number, string, struct
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.core.spread import LineKind, Task
 from zerostor.core.telemetry import ENTRY_MAX
+from zerostor.engine.allocation import Place
 
 _AWAY = "`hub-away`: the node hub does not answer; `busy`: too much waits for its disk."
 _OFF = "`nodes-off`: no node hub by the settings."
@@ -71,6 +72,12 @@ TELEMETRY_OPERATIONS = (
         " `md5dfs` looks whether it is still there, `deldfs` takes it away.",
         {200: json_answer("Now, and last.", "NodeJobs"), 400: "`bad-request`: limit is no number.",
          404: _OFF, 503: _AWAY}, (_LIMIT,), "'{base}/api/nodes/jobs'"),
+    Operation(
+        "get", "/api/nodes/chunks", "nodeChunks", "nodes", "Where chunks of telemetry are",
+        "The newest chunks, and which nodes each is on or on its way to.",
+        {200: json_answer("The newest first.", "NodeChunks"),
+         400: "`bad-request`: limit is no number.", 404: _OFF, 503: _AWAY}, (_LIMIT,),
+        "'{base}/api/nodes/chunks?limit=20'"),
 )
 _NAME = string(examples=["shed"])
 _AT = number("Seconds since 1970, UTC.")
@@ -84,6 +91,12 @@ TELEMETRY_SCHEMAS: dict[str, Json] = {
     "NodeJobs": struct(running=array(_JOB), ended=array(_JOB), waiting={
         "type": "object", "additionalProperties": number("To be done.", _WHOLE),
         "description": "How many, by task."}),
+    "NodeChunks": struct(chunks=array(struct(
+        stream=_NAME, number=number(kind=_WHOLE), size=number("Bytes on a node.", _WHOLE),
+        local={"type": "boolean", "description": "The hub has it as well."},
+        missing=number("Copies that it lacks, and that are not on their way.", _WHOLE),
+        copies={"type": "object", "description": "By node.", "additionalProperties": string(
+            enum=[str(place) for place in Place])}))),
     "Streams": struct(streams=array(struct(
         name=_NAME, text={"type": "boolean"}, size=number("Bytes of payload.", _WHOLE),
         chunks=number("Full chunks.", _WHOLE),

@@ -14,6 +14,7 @@ from zerostor.control_socket import Answer, limit_of, number_of
 from zerostor.core.control_protocol import refusal
 from zerostor.core.errors import TooLarge, ZerostorError
 from zerostor.core.telemetry import ENTRY_MAX, Piece, stream_name
+from zerostor.engine.allocation import newest
 from zerostor.engine.node_jobs import NodeJobs
 from zerostor.engine.telemetry import StreamSummary
 from zerostor.engine.telemetry_figures import figures
@@ -41,6 +42,7 @@ class TelemetryControl:
             web.delete("/telemetry/{stream}", FACE.answered(self._remove)),
             web.get("/figures/telemetry", FACE.answered(self._figures)),
             web.get("/jobs", FACE.answered(self._list_jobs)),
+            web.get("/chunks", FACE.answered(self._list_chunks)),
             web.get("/ledger", FACE.answered(self._standings)),
             web.get("/ledger/lines", FACE.answered(self._lines)),
         ]
@@ -102,6 +104,10 @@ class TelemetryControl:
         return {"running": [job._asdict() for job in self._jobs.running(limit)],
                 "waiting": self._jobs.waiting,
                 "ended": [job._asdict() for job in await self._jobs.ended(limit)]}
+
+    async def _list_chunks(self, request: web.Request) -> Answer:
+        limit = limit_of(request)
+        return {"chunks": [chunk._asdict() for chunk in newest(self._parts, limit)]}
 
     async def _standings(self, request: web.Request) -> Answer:
         limit_of(request)  # it means nothing here, and what is no number is a mistake all the same

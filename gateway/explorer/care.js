@@ -7,7 +7,7 @@ const tasks = new Map();
 /** repair: as GET /api/repairs answers. */
 export function showRepairs({ waiting = 0, done = 0, failed = 0, bytes = 0, eta, current }) {
   const busy = waiting > 0 || Boolean(current?.length ?? current);
-  put("repair", { name: "Repair", busy, part: busy ? done / Math.max(1, done + waiting) : 1,
+  showTask("repair", { name: "Repair", busy, part: busy ? done / Math.max(1, done + waiting) : 1,
     word: busy ? "mending" : "nothing to mend",
     lines: [busy && `${countText(waiting, "object")} to go${eta > 0 ? `, ${timeText(eta)} left` : ""}`,
       done > 0 && `${numberText(done)} mended · ${sizeText(bytes)} written`,
@@ -19,7 +19,7 @@ export function showScrub(scrub) {
   const { state = "", mode, progress, done, total, eta, found, bad, orphans, paused } = scrub;
   const part = progress ?? (total ? done / total : 0);
   const busy = !paused && (state === "running" || (part > 0 && part < 1 && state !== "paused"));
-  put("scrub", { name: "Sweep over everything", busy, part,
+  showTask("scrub", { name: "Sweep over everything", busy, part,
     word: state || (busy ? "running" : "waiting"),
     lines: [(part > 0 || busy) && `${Math.floor(100 * part)} %${mode ? ` · ${mode}` : ""}${
       eta > 0 ? ` · ${timeText(eta)} left` : ""}`,
@@ -27,9 +27,18 @@ export function showScrub(scrub) {
       orphans > 0 && `${countText(orphans, "shard")} that no record names`] });
 }
 
-function put(key, told) {
+/** Show how one task goes. part: 0 to 1; lines: texts, or what is none. */
+export function showTask(key, told) {
   tasks.set(key, { key, ...told, part: Number(Number(told.part || 0).toFixed(3)), lines: told.lines.filter(Boolean) });
-  $("care").hidden = false;
+  show();
+}
+
+export function hideTask(key) {
+  if (tasks.delete(key)) show();
+}
+
+function show() {
+  $("care").hidden = !tasks.size;
   keyed($("care-list"), [...tasks.values()], (task) => task.key, ({ name, busy, part, word, lines }) =>
     make("li", {},
       make("div", { className: "row" }, make("span", { className: "name" }, name),

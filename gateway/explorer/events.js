@@ -10,14 +10,11 @@ let kept = [], least = 0;
 /** events: some, in any order; those known already count once. */
 export function addEvents(events) {
   const fresh = new Map(kept.map((event) => [event.id, event]));
-  for (const event of events) fresh.set(event.id, { ...event, at: event.at ?? event.at_ms / 1000 });
+  for (const event of events) fresh.set(event.id, event);
   kept = [...fresh.values()].sort((one, other) => other.id - one.id).slice(0, KEPT);
   $("events").hidden = false;
   draw("events", show);
 }
-
-/** The newest id that is known, to go on from. */
-export const newest = () => kept[0]?.id ?? 0;
 
 export function forgetEvents() {
   kept = [];
@@ -32,7 +29,7 @@ function show() {
     : hidden > 0 ? `The newest ${ROWS} of ${wanted.length}. All: zerostor events` : "");
 }
 
-function eventRow({ at, severity, kind, subject, text, count }) {
+function eventRow({ at, severity, kind, subject, text, count, origin }) {
   const [sign, word] = LOOKS[severity] ?? LOOKS.failure;
   const when = new Date(at * 1000);
   return make("li", { className: word },
@@ -41,7 +38,7 @@ function eventRow({ at, severity, kind, subject, text, count }) {
     make("span", { className: "what" }, make("bdi", {}, text),
       ...(subject && !text.includes(subject) ? [" ", make("bdi", { className: "soft" }, subject)] : []),
       ...(count > 1 ? [" ", make("span", { className: "pill" }, `${count} times`)] : [])),
-    make("code", {}, kind));
+    ...(origin ? [make("bdi", { className: "pill" }, origin)] : []), make("code", {}, kind));
 }
 
 export function beginEvents() {

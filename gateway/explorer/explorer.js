@@ -2,15 +2,15 @@
 
 import { ask } from "./ask.js";
 import { forgetCare, showRepairs, showScrub } from "./care.js";
-import { $, health, notice, write } from "./dom.js";
-import { addEvents, beginEvents, forgetEvents, newest } from "./events.js";
+import { $, draw, health, notice, write } from "./dom.js";
+import { addEvents, beginEvents, forgetEvents } from "./events.js";
 import { forgetFigures, point } from "./figures.js";
 import { countStored, showJobs } from "./jobs.js";
 import { showRecent } from "./links.js";
 import { listen } from "./live.js";
 import { beginLookup, heard, lookAt } from "./lookup.js";
 import { showChunks, showHomes, showLedger, showNodes, showStreams } from "./nodes.js";
-import { readsOnlyWhy, showStores } from "./rack.js";
+import { readsOnlyWhy, showMoves, showStores } from "./rack.js";
 import { begin, mayAdminister, mayAsk } from "./sign_in.js";
 import { beginUploads } from "./uploads.js";
 import { Watch } from "./watch.js";
@@ -47,6 +47,8 @@ const watch = new Watch({
   jobs: { path: "/api/jobs", every: OFTEN_MS, show: jobs, hide: hides("jobs"), admin: true },
   nodes: { path: "/api/nodes", every: OFTEN_MS, show: showNodes, hide: hides("nodes"), admin: true, asked: true },
   streams: { path: "/api/telemetry", every: OFTEN_MS, show: showStreams, hide: hides("streams-title"), asked: true },
+  chunks: { path: "/api/nodes/chunks", every: OFTEN_MS, show: showChunks, hide: hides("chunks-title"), admin: true,
+    asked: true },
   ledger: { path: "/api/nodes/ledger", every: SELDOM_MS, show: showLedger, hide: hides("ledger-title"), admin: true,
     asked: true },
   homes: { path: "/api/ssh/homes", every: SELDOM_MS, show: showHomes, hide: hides("homes"), admin: true, asked: true },
@@ -54,25 +56,40 @@ const watch = new Watch({
 
 // ---------------------------------------------------------------- live
 
-let turn = 0, before = null;
+let turn = 0, before = null, last = 0;
 
-/** Counters of the gateway as speeds. figures: what it did since it started, `at` epoch seconds. */
-function figures(now) {
+/** Counters that only grow, as speeds. now: what all did so far, `at` epoch seconds. */
+function pulse(now) {
   const seconds = before ? now.at - before.at : 0;
-  if (seconds > 0) {
+  const fresh = seconds > 0 && now.received >= before.received && now.sent >= before.sent;
+  if (fresh) {
     const rate = (name) => Math.max(0, now[name] - before[name]) / seconds;
-    point("upload", rate("upload_bytes"));
-    point("download", rate("download_bytes"));
-    point("uploads", rate("stored"));
+    point("received", rate("received"));
+    point("sent", rate("sent"));
+    point("stored", rate("stored"));
+    point("p99", quantile(0.99, before, now));
     if (now.stored > before.stored) countStored(now.stored - before.stored);
   }
-  point("p99", now.download_p99);
   before = now;
 }
 
+/** Of downloads that ended between two answers: the time that so large a share kept to; 0 of none. */
+function quantile(share, { downloads: earlier, downloaded: begin }, { downloads, downloaded }) {
+  const wanted = share * (downloaded - begin);
+  if (!wanted) return 0;
+  const found = downloads.find(([, count], at) => count - (earlier[at]?.[1] ?? 0) >= wanted);
+  return (found ?? downloads.at(-1))?.[0] ?? 0;
+}
+
+const SHOWN = { repair: showRepairs, scrub: showScrub, moves: showMoves };
+
 function take(name, body) {
-  if (name === "event") { addEvents([body]); heard(body.subject); }
-  else if (name === "figures") figures(body);
+  if (name === "event") {
+    last = Math.max(last, body.id);
+    addEvents([body]);
+    heard(body);
+  } else if (name === "figures") pulse(body);
+  else if (name in SHOWN) draw(name, () => SHOWN[name](body));
   else watch.take(name, body);
 }
 
@@ -85,8 +102,15 @@ function turned(how) {
 
 async function follow() {
   const mine = turn += 1;
-  try { addEvents((await ask("/api/events?limit=200")).events); } catch { /* the stream tells why, or none is there */ }
-  listen({ take, turned, last: newest, wanted: () => mine === turn && mayAsk() });
+  const wanted = () => mine === turn && mayAsk();
+  if (!mayAdminister()) { $("live").hidden = true; return; }
+  try {
+    const known = await ask("/api/events?limit=200");
+    if (!wanted()) return;
+    last = known.next;
+    addEvents(known.events);
+  } catch { /* the stream tells why */ }
+  listen({ take, turned, wanted, last: () => last });
 }
 
 beginUploads(readsOnlyWhy);

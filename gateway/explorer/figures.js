@@ -7,12 +7,12 @@ const SVG = "http://www.w3.org/2000/svg";
 const speed = (value) => `${sizeText(value)}/s`;
 const seconds = (value) => (value < 1 ? `${Math.round(1000 * value)} ms` : timeText(value));
 const CHARTS = {
-  upload: { name: "Coming in", text: speed },
-  download: { name: "Going out", text: speed },
-  uploads: { name: "Stored a second", text: (value) => numberText(Number(value.toFixed(1))) },
-  p99: { name: "Slowest downloads (p99)", text: seconds },
+  received: { name: "Coming in", text: speed },
+  sent: { name: "Going out", text: speed },
+  stored: { name: "Stored a second", text: (value) => numberText(Number(value.toFixed(1))) },
+  p99: { name: "Downloads, p99", text: (value) => (value ? seconds(value) : "none now") },
   waiting: { name: "Jobs that wait", text: numberText },
-  oldest: { name: "The oldest waits", text: (value) => (value ? timeText(value) : "nothing waits") },
+  oldest: { name: "The oldest waits", text: (value) => (value ? timeText(value) : "none waits") },
   lag: { name: "Slaves are behind", text: (value) => (value ? timeText(value) : "nothing") },
 };
 const charts = new Map();
@@ -35,7 +35,10 @@ class Chart {
     this.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
       role: "img", "aria-label": name }, this.area, this.line);
     this.peak = make("dd", { className: "soft" });
-    $("charts").append(make("div", {}, make("dt", {}, name), this.now, this.picture, this.peak));
+    const box = make("div", {}, make("dt", {}, name), this.now, this.picture, this.peak);
+    // Always in the same order, whichever has its first value first.
+    box.style.order = Object.keys(CHARTS).indexOf(key);
+    $("charts").append(box);
   }
 
   add(value) {

@@ -3,7 +3,7 @@
 import { ask, tell } from "./ask.js";
 import { $, button, countText, draw, make, pause, say, soft, timeText, whenText } from "./dom.js";
 import { linkRow } from "./links.js";
-import { mayAdminister, mayAsk } from "./sign_in.js";
+import { mayAdminister, mayAsk, mayRemove } from "./sign_in.js";
 
 const PICTURES = /^(apng|avif|bmp|gif|ico|jpe?g|png|webp)$/;
 const SIGNS = { present: "✓", missing: "✕", corrupt: "!", unknown: "?" };
@@ -43,15 +43,15 @@ async function look(hash) {
   } catch (error) {
     if (turn !== asked) return;
     standing = null;
-    if (error.status === 410) show(...gone(hash, error));
+    if (error.status === 410) show(...await gone(hash, error.message));
     else show(verdictLine("unreadable", error.status === 404
       ? "There is no file with this hash here." : error.message));
   }
 }
 
-/** What is on the page may have changed: an event told of `subject`. */
-export function heard(subject) {
-  if (shown && String(subject).includes(shown) && !standing?.busy) draw("again", () => look(shown));
+/** What is on the page may have changed: an event told of it. */
+export function heard({ subject, text }) {
+  if (shown && `${subject} ${text}`.includes(shown) && !standing?.busy) draw("again", () => look(shown));
 }
 
 function describe(object) {
@@ -155,7 +155,7 @@ function shardCell({ index, store, state, detail }, busy) {
 // ---------------------------------------------------------------- gone, and back
 
 function removal(hash) {
-  if (!mayAsk()) return [];
+  if (!mayRemove()) return [];
   const asking = make("dialog", { "aria-label": "Remove this file?" });
   const close = () => asking.close();
   asking.append(make("p", {}, "Remove this file? Its link ends at once. For a while it can be brought back."),
@@ -173,24 +173,32 @@ function removal(hash) {
 }
 
 async function change(hash, verb) {
-  await tell(`/api/objects/${hash}/${verb}`);
+  await tell(`/api/objects/${hash}/${verb}`, {});
   await look(hash);
 }
 
-/** An object that was here. error: the 410, with what is told of it. */
-function gone(hash, { message, body }) {
-  const { state, until, at } = body;
-  const left = until ? until - Date.now() / 1000 : null;
+const GONE = { quarantined: ["Release it", "release"], removed: ["Bring it back", "restore"] };
+
+/** An object that was here: what is told of it, and what who asks may do about it. */
+async function gone(hash, message) {
+  const found = mayRemove() && mayAdminister() ? await removedRow(hash) : null;
+  const { state, at, until } = found ?? {};
+  const left = until ? until - Date.now() / 1000 : 0;
   const lines = [verdictLine("degraded", `⊘ ${message}`)];
-  if (at) lines.push(soft(`Since ${whenText(at)}.`));
-  if (left > 0) lines.push(soft(`It can be brought back for another ${timeText(left)}.`));
-  const acts = [];
-  if (mayAsk() && state === "quarantined") acts.push(["Release it", "release"]);
-  if (mayAsk() && state !== "quarantined" && state !== "reclaimed" && (left === null || left > 0)) {
-    acts.push(["Bring it back", "restore"]);
-  }
+  if (state) lines.push(soft(`${state[0].toUpperCase()}${state.slice(1)} since ${whenText(at)}.${
+    left > 0 ? ` It can be brought back for another ${timeText(left)}.` : ""}`));
+  // Who is no admin is told nothing more; if it was he who removed it he may take that back.
+  const acts = mayRemove() ? [GONE[mayAdminister() ? state : "removed"]].filter(Boolean) : [];
   return [...lines, make("div", { className: "row acts" },
     ...acts.map(([text, verb]) => button(text, () => change(hash, verb), { className: "" })))];
+}
+
+async function removedRow(hash) {
+  try {
+    const from = Number.parseInt(hash.slice(48), 16);
+    const { removed } = await ask(`/api/objects/removed?from=${from}&limit=1`);
+    return removed.find((row) => row.hash === hash) ?? null;
+  } catch { return null; }
 }
 
 export function beginLookup() {

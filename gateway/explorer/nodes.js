@@ -51,14 +51,16 @@ export function showChunks({ chunks }) {
   keyed($("chunk-list"), chunks.slice(0, CHUNKS), ({ stream, number }) => `${stream} ${number}`, chunkRow);
 }
 
-function chunkRow({ stream, number, wanted, copies }) {
-  const missing = Math.max(0, wanted - copies.filter((copy) => copy.state === "held").length);
-  return make("li", {},
+const PLACES = { held: "✓", placing: "→" };
+
+function chunkRow({ stream, number, size, local, missing, copies }) {
+  return make("li", { title: sizeText(size) },
     make("span", { className: "what" }, make("bdi", {}, stream), ` ${number}`),
-    ...copies.map(({ node, state: how }) => make("span", { className: `copy ${how}`, title: how },
-      make("b", { "aria-hidden": true }, { held: "✓", placing: "→" }[how] ?? "!"), make("bdi", {}, node),
+    ...Object.entries(copies).map(([node, how]) => make("span", { className: `copy ${how}` },
+      make("b", { "aria-hidden": true }, PLACES[how] ?? "!"), " ", make("bdi", {}, node),
       ...(how === "held" ? [] : [make("i", {}, ` ${how}`)]))),
-    ...(missing ? [make("span", { className: "copy wanted" }, `${missing} more wanted`)] : []));
+    ...(missing ? [make("span", { className: "copy wanted" }, `${missing} more wanted`)] : []),
+    ...(local ? [make("span", { className: "soft" }, "and on the hub")] : []));
 }
 
 export function showLedger({ owners }) {

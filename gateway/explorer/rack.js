@@ -1,12 +1,13 @@
 // Stores as a rack: a bay each, with its fill, its state as sign and word, and how fast it is.
 
+import { hideTask, showTask } from "./care.js";
 import { $, bar, countText, health, keyed, make, notice, sizeText, soft, timeText, write } from "./dom.js";
 
 /** Condition, sign, and how bad it is: 0 good, 1 look at it, 2 it is not there. */
 const LOOKS = { up: ["✓", 0], slow: ["≈", 1], suspect: ["?", 1], "read-only": ["⊘", 1], full: ["■", 1],
   draining: ["→", 1], removed: ["–", 1], unknown: ["?", 2], down: ["✕", 2] };
 const KINDS = ["good", "warn", "bad"];
-let readsOnly = "", roleBefore = "";
+let readsOnly = "", roleBefore = "", told = null, moves = {};
 
 /** Why this gateway takes no uploads; empty where it does. */
 export const readsOnlyWhy = () => readsOnly;
@@ -14,8 +15,21 @@ export const readsOnlyWhy = () => readsOnly;
 const conditionOf = (store) => store.condition ?? store.state;
 const kindOf = (store) => KINDS[(LOOKS[conditionOf(store)] ?? LOOKS.unknown)[1]];
 
+/** How emptying stores goes. body: what the keeper says of it. */
+export function showMoves(body) {
+  moves = body;
+  if (told) showStores(told);
+  const { running, bytes, moved_bytes: moved = 0, spread } = body.even ?? {};
+  if (running) showTask("even", { name: "Filling all stores alike", busy: true, word: "moving",
+    part: moved / Math.max(1, moved + bytes), lines: [`${sizeText(bytes)} to move`,
+      spread > 0 && `the fullest is ${Math.round(spread)} % above the mean`] });
+  else hideTask("even");
+}
+
 /** stores: as GET /api/stores answers. */
-export function showStores({ stores, metadata, uploads }) {
+export function showStores(body) {
+  told = body;
+  const { stores, metadata, uploads } = body;
   showRole(metadata, uploads);
   const well = stores.filter((store) => conditionOf(store) === "up").length;
   const words = new Map();
@@ -57,21 +71,26 @@ function pictured(store) {
   const used = known ? 1 - store.free / store.total : 0;
   return { name: store.name, condition: conditionOf(store), kind: kindOf(store), used: Number(used.toFixed(2)),
     room: known ? [`${Math.round(100 * used)} % full`, `${sizeText(store.free)} free`] : ["room not known"],
-    why: store.reason, facts: factsOf(store), drain: drainOf(store), site: store.labels?.site ?? "" };
+    why: store.reason, facts: factsOf(store), drain: drainOf(store.name), site: store.labels?.site ?? "" };
 }
 
 function factsOf(store) {
-  const latency = store.p99 ?? store.latency?.p99;
-  return [store.shards > 0 && countText(store.shards, "shard"),
-    latency > 0 && `p99 ${latency < 0.0995 ? (1000 * latency).toFixed(latency < 0.00995 ? 1 : 0)
-      : Math.round(1000 * latency)} ms`,
+  const p99 = Math.max(store.read?.p99 ?? store.p99 ?? 0, store.write?.p99 ?? 0);
+  const shards = store.shards ?? moves.stores?.[store.name]?.shards ?? 0;
+  return [shards > 0 && countText(shards, "shard"),
+    p99 > 0 && `p99 ${p99 < 1 ? `${Number((1000 * p99).toPrecision(2))} ms` : timeText(p99)}`,
     store.errors > 0 && countText(store.errors, "error")].filter(Boolean).join(" · ");
 }
 
-function drainOf({ drain }) {
-  if (!drain) return null;
-  const part = drain.total ? drain.done / drain.total : drain.progress ?? 0;
-  return { part: Number(part.toFixed(2)), eta: drain.eta > 0 ? Math.round(drain.eta) : 0 };
+/** How far a store is emptied, and what is in its way. */
+function drainOf(name) {
+  const state = moves.draining?.[name];
+  if (!state) return null;
+  const { shards = 0, moved = 0, waiting = 0, eta = 0, empty, problem = "" } = state;
+  const part = empty ? 1 : moved / Math.max(1, moved + shards);
+  return { part: Number(part.toFixed(2)), text: empty ? "empty: it may be unplugged"
+    : `${countText(shards, "shard")} to move${eta > 0 ? `, ${timeText(eta)} left` : ""}${
+      waiting > 0 ? `, ${waiting} wait until their volume is closed` : ""}`, problem };
 }
 
 function rack({ name, bays, alone }) {
@@ -87,8 +106,8 @@ function bay({ name, condition, kind, used, room, why, facts, drain, site }) {
       make("span", { className: `state ${kind}` }, make("b", { "aria-hidden": true }, sign), condition)),
     bar(used, used > 0.9 ? "full" : ""), ...room.map((line) => soft(line)),
     ...(facts ? [soft(facts)] : []),
-    ...(drain ? [bar(drain.part, "moving"), soft(`Being emptied: ${Math.round(100 * drain.part)} %${
-      drain.eta ? `, ${timeText(drain.eta)} left` : ""}`)] : []),
+    ...(drain ? [bar(drain.part, "moving"), soft(drain.text), ...(drain.problem ? [soft(drain.problem)] : [])]
+      : []),
     ...(why || site ? [make("p", { className: "soft why", title: why || site }, why || site)] : []));
 }
 

@@ -13,6 +13,9 @@ let mode = "public", secret = "", role = "", tell = () => {};
 export const mayAsk = () => mode === "public" || secret !== "";
 /** What an admin may; the gateway decides, this only says which buttons are shown. */
 export const mayAdminister = () => mode === "public" || (secret !== "" && role === "admin");
+/** Where nobody signs in, only programs on the gateway's own host remove anything. */
+export const mayRemove = () => secret !== ""
+  || (mode === "public" && /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname));
 export const credential = () => (secret ? { Authorization: `Bearer ${secret}` } : {});
 
 function keep(text) {

@@ -13,6 +13,7 @@ from gateway.admission import admit_again
 from gateway.client_address import limited_as
 from gateway.connection import broken_off, while_connected
 from gateway.event_feed import EventFeed, Listener, Source
+from gateway.pulse import pulse
 from gateway.routes.jobs import jobs_now
 from gateway.routes.operate import stores_now
 from gateway.routes.uploads import wait_seconds
@@ -45,12 +46,16 @@ def _published(name: str) -> Source:
     return Source(2.0, ask)
 
 
-async def _nodes(services: Services) -> object:
-    return await services.nodes.ask("GET", "/nodes") if services.nodes.enabled else None
+def _of_hub(path: str) -> Source:
+    async def ask(services: Services) -> object:
+        return await services.nodes.ask("GET", path) if services.nodes.enabled else None
+
+    return Source(2.0, ask)
 
 
 SOURCES = {"stores": Source(2.0, stores_now), "jobs": Source(1.0, jobs_now),
-           "nodes": Source(2.0, _nodes),
+           "nodes": _of_hub("/nodes"), "streams": _of_hub("/telemetry"),
+           "chunks": _of_hub("/chunks"), "figures": Source(2.0, pulse),
            **{name: _published(name) for name in ("repair", "scrub", "moves", "removal")}}
 """What is live, by name, as GET /api/stores and its like answer it."""
 

@@ -76,6 +76,12 @@ async def jobs(request: web.Request) -> web.Response:
     return web.json_response(answer, headers=_PRIVATE)
 
 
+async def chunks(request: web.Request) -> web.Response:
+    """GET /api/nodes/chunks: the newest chunks, and the nodes that they are on."""
+    answer = await services_of(request).nodes.ask("GET", "/chunks", query=asked_query(request))
+    return web.json_response(answer, headers=_PRIVATE)
+
+
 async def ledger(request: web.Request) -> web.Response:
     """GET /api/nodes/ledger: how owners stand; with `lines` in the query, its lines."""
     query = asked_query(request)

@@ -163,6 +163,10 @@ def test_the_console_and_the_job_list(face: Face) -> None:
     assert console("WRITE,motd,hello, nodes") == "WRITE,OK,12\n"
     assert console("READ,motd") == "READ,OK,12\nhello, nodes\n"
     until(lambda: console("LS").count(",OK\n") == 3)  # the master copy, two nodes
+    with urllib.request.urlopen(f"{face.server}/api/nodes/chunks?limit=1") as answer:
+        chunks = json.load(answer)
+    fits(chunks, "NodeChunks")
+    assert list(chunks["chunks"][0]["copies"].values()) == ["held", "held"]
     assert console("READ,none", code=1).startswith("READ,ERR,there is no file")
     assert console("DELETE,motd") == "DELETE,OK\n"
     assert console("WRITEB,motd,10", code=1) == ""  # the bytes never come, nor does an answer

@@ -133,6 +133,7 @@ EVERY_ROUTE = {
     "GET /api/nodes/events": (OPEN, ADMINS),
     "GET /api/nodes/ledger": (OPEN, ADMINS),
     "GET /api/nodes/jobs": (OPEN, ADMINS),
+    "GET /api/nodes/chunks": (OPEN, ADMINS),
     "POST /api/nodes/add": ({"here"}, ADMINS),
     "POST /api/nodes/remove": ({"here"}, ADMINS),
     "POST /api/nodes/rotate": ({"here"}, ADMINS),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from zerostor.core.nodes import ChunkId
 from zerostor.core.spread import (
@@ -110,6 +111,10 @@ class Holdings:
     def all(self) -> Collection[Held]:
         """Every chunk, in the order they came."""
         return self._chunks.values()
+
+    def newest(self, limit: int) -> list[Held]:
+        """Those that came last, the last one first."""
+        return list(islice(reversed(self._chunks.values()), limit))
 
     def copies_held(self) -> Iterator[Copy]:
         """All that count."""
