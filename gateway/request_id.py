@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from contextvars import ContextVar
 
-HEADER = "X-Request-Id"
+from multidict import istr
+
+HEADER = istr("X-Request-Id")
 CURRENT: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that the running task answers, of which aiohttp makes one for each; empty outside
 of one.

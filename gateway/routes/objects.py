@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from email.utils import formatdate
 from functools import lru_cache
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.access import Access
@@ -50,27 +50,27 @@ async def serve(request: web.Request) -> web.StreamResponse:
     name = format_link(wanted, located.record.ext)
     etag = f'"{name.partition(".")[0]}"'
     headers = _ALWAYS.copy()
-    headers["ETag"] = etag
-    headers["Last-Modified"] = _date(stored)
+    headers[hdrs.ETAG] = etag
+    headers[hdrs.LAST_MODIFIED] = _date(stored)
     if located.record.salt:
         headers.update(_PRIVATE)
     disposition = services.content.disposition(name, located.record.ext)
     if disposition is not None:
-        headers["Content-Disposition"] = disposition
+        headers[hdrs.CONTENT_DISPOSITION] = disposition
     if _unchanged(request, etag, stored):
         return web.Response(status=304, headers=headers)
-    headers["Content-Type"] = media_type(located.record.ext)
+    headers[hdrs.CONTENT_TYPE] = media_type(located.record.ext)
     try:
         part = _asked_range(request, etag, size)
     except Unsatisfiable:
         # Without the headers of the object: this must not be kept in its place.
         answer = problem(416, "range-not-satisfiable", f"the object has {size} bytes")
-        answer.headers["Content-Range"] = f"bytes */{size}"
+        answer.headers[hdrs.CONTENT_RANGE] = f"bytes */{size}"
         return answer
     start, end = part or ByteRange(0, size)
     if part is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    headers["Content-Length"] = str(end - start)
+        headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{size}"
+    headers[hdrs.CONTENT_LENGTH] = str(end - start)
     status = 206 if part is not None else 200
     if request.method == "HEAD":
         return web.Response(status=status, headers=headers)
@@ -152,7 +152,7 @@ def _date(seconds: int) -> str:
 
 def _unchanged(request: web.Request, etag: str, stored: int) -> bool:
     """Whether the copy that the client has is good. stored: epoch seconds."""
-    header = request.headers.get("If-None-Match")
+    header = request.headers.get(hdrs.IF_NONE_MATCH)
     if header is None:
         since = request.if_modified_since
         return since is not None and stored <= since.timestamp()
@@ -161,9 +161,11 @@ def _unchanged(request: web.Request, etag: str, stored: int) -> bool:
 
 
 def _asked_range(request: web.Request, etag: str, size: int) -> ByteRange | None:
-    header = request.headers.get("Range")
+    header = request.headers.get(hdrs.RANGE)
     # Of HEAD it means nothing (RFC 9110, 14.2).
-    if header is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+    if header is None or request.method != "GET":
+        return None
+    if request.headers.get(hdrs.IF_RANGE, etag) != etag:
         return None
     return parse_range(header, size)
 

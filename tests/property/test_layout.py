@@ -66,6 +66,9 @@ def test_a_range_touches_only_the_cells_it_needs(layout: Layout, draws: st.DataO
         length += part.end - part.start
     needed = {key for key, part in whole.items() if _offset(part) < end
               and _offset(part) + part.end - part.start > start}
+    assert layout.pieces(start, end) == [
+        (part.shard, part.stripe.shard_offset + part.start, part.end - part.start)
+        for part in layout.cells(start, end)]
     assert length == end - start
     assert touched == (needed if start < end else set())
 

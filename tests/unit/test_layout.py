@@ -89,6 +89,8 @@ def test_what_lies_outside_is_a_bug() -> None:
     for start, end in ((-1, 5), (5, 4), (0, 101)):
         with pytest.raises(AssertionError):
             list(layout.cells(start, end))
+        with pytest.raises(AssertionError):
+            layout.pieces(start, end)
     for number in (-1, layout.stripe_count):
         with pytest.raises(AssertionError):
             layout.stripe(number)

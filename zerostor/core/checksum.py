@@ -31,9 +31,9 @@ def record_digest(record: bytes | bytearray | memoryview) -> bytes:
 class ContentHasher:
     """The content hash of an object that arrives in pieces. One thread at a time."""
 
-    def __init__(self) -> None:
-        """The hash of nothing yet."""
-        self._hasher = blake3()
+    def __init__(self, content: bytes | bytearray | memoryview = b"") -> None:
+        """content: the first bytes."""
+        self._hasher = blake3(content)
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append; contiguous bytes of any length, not changed by anyone meanwhile."""

@@ -120,10 +120,23 @@ class Catalog:
         a wrong hash, and after the same time.
         """
         began = asyncio.get_running_loop().time()
-        located = await self._look(wanted)
+        located = self._in_memory(wanted, began) or await self._look(wanted)
         if located is None:
             await _beat(began)
             raise UnknownObject("no object has this hash")
+        return located
+
+    def _in_memory(self, wanted: Hash, now: float) -> Located | None:
+        """Where nobody has to be asked for it: what `_look` would find without a wait."""
+        if now >= self._due:
+            return None
+        record = self._remembered(wanted.metadata_id, now)
+        if not isinstance(record, ObjectRecord) or not is_record_of(record, wanted):
+            return None
+        pack = None if record.pack is None else self._remembered(record.pack, now)
+        located = _located(wanted, record, pack)
+        if located is not None:
+            self.hits += 1 if pack is None else 2
         return located
 
     async def _look(self, wanted: Hash, *, again: bool = True) -> Located | None:
@@ -135,20 +148,18 @@ class Catalog:
         if isinstance(record, RemovedRecord):
             raise ObjectRemoved
         assert isinstance(record, ObjectRecord)
-        if record.pack is None:
-            assert record.stripes is not None
-            return Located(record, record.stripes, 0, Holder(wanted.metadata_id, record))
-        pack = await self._record(record.pack)
-        if self._term != term:
+        pack = None if record.pack is None else await self._record(record.pack)
+        if record.pack is not None and self._term != term:
             # The object may be of one term and the pack of the next.
             return await self._look(wanted)
-        if again and not isinstance(pack, PackRecord):
+        located = _located(wanted, record, pack)
+        if again and located is None and not isinstance(pack, PackRecord):
             # What is left of a pack is written again in another one before it dies.
             self.forget(wanted.metadata_id)
             return await self._look(wanted, again=False)
-        if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
+        if located is None:
             raise RecordCorrupt(f"record {wanted.metadata_id} names a pack that does not hold it")
-        return Located(record, pack.stripes, record.offset, Holder(record.pack, pack))
+        return located
 
     async def is_removed(self, wanted: Hash) -> bool:
         """Whether its hash is that of a removed object, as far as the metadata can be asked now."""
@@ -165,6 +176,18 @@ class Catalog:
         kept = self._cache.pop(metadata_id, None)
         if kept is not None:
             self._cached -= kept.mark[0]
+
+    def _remembered(self, metadata_id: int, now: float) -> Record | None:
+        kept = self._cache.get(metadata_id)
+        if kept is None or (kept.looked < self._doubted and now >= self._away_until):
+            return None
+        self._cache.move_to_end(metadata_id)
+        return kept.record
+
+    @property
+    def _due(self) -> float:
+        """When to ask next what changed, by the time of the loop."""
+        return max(self._heard + FRESH_SECONDS, self._away_until)
 
     async def _record(self, metadata_id: int, wanted: Hash | None = None) -> Record | None:
         """What is under an id. wanted: the only object that may be remembered instead of read."""
@@ -192,7 +215,7 @@ class Catalog:
     async def _hear(self) -> None:
         """Ask now and then what changed, so that not each remembered record must be looked at."""
         now, before = asyncio.get_running_loop().time(), self._heard
-        if now < max(before + FRESH_SECONDS, self._away_until):
+        if now < self._due:
             return
         self._heard = now
         try:
@@ -259,6 +282,16 @@ async def _beat(began: float) -> None:
         await due
     finally:
         timer.cancel()
+
+
+def _located(wanted: Hash, record: ObjectRecord, pack: Record | None) -> Located | None:
+    """pack: what is under the id of its pack; None where that does not hold it."""
+    if record.pack is None:
+        assert record.stripes is not None
+        return Located(record, record.stripes, 0, Holder(wanted.metadata_id, record))
+    if not isinstance(pack, PackRecord) or record.offset + record.size > pack.members:
+        return None
+    return Located(record, pack.stripes, record.offset, Holder(record.pack, pack))
 
 
 def is_record_of(record: Record | None, wanted: Hash) -> bool:

@@ -12,9 +12,7 @@ from typing import Any
 
 from zerostor.core import errors
 from zerostor.core.checksum import ContentHasher
-from zerostor.core.layout import CellRange
 from zerostor.core.limits import KIB
-from zerostor.core.record import StripeSet
 from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Located
@@ -28,16 +26,17 @@ async def read_inline(stores: StorePool, located: Located) -> bytearray | None:
     """An object of at most INLINE_MAX bytes; None where it has to be read with care."""
     record, stripes, offset = located.record, located.stripes, located.offset
     body = bytearray(record.size)
-    reads, at = [], 0
-    for part in stripes.layout.cells(offset, offset + record.size):
-        into = memoryview(body)[at : at + part.end - part.start]
-        at += len(into)
+    rest, reads = memoryview(body), []
+    for shard, place, length in stripes.layout.pieces(offset, offset + record.size):
+        into, rest = rest[:length], rest[length:]
+        store, key = stripes.stores[shard], shard_key(stripes.key, shard)
+        known = stores.stores.get(store)
         # What is in memory is copied here and now; a task would cost more than the read.
-        if not _read_now(stores, stripes, part, into):
-            reads.append(_read(stores, stripes, part, into))
+        if known is None or not known.read_now(key, stripes.base + place, into):
+            reads.append(_read(stores, store, key, stripes.base + place, into))
     if reads and any(failure is not None for failure in await _gather(reads)):
         return None
-    return body if _digest([body], record.salt) == record.content else None
+    return body if ContentHasher(body).digest(record.salt) == record.content else None
 
 
 class WholeRead:
@@ -52,22 +51,24 @@ class WholeRead:
     async def load(self, stores: StorePool, located: Located) -> bool:
         """Read and verify; True if `views` are the object. `close` in any case."""
         record, stripes, offset = located.record, located.stripes, located.offset
-        reads: list[tuple[CellRange, memoryview]] = []
+        reads: list[tuple[int, int, memoryview]] = []
         filled = self._cells.size
-        for part in stripes.layout.cells(offset, offset + record.size):
-            start, filled = filled, filled + part.end - part.start
+        for shard, place, length in stripes.layout.pieces(offset, offset + record.size):
+            start, filled = filled, filled + length
             if filled > self._cells.size:
                 buffer = self._cells.try_ahead() if reads else await self._cells.acquire()
                 if buffer is None:
                     return False
                 self._buffers.append(buffer)
                 self.views.append(buffer)
-                start, filled = 0, part.end - part.start
+                start, filled = 0, length
             self.views[-1] = self._buffers[-1][:filled]
-            reads.append((part, self.views[-1][start:]))
+            reads.append((shard, stripes.base + place, self.views[-1][start:]))
         # A thread that was given up, or that nobody waits for any more, may still write.
         self._stuck = True
-        failures = await _gather([_read(stores, stripes, part, into) for part, into in reads])
+        failures = await _gather([
+            _read(stores, stripes.stores[shard], shard_key(stripes.key, shard), place, into)
+            for shard, place, into in reads])
         self._stuck = any(isinstance(failure, errors.StoreTimeout) for failure in failures)
         if any(failure is not None for failure in failures):
             return False
@@ -80,27 +81,15 @@ class WholeRead:
         self._buffers = []
 
 
-def _read_now(stores: StorePool, stripes: StripeSet, part: CellRange, into: memoryview) -> bool:
-    store = stores.stores.get(stripes.stores[part.shard])
-    return store is not None and store.read_now(
-        shard_key(stripes.key, part.shard), _offset(stripes, part), into)
-
-
-async def _read(stores: StorePool, stripes: StripeSet, part: CellRange, into: memoryview) -> None:
-    store = stores.readable(stripes.stores[part.shard])
+async def _read(stores: StorePool, name: str, key: str, offset: int, into: memoryview) -> None:
+    store = stores.readable(name)
     if store is None:
         raise errors.StoreUnavailable("the store is down")
-    key = shard_key(stripes.key, part.shard)
     try:
         async with asyncio.timeout(store.hedge_after(len(into))):
-            await store.read(key, _offset(stripes, part), into)
+            await store.read(key, offset, into)
     except TimeoutError:
-        raise errors.StoreTimeout(f"store {store.name} is slow") from None
-
-
-def _offset(stripes: StripeSet, part: CellRange) -> int:
-    """Of the wanted bytes in their shard."""
-    return stripes.base + part.stripe.shard_offset + part.start
+        raise errors.StoreTimeout(f"store {name} is slow") from None
 
 
 async def _gather(reads: Sequence[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
@@ -112,7 +101,7 @@ async def _gather(reads: Sequence[Coroutine[Any, Any, None]]) -> list[BaseExcept
     return results
 
 
-def _digest(parts: Sequence[bytearray | memoryview], salt: bytes) -> bytes:
+def _digest(parts: Sequence[memoryview], salt: bytes) -> bytes:
     hasher = ContentHasher()
     for part in parts:
         hasher.update(part)
