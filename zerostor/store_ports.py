@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zerostor.core.health import Condition, StoreFigures
@@ -42,6 +42,9 @@ class StoreRoll(Protocol):
         """Have the last word on a store: durable, and true in this process, on return; elsewhere
         within seconds. Raises SetupError.
         """
+
+    async def change(self, edit: Callable[[Roll], Roll]) -> Roll:
+        """As `say`, of anything; `edit` is called with all that was said until now."""
 
     async def start(self, settings: StoreSettings) -> str:
         """Make a place the store, on purpose; what the operator should know of it, or nothing.

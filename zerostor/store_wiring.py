@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,7 +62,7 @@ class RunningStores:
         self.guarded = [GuardedStore(open_store(one), clock) for one in settings]
         self.pool = StorePool(self.guarded, {one.name: labels_of(one) for one in settings},
                               random.SystemRandom())
-        self.pool.draining = self._roll.draining
+        self.pool.draining, self.pool.removed = self._roll.draining, self._roll.removed
 
     @property
     def settings(self) -> Sequence[StoreSettings]:
@@ -76,7 +76,11 @@ class RunningStores:
 
     async def say(self, entry: RollEntry) -> Roll:
         """Have the last word on a store: durable and true here on return. Raises SetupError."""
-        roll = await asyncio.to_thread(self._file.change, lambda before: before.said(entry))
+        return await self.change(lambda before: before.said(entry))
+
+    async def change(self, edit: Callable[[Roll], Roll]) -> Roll:
+        """Durable and true here on return. Raises SetupError."""
+        roll = await asyncio.to_thread(self._file.change, edit)
         await self._apply(roll)
         return roll
 
@@ -116,7 +120,7 @@ class RunningStores:
         if roll != self._roll:
             await self._apply(await asyncio.to_thread(
                 self._file.change, lambda before: merged(before, other)))
-        if roll != other or (shared is None and roll.stores):
+        if roll != other or (shared is None and roll != Roll()):
             await board.publish(_BOARD_NAME, key.closed(_BOARD_NAME, encode_roll(roll)),
                                 SHARED_SECONDS)
 
@@ -129,7 +133,7 @@ class RunningStores:
                     known is None or known.place != entry.settings.place):
                 await self._add(entry.settings)
         self._roll = roll
-        self.pool.draining = roll.draining
+        self.pool.draining, self.pool.removed = roll.draining, roll.removed
 
     async def _add(self, settings: StoreSettings) -> None:
         settings = await asyncio.to_thread(with_password, settings)
@@ -146,7 +150,7 @@ class RunningStores:
 
     def _remove(self, name: str) -> None:
         del self._settings[name]
-        self.pool.remove(name)
+        self.pool.removed |= {name}
         for store in [store for store in self.guarded if store.name == name]:
             self.guarded.remove(store)
             store.retire("it was removed")

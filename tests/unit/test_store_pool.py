@@ -34,8 +34,7 @@ async def test_stores_come_go_and_drain() -> None:
     add(pool, "d")
     add(pool, "e", of="other")
     assert sorted(pool.place(POLICY)) == ["b", "c", "d"]
-    pool.remove("b")
-    pool.remove("c")
+    pool.removed = frozenset("bc")
     with pytest.raises(NotEnoughStores):
         pool.place(POLICY)
     assert sorted(pool.names) == ["a", "d", "e"] and not pool.known("b")

@@ -23,7 +23,8 @@ class RollEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     url, pool, labels, password_file: of a store that was added, as in the settings; url is empty of
     one that the settings name. draining: nothing new goes there, and what is there goes elsewhere,
-    by preference to the store `into`. removed: it is none of ours; lost: though records named it.
+    by preference to the store `into`; leaves: it is removed once it is empty. removed: it is none
+    of ours; lost: though records named it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class RollEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     password_file: str = ""
     draining: bool = False
     into: str = ""
+    leaves: bool = False
     removed: bool = False
     lost: bool = False
 
@@ -44,10 +46,16 @@ class RollEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Roll(msgspec.Struct, frozen=True):
-    """The words on all stores of which something was said, by name."""
+    """The words on all stores of which something was said, by name.
+
+    even_ms: epoch milliseconds of when it was last asked that all be filled alike; evened_ms: what
+    of that is done.
+    """
 
     version: int = VERSION
     stores: tuple[RollEntry, ...] = ()
+    even_ms: int = 0
+    evened_ms: int = 0
 
     def of(self, name: str) -> RollEntry | None:
         """The word on one store, if there is one."""
@@ -103,7 +111,9 @@ def merged(one: Roll, other: Roll) -> Roll:
         # Two words of one moment: any order, but the same one on all hosts.
         if before is None or _order(before) < _order(entry):
             newest[entry.name] = entry
-    return Roll(stores=tuple(newest[name] for name in sorted(newest)))
+    return Roll(stores=tuple(newest[name] for name in sorted(newest)),
+                even_ms=max(one.even_ms, other.even_ms),
+                evened_ms=max(one.evened_ms, other.evened_ms))
 
 
 def _order(entry: RollEntry) -> tuple[int, bytes]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zerostor.core.codec import Codec
 from zerostor.core.health import Condition, StoreState
 from zerostor.core.placement import Candidate, place, place_missing
+from zerostor.core.record import StripeSet
 from zerostor.core.settings import DEFAULT_POOL
 from zerostor.store_ports import JudgedStore
 
@@ -49,6 +50,18 @@ class Policy(NamedTuple):
         return self.codec.data * self.cell_size
 
 
+def policy_for(policies: Mapping[str, Policy], stripes: StripeSet, named: str = "") -> Policy:
+    """The policy by which shards of a stripe set find their stores: the one it was written under,
+    else one over the same stores, else the first. named: what the record says.
+    """
+    if named in policies:
+        return policies[named]
+    places = set(stripes.stores)
+    return max(policies.values(), key=lambda policy: (
+        len(places.intersection(policy.stores)),
+        (policy.data, policy.shards) == (stripes.data, len(stripes.stores))))
+
+
 class StoreLabels(NamedTuple):
     """Failure domains of a store, and its pool. owner: who may take it away; node: it is one."""
 
@@ -72,8 +85,9 @@ class StorePool:
         self.draining: frozenset[str] = frozenset()
         """Stores that get nothing new, and are to be emptied."""
         self.lost: frozenset[str] = frozenset()
-        """Stores whose shards do not count any more; only the keeper says so, to itself."""
-        self._removed: set[str] = set()
+        """Stores that were down for so long that their shards do not count; the keeper says so."""
+        self.removed: frozenset[str] = frozenset()
+        """Stores that are none of ours any more, whatever records name them."""
         self._labels = dict(labels)
         self._rng = rng
         self._later: set[asyncio.Task[None]] = set()
@@ -88,31 +102,35 @@ class StorePool:
     @property
     def names(self) -> list[str]:
         """Stores that are there, up or not."""
-        return [name for name in self.stores if name not in self._removed]
+        return [name for name in self.stores if name not in self.removed]
 
     def add(self, store: JudgedStore, labels: StoreLabels) -> None:
         """From now on it may get shards."""
         self.stores[store.name] = store
         self._labels[store.name] = labels
-        self._removed.discard(store.name)
-
-    def remove(self, name: str) -> None:
-        """From now on it is none of ours; the caller sees to it that it fails."""
-        self._removed.add(name)
+        self.removed -= {store.name}
 
     def members(self, policy: Policy) -> list[str]:
         """Stores of the policy's pool, draining ones among them."""
         added = [name for name in self.stores
                  if name not in policy.stores and self._label(name).pool == policy.pool]
-        return [name for name in (*policy.stores, *added) if name not in self._removed]
+        return [name for name in (*policy.stores, *added) if name not in self.removed]
 
     def known(self, name: str) -> bool:
         """Whether it is one of ours now."""
-        return name in self.stores and name not in self._removed
+        return name in self.stores and name not in self.removed
+
+    def pool_of(self, name: str) -> str:
+        """The pool of a store that there is."""
+        return self._label(name).pool
+
+    def is_lost(self, name: str) -> bool:
+        """Whether a shard there counts as lost: it is to be rebuilt elsewhere, not waited for."""
+        return name in self.lost or name in self.removed
 
     def takes(self, name: str) -> bool:
         """Whether it may get a shard now."""
-        return (self._writable(name) and name not in self.draining and name not in self.lost
+        return (self._writable(name) and name not in self.draining and not self.is_lost(name)
                 and self.stores[name].condition is not Condition.FULL)
 
     def pool_of(self, name: str) -> str:
@@ -122,7 +140,9 @@ class StorePool:
     def readable(self, name: str) -> JudgedStore | None:
         """The store, if it is known and not down for reads."""
         store = self.stores.get(name)
-        return store if store is not None and store.read_state is not StoreState.DOWN else None
+        if store is None or name in self.removed or store.read_state is StoreState.DOWN:
+            return None
+        return store
 
     def place(self, policy: Policy) -> tuple[str, ...]:
         """Store per shard of the next object. Raises NotEnoughStores.
@@ -163,6 +183,17 @@ class StorePool:
         candidates = [self._candidate(name, name in wanted) for name in self.members(policy)]
         self._rng.shuffle(candidates)
         return place_missing(candidates, held, shards, policy.codec.parity)
+
+    def no_worse(self, places: Sequence[str], index: int, target: str) -> bool:
+        """Whether as many shards are together on hosts and sites as before, or fewer, if the shard
+        `index` of those at `places` goes to `target`.
+        """
+        others = [self._label(name) for at, name in enumerate(places) if name and at != index]
+        before, after = self._label(places[index]), self._label(target)
+        return (sum(other.host == after.host for other in others)
+                <= sum(other.host == before.host for other in others)
+                and sum(other.site == after.site for other in others)
+                <= sum(other.site == before.site for other in others))
 
     def best_width(self, policy: Policy) -> int:
         """Shards that `place` would find a store for now."""
