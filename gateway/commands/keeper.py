@@ -56,7 +56,10 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     from workers.keeper import Task
     from zerostor.engine import reclaim
     from zerostor.engine.event_watch import EventWatch
+    from zerostor.engine.grace import Grace
+    from zerostor.engine.moves import Moves
     from zerostor.engine.repairing import Repairing
+    from zerostor.engine.store_events import StoreEvents
 
     parts.repairer.bandwidth.rate = config.keeper.repair_rate
     repairing = Repairing(parts.repairer, parts.stores, parts.leading, parts.board, parts.events,
@@ -65,5 +68,11 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     grid = reclaim.Grid(parts.leading, parts.stores, parts.reader, parts.writer, parts.policies)
     removal = reclaim.Reclaim(grid, parts.board, parts.events, parts.clock, parts.random_bytes,
                               config.keeper.removal_grace)
-    return [Task("repair", repairing.run), Task(reclaim.NAME, removal.run),
-            Task("events", watch.run, everywhere=True)]
+    told = StoreEvents(parts.events)
+    grace = Grace(parts.stores, parts.clock, config.keeper.grace, told.lost)
+    # Hosts hear of each other every ten seconds.
+    moves = Moves(parts.stores, parts.leading, parts.policies, parts.roll, parts.board, parts.clock,
+                  settle=30.0 if config.cluster.secret else 10.0, rate=config.keeper.move_rate,
+                  emptied=told.emptied)
+    return [Task("grace", grace.run), Task("repair", repairing.run), Task("moves", moves.run),
+            Task(reclaim.NAME, removal.run), Task("events", watch.run, everywhere=True)]

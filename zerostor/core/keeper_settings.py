@@ -18,6 +18,7 @@ class KeeperSettings(msgspec.Struct, frozen=True):
 
     enabled: bool = True
     grace: Seconds = Seconds(900.0)
+    move_rate: Size = Size(0)
     removal_grace: Seconds = Seconds(86400.0)
     repairs: int = 3
     repair_rate: Size = Size(0)
@@ -27,6 +28,8 @@ def check_keeper(keeper: KeeperSettings) -> None:
     """Raise SetupError for values of [keeper] that cannot work."""
     if keeper.grace < 0:
         raise SetupError("keeper.grace may not be negative")
+    if keeper.move_rate < 0:
+        raise SetupError("keeper.move_rate may not be negative")
     if keeper.removal_grace < 0:
         raise SetupError("keeper.removal_grace may not be negative")
     if not 1 <= keeper.repairs <= REPAIRS_MAX:

@@ -23,6 +23,7 @@ from zerostor.core.record import (
     with_stripes,
 )
 from zerostor.core.shard import shard_key
+from zerostor.engine.bandwidth import Bandwidth
 from zerostor.engine.census import VolumeShards
 from zerostor.engine.pool import StorePool
 from zerostor.engine.shard_copy import ShardCopy
@@ -78,9 +79,8 @@ class Mover:
         self._board = board
         self._clock = clock
         self._notes = notes
-        self._rate = rate
+        self._bandwidth = Bandwidth(clock, rate)
         self._old: list[_Old] = []
-        self._free_at = 0.0
         self.speed = 0.0
 
     async def _read(self, metadata_id: int) -> tuple[bytes, Record] | None:
@@ -160,7 +160,8 @@ class Mover:
         target = self._stores.stores[move.target]
         began = self._clock.monotonic()
         try:
-            size = await ShardCopy(source, target, move.shard, units, self._paced).run()
+            size = await ShardCopy(source, target, move.shard, units,
+                                   self._bandwidth.take).run()
         except (ShardMissing, DataError) as error:
             self._notes.unreadable(move.source)
             unit = units[0]
@@ -225,14 +226,6 @@ class Mover:
                         found is None
                         or _at(found[1], old.move.shard, old.key) != old.move.source):
                     await store.delete(shard_key(old.key, old.move.shard))
-
-    async def _paced(self, length: int) -> None:
-        """Wait until so many bytes more are within the rate."""
-        if self._rate:
-            now = self._clock.monotonic()
-            self._free_at = max(self._free_at, now) + length / self._rate
-            if self._free_at > now:
-                await self._clock.sleep(self._free_at - now)
 
 
 def _at(record: Record, shard: int, key: bytes | None = None) -> str:

@@ -120,10 +120,6 @@ class StorePool:
         """Whether it is one of ours now."""
         return name in self.stores and name not in self.removed
 
-    def pool_of(self, name: str) -> str:
-        """The pool of a store that there is."""
-        return self._label(name).pool
-
     def is_lost(self, name: str) -> bool:
         """Whether a shard there counts as lost: it is to be rebuilt elsewhere, not waited for."""
         return name in self.lost or name in self.removed

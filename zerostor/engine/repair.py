@@ -140,7 +140,7 @@ class Repairer:
         stores = self._stores
         for shard, name in enumerate(report.stripes.stores):
             fault = report.faults.get(shard)
-            counts = bool(name) and stores.known(name) and name not in stores.lost
+            counts = bool(name) and not stores.is_lost(name)
             if counts and fault is None and name not in leave:
                 continue
             if counts and fault is not None and fault.state is ShardState.UNKNOWN:

@@ -133,10 +133,10 @@ class Repairing:
             await self._clock.sleep(LOOK_SECONDS)
 
     def _signature(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Which stores count, and which take something."""
+        """Which stores count no more, and which take something."""
         stores = self._stores
         names = frozenset(stores.names)
-        return names - stores.lost, frozenset(filter(stores.takes, names))
+        return stores.lost | stores.removed, frozenset(filter(stores.takes, names))
 
     async def _scan(self) -> None:
         _, taking = self._signature()
@@ -156,13 +156,12 @@ class Repairing:
                 ) -> RepairAsk | None:
         """None where all is as it should be, or nothing can be done."""
         places, stores = stripes.stores, self._stores
-        lost = sum(bool(name) and (not stores.known(name) or name in stores.lost)
-                   for name in places)
+        lost = sum(bool(name) and stores.is_lost(name) for name in places)
         unwritten = places.count("")
         if not lost + unwritten or not taking.difference(places):
             return None
-        away = sum(bool(name) and stores.known(name) and name not in stores.lost
-                   and stores.readable(name) is None for name in places)
+        away = sum(bool(name) and not stores.is_lost(name) and stores.readable(name) is None
+                   for name in places)
         spare = len(places) - stripes.data - lost - unwritten - away
         return RepairAsk(metadata_id, spare, STORE_LOST if lost else NEVER_WRITTEN)
 
