@@ -138,7 +138,7 @@ _CALLS: dict[str, tuple[Any, str]] = {
     "write": (DirectoryWriter, "write"),
     "extend": (DirectoryWriter, "extend"),
     "shard": (DirectoryWriter, "commit"),
-    "commit": (ZdbMetadata, "commit"),
+    "commit": (ZdbMetadata, "replace"),
     "publish": (MemoryJobQueue, "finish"),
     "receipt": (Receipts, "append"),
     "removal": (Recycled, "give"),

@@ -366,6 +366,34 @@ async def test_a_job_that_runs_again_brings_nothing_back(here: Sweeping, large: 
     assert await here.state(link) == "reclaimed"
 
 
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("removed", [True, False])
+async def test_a_worker_that_was_stopped_for_long_undoes_nothing(
+    here: Sweeping, large: bool, removed: bool
+) -> None:
+    metadata = RacingMetadata()
+    here.grid.use(metadata)
+    entry = await here.grid.entry(await here.grid.accept(body_of(LARGE if large else 1000)))
+
+    async def store_it() -> str:
+        if large:
+            return await here.grid.ingest.store_object(entry, lambda _: None)
+        link, = await here.grid.ingest.store_pack([entry])
+        return str(link)
+
+    async def another() -> None:
+        link = await store_it()
+        if removed:
+            await here.remove(link)
+        before.append(await here.record(link))
+
+    before: list[object] = []
+    metadata.races[1] = another
+    link = await store_it()
+    assert [await here.record(link)] == before
+    assert await here.is_gone(link) is removed
+
+
 async def test_two_sweeps_at_once(here: Sweeping) -> None:
     bodies = [body_of(900, seed) for seed in range(60)]
     links = await here.pack(bodies)

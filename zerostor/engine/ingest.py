@@ -8,8 +8,15 @@ that it was committed already. Entries are removed only after their record is du
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-from zerostor.core.errors import BackendError, DataError, SetupError, SpoolCorrupt
+from zerostor.core.errors import (
+    BackendError,
+    DataError,
+    MetadataUnavailable,
+    SetupError,
+    SpoolCorrupt,
+)
 from zerostor.core.jobs import Upload
 from zerostor.core.limits import KIB, PACK_OBJECT_MAX
 from zerostor.core.link import format_link, make_hash
@@ -31,6 +38,8 @@ DEFAULT_POLICY = "default"
 _NONCE_SIZE = 8
 _MEMBER_ROOM = KIB
 """Bytes reserved per object for its row in the member table."""
+_Seen: TypeAlias = dict[int, bytes]
+"""What is under ids, as an attempt read it or put it there: all that it may replace."""
 
 
 class Ingest:
@@ -69,12 +78,12 @@ class Ingest:
 
     async def store_object(self, entry: SpoolEntry, progress: Progress) -> str:
         """Store one entry in stripes of its own; returns its link. Raises as Writer does."""
-        term = await self._metadata.term()
-        link = await self._committed(entry)
+        term, seen = await self._metadata.term(), _Seen()
+        link = await self._committed(entry, seen)
         if link is not None:
             return link
         policy = self.policy_of(entry)
-        await self._reserve([entry])
+        await self._reserve([entry], seen)
         stripes = await self._writer.write_object(
             entry, policy, lambda: _member(_noted(entry), entry), progress)
         # While the upload arrived another worker may have noted its id; the last one counts.
@@ -84,7 +93,7 @@ class Ingest:
         record = ObjectRecord(entry.job, upload.content, upload.size, upload.ext, upload.policy,
                               upload.accepted_ms, stripes=stripes, salt=upload.salt,
                               owner=upload.owner)
-        await self._metadata.commit([(metadata_id, encode_record(record))], term)
+        await self._commit([(metadata_id, record)], seen, term)
         return _link(metadata_id, upload)
 
     async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | Exception]:
@@ -92,22 +101,22 @@ class Ingest:
         """
         results: dict[str, str | Exception] = {}
         fresh: list[SpoolEntry] = []
-        term = await self._metadata.term()
+        term, seen = await self._metadata.term(), _Seen()
         for entry in entries:
-            link = await self._committed(entry)
+            link = await self._committed(entry, seen)
             if link is None:
                 fresh.append(entry)
             else:
                 results[entry.job] = link
         if fresh:
-            results.update(await self._pack_or_single_out(fresh, term))
+            results.update(await self._pack_or_single_out(fresh, seen, term))
         return [results[entry.job] for entry in entries]
 
     async def _pack_or_single_out(
-        self, entries: Sequence[SpoolEntry], term: str
+        self, entries: Sequence[SpoolEntry], seen: _Seen, term: str
     ) -> dict[str, str | Exception]:
         try:
-            return dict(await self._pack(entries, term))
+            return dict(await self._pack(entries, seen, term))
         except (BackendError, SetupError) as error:
             return {entry.job: error for entry in entries}
         except Exception as error:  # noqa: BLE001 - each entry gets its own
@@ -116,25 +125,46 @@ class Ingest:
             # One that cannot be stored must not take its neighbours with it.
             results: dict[str, str | Exception] = {}
             for entry in entries:
-                results.update(await self._pack_or_single_out([entry], term))
+                results.update(await self._pack_or_single_out([entry], seen, term))
             return results
 
-    async def _pack(self, entries: Sequence[SpoolEntry], term: str) -> dict[str, str]:
+    async def _pack(self, entries: Sequence[SpoolEntry], seen: _Seen, term: str
+                    ) -> dict[str, str]:
         policy = self.policy_of(entries[0])
         self._writer.require_stores(policy)
-        *ids, pack_id = await self._reserve(entries, pack=True)
+        *ids, pack_id = await self._reserve(entries, seen, pack=True)
         members = [(entry, _member(metadata_id, entry))
                    for entry, metadata_id in zip(entries, ids, strict=True)]
         stripes, table, placed = await self._writer.write_pack(members, policy, pack_id)
         pack = PackRecord(stripes, len(placed), table, int(self._clock.now() * 1000))
         # The log keeps its order through a crash, so no object record outlives its pack's.
-        records = [(member.metadata_id, encode_record(_packed(member, pack_id)))
-                   for member in placed]
-        await self._metadata.commit([(pack_id, encode_record(pack)), *records], term)
+        records = [(member.metadata_id, _packed(member, pack_id)) for member in placed]
+        await self._commit([(pack_id, pack), *records], seen, term)
         return {entry.job: _link(metadata_id, _sealed(entry))
                 for entry, metadata_id in zip(entries, ids, strict=True)}
 
-    async def _reserve(self, entries: Sequence[SpoolEntry], *, pack: bool = False) -> list[int]:
+    async def _commit(self, records: Sequence[tuple[int, ObjectRecord | PackRecord]], seen: _Seen,
+                      term: str) -> None:
+        """Store records where what is under their ids is what was seen there. An id that got its
+        object from another attempt keeps it, or that it was removed since.
+        """
+        for metadata_id, _ in records:
+            if metadata_id not in seen:
+                await self._record(metadata_id, seen)
+        done = await self._metadata.replace(
+            [(metadata_id, seen.get(metadata_id, b""), encode_record(record))
+             for metadata_id, record in records], term)
+        for (metadata_id, record), stored in zip(records, done, strict=True):
+            if stored:
+                continue
+            found = await self._record(metadata_id, seen)
+            if not isinstance(found, ObjectRecord | RemovedRecord) or isinstance(
+                    record, PackRecord) or found.job != record.job or (
+                    isinstance(found, ObjectRecord) and not await self._readable(found)):
+                raise MetadataUnavailable(f"id {metadata_id}, which was reserved, has changed")
+
+    async def _reserve(self, entries: Sequence[SpoolEntry], seen: _Seen, *, pack: bool = False
+                       ) -> list[int]:
         """Ids for entries, those noted by an earlier attempt kept; with `pack` one more at the
         end.
         """
@@ -143,6 +173,7 @@ class Ingest:
         if pack:
             notes.append(self._note(""))
         ids = await self._metadata.reserve(notes) if notes else []
+        seen.update(zip(ids, notes, strict=True))
         for entry, metadata_id in zip(new, ids, strict=not pack):
             entry.note.metadata_id = metadata_id
         for spool, theirs in by_spool(new).items():
@@ -153,12 +184,12 @@ class Ingest:
     def _note(self, job: str) -> bytes:
         return encode_record(NoteRecord(job, self._random_bytes(_NONCE_SIZE).hex()))
 
-    async def _committed(self, entry: SpoolEntry) -> str | None:
+    async def _committed(self, entry: SpoolEntry, seen: _Seen) -> str | None:
         """The link, if an earlier attempt got as far as the record."""
         metadata_id = entry.note.metadata_id
         if metadata_id is None:
             return None
-        record = await self._record(metadata_id)
+        record = await self._record(metadata_id, seen)
         if isinstance(record, RemovedRecord) and record.job == entry.job:
             # It was stored, and must not come back.
             return _link(metadata_id, _sealed(entry))
@@ -175,9 +206,12 @@ class Ingest:
             return False
         return record.pack is None or isinstance(await self._record(record.pack), PackRecord)
 
-    async def _record(self, metadata_id: int) -> Record | None:
+    async def _record(self, metadata_id: int, seen: _Seen | None = None) -> Record | None:
+        """What is there, None for nothing good. seen: is told of its bytes."""
         try:
             stored = await self._metadata.get(metadata_id)
+            if seen is not None and stored is not None:
+                seen[metadata_id] = stored
             return None if stored is None else decode_record(stored)
         except DataError:
             return None
