@@ -43,7 +43,7 @@ class _Metrics:
                                   labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from services.figures.registry.collect()
+        yield from services.figures.collect()
         yield from _doors(services)
         yield from _work(seen)
         yield from store_metrics(services.store_settings, services.stores)

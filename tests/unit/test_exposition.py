@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -57,7 +59,7 @@ def test_requests_are_counted_under_labels_that_clients_cannot_invent() -> None:
     figures.add("GET", "/{link}", 200, 70.0, 0, 100)
     for number in range(50):
         figures.add(f"VERB{number}", "", 405, 0.001, 7, 0)
-    text = generate_latest(figures.registry).decode()
+    text = generate_latest(cast("Any", figures)).decode()
     found: dict[str, Metric] = {one.name: one for one in text_string_to_metric_families(text)}
     requests = {tuple(sample.labels.values()): sample.value
                 for sample in found["zerostor_http_requests"].samples}
@@ -65,3 +67,8 @@ def test_requests_are_counted_under_labels_that_clients_cannot_invent() -> None:
     assert all("VERB" not in label for labels in requests for label in labels)
     assert found["zerostor_http_sent_bytes"].samples[0].value == 200
     assert found["zerostor_http_received_bytes"].samples[0].value == 350
+    spread = {sample.labels.get("le", sample.name): sample.value
+              for sample in found["zerostor_http_request_duration_seconds"].samples
+              if sample.labels["method"] == "GET"}
+    assert (spread["0.001"], spread["0.0025"], spread["60.0"], spread["+Inf"]) == (0, 1, 1, 2)
+    assert spread["zerostor_http_request_duration_seconds_sum"] == 70.002
