@@ -88,7 +88,7 @@ async def test_stores(works: Works) -> None:
     works.stores[1].condition = Condition.FULL
     works.watch.look_at_stores()
     assert sorted(await works.told()) == ["store s1 is up again", "store s2 is full: "[:-2]]
-    works.pool.remove("s2")
+    works.pool.removed = frozenset({"s2"})
     works.watch.look_at_stores()
     assert await works.told() == []
 
