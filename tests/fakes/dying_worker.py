@@ -64,9 +64,14 @@ async def end(grid: Grid) -> None:
 
 async def work(folder: Path, jobs: Sequence[str], death: Death | None = None) -> int | None:
     """Let a process work on `jobs` until each has ended; its exit code."""
+    return await in_process(_main, folder, list(jobs), death)
+
+
+async def in_process(target: Callable[..., None], *arguments: object) -> int | None:
+    """Run it in a process of its own; its exit code."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=_main, args=(folder, list(jobs), death))
+    process = context.Process(target=target, args=arguments)
     process.start()
     await asyncio.to_thread(process.join, 60)
     code = process.exitcode
@@ -82,7 +87,7 @@ async def _work(folder: Path, jobs: list[str], death: Death | None) -> None:
     grid = grid_of(folder)
     if death is not None:
         owner, name = _CALLS[death.call]
-        _lay(owner, name, death)
+        lay(owner, name, death)
     clock = FastClock()
     queue = MemoryJobQueue(clock)
     await queue.add(jobs)
@@ -103,7 +108,7 @@ async def _ended(queue: MemoryJobQueue, job: str) -> bool:
     return update is not None and update.state.final
 
 
-def _lay(owner: Any, name: str, death: Death) -> None:
+def lay(owner: Any, name: str, death: Death) -> None:
     """Replace a method by one that kills the process at its call `death.number`."""
     call: Callable[..., Any] = getattr(owner, name)
     calls = iter(range(1, 10**6))
