@@ -9,7 +9,6 @@ from aiohttp import web
 
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
-from gateway.audit import Audit
 from gateway.caller import Security
 from gateway.content import ANY_HOST, Content
 from gateway.control_link import ControlLink
@@ -22,6 +21,7 @@ from gateway.wire import Wire
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.archivist import Archivist
+from zerostor.engine.audit import Audit
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.event_watch import EventWatch

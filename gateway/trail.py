@@ -12,12 +12,12 @@ from aiohttp import web
 
 from gateway.access import READS, Access, access_of
 from gateway.admission import known_caller
-from gateway.audit import BROKEN_OFF, REFUSED, Audit, AuditLine
 from gateway.client_address import address_of
 from gateway.http_errors import Handler, problems
 from gateway.proxies import read_address
 from gateway.request_id import CURRENT, HEADER, new_id
 from gateway.services import Services, services_of
+from zerostor.engine.audit import BROKEN_OFF, REFUSED, Audit, AuditLine
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _SANE = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)

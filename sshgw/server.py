@@ -116,7 +116,8 @@ class Server:
     def _all_options(self) -> asyncssh.SSHServerConnectionOptions:
         services = self._services
         return asyncssh.SSHServerConnectionOptions(
-            server_factory=lambda: Login(services.homes, self._admission, self._open_session),
+            server_factory=lambda: Login(
+                services.homes, self._admission, self._open_session, services.audit),
             server_host_keys=[services.host_key], server_version="zerostor",
             kex_algs=algorithms.key_exchanges(), encryption_algs=algorithms.CIPHERS,
             mac_algs=algorithms.MACS, signature_algs=algorithms.SIGNATURES,

@@ -8,6 +8,7 @@ import asyncssh
 
 from sshgw.confinement import Confinement
 from zerostor.core.settings import SshSettings
+from zerostor.engine.audit import Audit
 from zerostor.engine.homes import Homes
 from zerostor.home_ports import HomeBook
 from zerostor.ports import Clock
@@ -15,7 +16,9 @@ from zerostor.ports import Clock
 
 @dataclasses.dataclass(frozen=True)
 class SshServices:
-    """settings: [ssh]. host_key: what the server proves itself with. confinement: of rsync."""
+    """settings: [ssh]. host_key: what the server proves itself with. confinement: of rsync. audit:
+    where logins are written down, if they are.
+    """
 
     settings: SshSettings
     host_key: asyncssh.SSHKey
@@ -23,3 +26,4 @@ class SshServices:
     book: HomeBook
     clock: Clock
     confinement: Confinement
+    audit: Audit | None = None

@@ -13,15 +13,18 @@ from functools import lru_cache
 from pathlib import Path
 
 from zerostor import isal
+from zerostor.audit_file import AuditFile
 from zerostor.clock import SystemClock
 from zerostor.config import DEFAULT_STORES, Config
 from zerostor.core.cluster_token import ClusterKey
 from zerostor.core.codec import Codec
 from zerostor.core.container_index import decode_copy
 from zerostor.core.errors import BackendError, RecordCorrupt, SetupError
+from zerostor.core.gateway_settings import AUDIT_ALL, AUDIT_OFF
 from zerostor.core.limits import CELL_SIZE
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.archivist import Archivist
+from zerostor.engine.audit import Audit
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
@@ -162,6 +165,15 @@ def identity(config: Config) -> Identity:
     """What this zerostor signs with; made first where there is none. Raises SetupError."""
     secret = config.cluster.secret.reveal()
     return cluster_identity(secret) if secret else load_identity(config.paths.identity)
+
+
+def audit(config: Config, clock: Clock) -> Audit | None:
+    """Where it is written down who did what, by this process; None where nothing is."""
+    wanted = config.audit
+    if wanted.log == AUDIT_OFF:
+        return None
+    file = AuditFile(config.paths.audit, wanted.size, wanted.keep)
+    return Audit(file, clock, reads=wanted.log == AUDIT_ALL)
 
 
 def archivist(config: Config, parts: Parts) -> Archivist:

@@ -21,7 +21,6 @@ from gateway.access import REQUIRED, Access, add_routes, get, post
 from gateway.admission import admit, caller_of
 from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
-from gateway.audit import Audit
 from gateway.bench.works import Bench, Row
 from gateway.caller import SignedIn
 from gateway.content import ANY_HOST
@@ -31,6 +30,7 @@ from gateway.trail import acted_on, id_of, write_down
 from zerostor.audit_file import AuditFile
 from zerostor.clock import SystemClock
 from zerostor.core.sign_in import KnownKey, Login, Role, key_line, login_message
+from zerostor.engine.audit import Audit
 from zerostor.engine.sessions import Sessions
 from zerostor.identity import Identity
 from zerostor.session_book import SqliteSessionBook

@@ -89,7 +89,7 @@ def _show_json(line: bytes) -> None:
 def _show(line: bytes) -> None:
     import msgspec
 
-    from gateway.audit import AuditLine
+    from zerostor.engine.audit import AuditLine
 
     try:
         told = msgspec.json.decode(line, type=AuditLine)

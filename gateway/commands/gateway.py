@@ -52,7 +52,6 @@ def command(
 async def serve(config: Config) -> None:
     """Serve HTTP until cancelled."""
     from gateway import app
-    from gateway.audit import Audit
     from gateway.commands.cluster import advertised, cluster_of, links
     from gateway.commands.process import unique_name
     from gateway.commands.security import doors_of
@@ -65,8 +64,6 @@ async def serve(config: Config) -> None:
     from gateway.waiters import Waiters
     from gateway.wire import wire_of
     from zerostor import wiring
-    from zerostor.audit_file import AuditFile
-    from zerostor.core.gateway_settings import AUDIT_ALL, AUDIT_OFF
     from zerostor.engine.event_watch import EventWatch
     from zerostor.engine.recent import RecentJobs
     from zerostor.engine.removal import Removal
@@ -84,9 +81,6 @@ async def serve(config: Config) -> None:
         stack.push_async_callback(homes.close)
         stack.push_async_callback(nodes.close)
         doors = await stack.enter_async_context(doors_of(config, parts))
-        audit = None if config.audit.log == AUDIT_OFF else Audit(
-            AuditFile(config.paths.audit, config.audit.size, config.audit.keep), parts.clock,
-            reads=config.audit.log == AUDIT_ALL)
         services = Services(
             stores=parts.stores, store_settings=config.store, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, board=parts.board, spool=parts.spool,
@@ -105,7 +99,7 @@ async def serve(config: Config) -> None:
                              config.events),
             homes=homes, ssh_admin=config.ssh.admin,
             nodes=nodes, content=Content(config.gateway.content_url, config.gateway.inline),
-            audit=audit,
+            audit=wiring.audit(config, parts.clock),
             wire=wire_of(config.gateway, config.limits, parts.buckets, parts.queue, parts.spool,
                          parts.clock, certificates_of(config)),
             **doors._asdict())

@@ -60,6 +60,7 @@ async def serve(config: Config) -> None:
     from sshgw.host_key import host_key
     from sshgw.server import Server
     from sshgw.services import SshServices
+    from zerostor import wiring
     from zerostor.control_socket import serve_control
     from zerostor.home_wiring import build_homes
 
@@ -68,7 +69,8 @@ async def serve(config: Config) -> None:
         services = SshServices(
             settings=config.ssh, host_key=key, homes=parts.homes, book=parts.book,
             clock=parts.clock,
-            confinement=await find_confinement(config.ssh.rsync, str(config.homes)))
+            confinement=await find_confinement(config.ssh.rsync, str(config.homes)),
+            audit=wiring.audit(config, parts.clock))
         logging.getLogger("sshgw").info("%s", services.confinement.reason)
         host_line = " ".join(key.export_public_key().decode().split()[:2])
         facts = ServerFacts(str(config.ssh.listen), host_line,
@@ -76,4 +78,5 @@ async def serve(config: Config) -> None:
         control = Control(parts.homes, parts.book, parts.jobs, parts.clock, facts)
         await parts.jobs.load()
         async with serve_control(control.application(), config.paths.ssh_socket):
-            await first_of(parts.jobs.run(), parts.auto.run(), Server(services).run())
+            written = [services.audit.run()] if services.audit is not None else []
+            await first_of(parts.jobs.run(), parts.auto.run(), Server(services).run(), *written)

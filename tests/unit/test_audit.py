@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway import audit as audit_module
-from gateway.audit import REFUSED_PER_MINUTE, Audit, AuditLine
 from zerostor.audit_file import AuditFile, kept_files
 from zerostor.clock import SystemClock
+from zerostor.engine import audit as audit_module
+from zerostor.engine.audit import REFUSED_PER_MINUTE, Audit, AuditLine
 
 LINE = b'{"at": 1}\n'
 

@@ -150,9 +150,14 @@ def shown(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
+def is_user_name(text: str) -> bool:
+    """Whether it may name a user, and so a folder."""
+    return _USER.fullmatch(text) is not None
+
+
 def user_name(text: str) -> str:
     """`text` if it may name a user, and so a folder. Raises BadRequest."""
-    if _USER.fullmatch(text) is None:
+    if not is_user_name(text):
         raise BadRequest("a user name is 1 to 32 of a-z 0-9 _ . - and begins with a letter, a digit"
                          " or _")
     return text
