@@ -1,9 +1,11 @@
-"""The seam of keeping: how gateways and workers talk to the keeper of whatever host leads."""
+"""The seams of keeping: how others talk to the keeper that leads, and what it writes down."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+
+from zerostor.core.scrub import Orphan
 
 
 class RepairAsk(NamedTuple):
@@ -52,3 +54,44 @@ class Board(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+
+
+class Named(NamedTuple):
+    """Shards that a record names. key: of the stripe set; places: store by index of the shard."""
+
+    key: bytes
+    places: tuple[str, ...]
+
+
+class ScrubBook(Protocol):
+    """What a keeper writes down of its scrubs, durably. Calls raise BackendError."""
+
+    async def state(self) -> bytes:
+        """What `keep_state` kept, b"" if nothing."""
+
+    async def keep_state(self, state: bytes) -> None:
+        """Keep this."""
+
+    async def begin_names(self) -> None:
+        """Forget what is named: a pass begins."""
+
+    async def add_names(self, named: Sequence[Named]) -> None:
+        """These are named by records of this pass."""
+
+    async def see(self, store: str, keys: Sequence[str], now: float, sweep: float) -> int:
+        """A store has these shards. How many of them nobody named; they are written down, with
+        when that was seen first. sweep: tells this sweep over the stores from all others.
+        """
+
+    async def end_sweep(self, store: str, sweep: float) -> None:
+        """All of a store was seen: what is not there any more, or named now, is no orphan."""
+
+    async def orphans(self, before: float, limit: int) -> tuple[list[Orphan], int, int]:
+        """(the first `limit` of those first seen before a time, all of them, how many are younger).
+        """
+
+    async def forget(self, orphans: Sequence[Orphan]) -> None:
+        """They are gone, or were none."""
+
+    async def close(self) -> None:
+        """Close the file."""

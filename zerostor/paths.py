@@ -49,6 +49,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / "keeper"
 
     @property
+    def scrub_book(self) -> Path:
+        """How far the scrub is, and which shards no record names."""
+        return self.keeper / "scrub.db"
+
+    @property
     def redis_socket(self) -> Path:
         """Where the embedded Redis listens."""
         return self.run / "redis.sock"

@@ -75,4 +75,24 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
                   settle=30.0 if config.cluster.secret else 10.0, rate=config.keeper.move_rate,
                   emptied=told.emptied)
     return [Task("grace", grace.run), Task("repair", repairing.run), Task("moves", moves.run),
-            Task(reclaim.NAME, removal.run), Task("events", watch.run, everywhere=True)]
+            Task(reclaim.NAME, removal.run), _scrub(config, parts),
+            Task("events", watch.run, everywhere=True)]
+
+
+def _scrub(config: Config, parts: Parts) -> Task:
+    from functools import partial
+
+    from workers.keeper import Task
+    from zerostor.core.scrub import STATE
+    from zerostor.engine.orphans import Orphans
+    from zerostor.engine.scrub import Scrub
+    from zerostor.engine.scrub_pace import Pace
+    from zerostor.scrub_book import SqliteScrubBook
+
+    pace = Pace(parts.board, parts.queue, parts.clock, config.keeper.scrub_rate)
+    orphans = Orphans(parts.leading, parts.roles, parts.stores, parts.events, parts.clock,
+                      remove=config.keeper.orphans == "remove")
+    scrub = Scrub(parts.leading, parts.roles, parts.stores, parts.checker, parts.board,
+                  parts.events, partial(SqliteScrubBook, config.paths.scrub_book), pace, orphans,
+                  parts.clock, config.keeper.scrub)
+    return Task(STATE, scrub.run, scrub.hear)

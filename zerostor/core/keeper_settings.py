@@ -13,7 +13,9 @@ REPAIRS_MAX = 64
 class KeeperSettings(msgspec.Struct, frozen=True):
     """[keeper]. enabled: whether `up` runs one; grace: how long a store may be down until what it
     had counts as lost; removal_grace: how long a removed object can be restored. repairs: how many
-    run at once; repair_rate: bytes a second that they may read together, 0 for no limit.
+    run at once; repair_rate: bytes a second that they may read together, 0 for no limit. scrub: in
+    which time each byte is read at the latest, 0 for never; scrub_rate: bytes a second that it may
+    read, 0 for no limit; orphans: what becomes of shards that no record names, "list" or "remove".
     """
 
     enabled: bool = True
@@ -22,6 +24,9 @@ class KeeperSettings(msgspec.Struct, frozen=True):
     removal_grace: Seconds = Seconds(86400.0)
     repairs: int = 3
     repair_rate: Size = Size(0)
+    scrub: Seconds = Seconds(7 * 86400.0)
+    scrub_rate: Size = Size(200_000_000)
+    orphans: str = "list"
 
 
 def check_keeper(keeper: KeeperSettings) -> None:
@@ -36,3 +41,7 @@ def check_keeper(keeper: KeeperSettings) -> None:
         raise SetupError(f"keeper.repairs is 1 to {REPAIRS_MAX}")
     if keeper.repair_rate < 0:
         raise SetupError("keeper.repair_rate may not be negative")
+    if keeper.scrub < 0 or keeper.scrub_rate < 0:
+        raise SetupError("keeper.scrub and keeper.scrub_rate may not be negative")
+    if keeper.orphans not in ("list", "remove"):
+        raise SetupError('keeper.orphans is "list" or "remove"')
