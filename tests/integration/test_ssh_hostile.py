@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import random
@@ -158,13 +157,13 @@ async def test_many_small_packets_keep_nobody_waiting(server: SshServer, flood: 
         channel = await raw(other)
         task = asyncio.create_task(
             lines(server) if flood == "scp" else stranger(server, sent[flood]))
-        began, times = time.monotonic(), [0.0]
+        answers = 0
         while not task.done():
             await channel.ask(16, 1, string(b"."))
-            times.append(time.monotonic() - began)
+            answers += 1
         assert await task
-        longest = max(after - before for before, after in itertools.pairwise(times))
-        assert longest < times[-1] / 3, (longest, times[-1])
+        # Counted, since a busy machine stretches times. Worked on in one go they let pass 3 to 7.
+        assert answers > 30
 
 
 def key_exchange() -> bytes:

@@ -367,6 +367,16 @@ async def test_a_revocation_that_cannot_be_kept_is_in_force_all_the_same(place, 
         await gateway.revoke_session(found.session.id, None)
     with pytest.raises(SignInNeeded, match="revoked"):
         gateway.check(found.token, digest_of(found.token))
+    running = asyncio.create_task(gateway.run())
+    await place.clock.sleep(1)
+    monkeypatch.undo()
+    async with asyncio.timeout(30):
+        while not await gateway._book.revocations(int(place.clock.now() * 1000)):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    again = await place.restarted()
+    with pytest.raises(SignInNeeded, match="revoked"):
+        check(again, found.token)
 
 
 async def test_a_clock_that_was_ahead_hides_no_session(place):

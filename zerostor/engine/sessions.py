@@ -77,6 +77,7 @@ class Sessions:
         self._random_bytes = random_bytes
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._revoked: dict[bytes, int] = {}
+        self._unwritten: dict[bytes, Revocation] = {}
 
     @property
     def gateway_key(self) -> bytes:
@@ -92,11 +93,14 @@ class Sessions:
                 await self._exchange(self._shared)
 
     async def run(self) -> None:
-        """Hear from other gateways, and tell them, until cancelled."""
-        while self._shared is not None:
+        """Write down what could not be, hear from other gateways, and tell them, until cancelled.
+        """
+        while True:
             # Redis is away, or the disk: what is known stays known.
             with contextlib.suppress(BackendError):
-                await self._exchange(self._shared)
+                await self._write_down()
+                if self._shared is not None:
+                    await self._exchange(self._shared)
             await self._clock.sleep(PERIOD)
 
     async def sign_in(self, login: Login, address: str) -> SignedIn | None:
@@ -193,11 +197,23 @@ class Sessions:
     async def _revoke(self, revocation: Revocation) -> None:
         # First of all, so that it is void also where the disk is full and whoever asked is told so.
         self._learn([revocation])
-        await self._book.revoke([revocation])
+        if len(self._unwritten) < VERIFIED_MAX:
+            # Tried until it is: whoever asked is told 503, and may leave it at that.
+            self._unwritten[revocation.subject] = revocation
+        await self._write(revocation)
         if self._shared is not None:
             # Else the others hear of it as soon as Redis can be asked again.
             with contextlib.suppress(QueueUnavailable):
                 await self._shared.tell([revocation], [])
+
+    async def _write_down(self) -> None:
+        while self._unwritten:
+            await self._write(next(iter(self._unwritten.values())))
+
+    async def _write(self, revocation: Revocation) -> None:
+        await self._book.revoke([revocation])
+        if self._unwritten.get(revocation.subject) == revocation:
+            del self._unwritten[revocation.subject]
 
     async def _exchange(self, shared: SharedSessions) -> None:
         now = self._now()
