@@ -134,6 +134,9 @@ class WatchedStore(ShardStore, Protocol):
     def patience(self, length: int) -> float:
         """Seconds that a write of `length` bytes may take beyond what other stores need."""
 
+    def heard_within(self, seconds: float) -> bool:
+        """Whether it answered a read so lately."""
+
     def read_now(self, key: str, offset: int, into: memoryview) -> bool:
         """Fill `into` if that needs no waiting, else False; never raises a BackendError."""
 

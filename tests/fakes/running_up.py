@@ -105,6 +105,15 @@ class Up:
         """Wait until an upload would work."""
         self.until(lambda: self.get("/readyz").status == 200, "it is ready")
 
+    def command(self, *words: str, code: int = 0) -> str:
+        """What a command with this folder and its settings prints, errors included."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", *words, "--data", str(self.folder), "--config",
+             str(self.settings)], cwd=ROOT, capture_output=True, text=True, timeout=120,
+            check=False)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
     def until(self, true: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
         """Ask until the answer is true; a gateway that is away meanwhile is no failure."""
         end = time.monotonic() + seconds

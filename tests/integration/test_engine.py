@@ -121,7 +121,8 @@ async def test_a_range_reads_only_its_cells(tmp_path: Path) -> None:
         original = store.read
 
         async def read(key: str, offset: int, into: memoryview, original=original) -> None:
-            reads.append(key)
+            if len(into) > 1:  # else it is asked whether the store answers
+                reads.append(key)
             await original(key, offset, into)
 
         store.read = read  # type: ignore[method-assign]

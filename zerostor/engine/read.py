@@ -29,6 +29,7 @@ from zerostor.core.record import StripeSet
 from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Located
+from zerostor.engine.knock import silent_shards
 from zerostor.engine.pool import StorePool
 from zerostor.engine.rebuild import RebuiltStripe, Workshop
 from zerostor.engine.whole import INLINE_MAX, WholeRead, read_inline
@@ -159,7 +160,9 @@ class _Run:
         self._ahead = start
 
     async def views(self) -> AsyncIterator[memoryview]:
-        """All views in order."""
+        """All views in order; the first one once all stores of its stripe answered."""
+        await self._fill()
+        await self._go_around_silent()
         while self._position < self._end:
             await self._fill()
             segment = self._window[0]
@@ -183,6 +186,16 @@ class _Run:
             segment.close()
         self._window.clear()
 
+    async def _go_around_silent(self) -> None:
+        wanted = self._wanted_of_stripe(self._position) if self._position < self._end else []
+        if len(wanted) < 2 or any(self._is_bad(part.shard) for part in wanted):
+            return
+        silent = await silent_shards(self._reader.stores, self._stripes, wanted)
+        if silent:
+            self._bad.update(silent)
+            self.close()
+            self._ahead = self._position
+
     def _go_around(self, shard: int, error: Exception) -> None:
         """Start again at the current byte, without the shards that have failed."""
         self._bad.add(shard)
@@ -196,7 +209,7 @@ class _Run:
     async def _fill(self) -> None:
         while len(self._window) < WINDOW and self._ahead < self._end:
             part = next(self._layout.cells(self._ahead, self._end))
-            wanted = self._wanted_of_stripe(part)
+            wanted = self._wanted_of_stripe(self._ahead)
             segment: _Plain | RebuiltStripe | None
             if any(self._is_bad(cell.shard) for cell in wanted):
                 segment, length = await self._rebuilt(wanted), sum(map(_length, wanted))
@@ -221,9 +234,10 @@ class _Run:
         await self._reader.workshop.enter()
         return self._reader.rebuild(self._stripes, wanted, self._bad)
 
-    def _wanted_of_stripe(self, first: CellRange) -> list[CellRange]:
-        stripe_end = min(self._end, first.stripe.offset + first.stripe.size)
-        return list(self._layout.cells(self._ahead, stripe_end))
+    def _wanted_of_stripe(self, start: int) -> list[CellRange]:
+        """The cells from byte `start` to the end of its stripe, or of what is read."""
+        stripe = next(self._layout.cells(start, self._end)).stripe
+        return list(self._layout.cells(start, min(self._end, stripe.offset + stripe.size)))
 
     def _is_bad(self, shard: int) -> bool:
         store = self._stripes.stores[shard]

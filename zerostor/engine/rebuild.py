@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zerostor.core.checksum import cell_checksum
@@ -27,12 +27,20 @@ LAST_RESORT = 1.0
 came back a moment ago, or failed thrice on one bad spot, may have all that is missing."""
 
 
+SILENT_SECONDS = 3.0
+"""How long cells are waited for that nothing can stand in for, once most others have come: then
+their stores hang. Where few came all may be slow, as disks that wake up are."""
+
+
 class _Read(NamedTuple):
-    """A cell being fetched; past `hedge_at` (loop time) another shard is asked as well."""
+    """A cell being fetched; past `hedge_at` (loop time) another shard is asked as well, past
+    `hopeless_at` its store hangs.
+    """
 
     task: asyncio.Task[None]
     shard: int
     hedge_at: float
+    hopeless_at: float
 
 
 class Workshop:
@@ -117,6 +125,7 @@ class RebuiltStripe:
                 raise ObjectUnreadable(self._too_few(len(good)))
             await self._wait(hedging=bool(candidates))
             self._harvest(good)
+            self._give_up_hanging(good)
         for read in self._pending:
             self.failures.setdefault(read.shard, "slow")
         missing = [part.shard for part in self._wanted if part.shard not in good]
@@ -177,15 +186,31 @@ class RebuiltStripe:
             buffer = self._buffers.get(shard) or self._workshop.cell(self._stripe.cell)
             self._buffers[shard] = buffer
             task = asyncio.ensure_future(self._fetch(shard, buffer[: self._stripe.cell]))
-            self._pending.append(_Read(task, shard, now + store.hedge_after(self._stripe.cell)))
+            cell = self._stripe.cell
+            self._pending.append(_Read(task, shard, now + store.hedge_after(cell),
+                                       now + SILENT_SECONDS + store.patience(cell)))
             promising += 1
 
     async def _wait(self, *, hedging: bool) -> None:
         now = asyncio.get_running_loop().time()
-        hedges = [read.hedge_at - now for read in self._pending if read.hedge_at > now]
+        times = [read.hopeless_at for read in self._pending]
+        if hedging:
+            times += [read.hedge_at for read in self._pending]
         await asyncio.wait([read.task for read in self._pending],
-                           timeout=min(hedges) if hedging and hedges else None,
+                           timeout=min((at - now for at in times if at > now), default=None),
                            return_when=asyncio.FIRST_COMPLETED)
+
+    def _give_up_hanging(self, good: Mapping[int, memoryview]) -> None:
+        """Once most cells came, wait no longer for stores that have had their time."""
+        now = asyncio.get_running_loop().time()
+        if 2 * len(good) < self._codec.data:
+            return
+        for read in [read for read in self._pending if read.hopeless_at <= now]:
+            self._pending.remove(read)
+            read.task.cancel()
+            self._stuck.add(read.shard)
+            self.failures[read.shard] = (
+                f"store {self._stripes.stores[read.shard]} does not answer")
 
     def _harvest(self, good: dict[int, memoryview]) -> None:
         ended = [read for read in self._pending if read.task.done()]

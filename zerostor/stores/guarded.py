@@ -245,6 +245,10 @@ class GuardedStore:
         lane.answered(self._clock.monotonic())
         return result
 
+    def heard_within(self, seconds: float) -> bool:
+        """Whether it answered a read so lately; what it has in memory does not count."""
+        return self._reads.answered_since(self._clock.monotonic() - seconds)
+
     def read_now(self, key: str, offset: int, into: memoryview) -> bool:
         """Fill `into` if the store has it in memory and has not failed of late."""
         return (

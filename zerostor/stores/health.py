@@ -76,6 +76,10 @@ class Lane:
         self.reason = ""
         self._last_answer = now
 
+    def answered_since(self, then: float) -> bool:
+        """Whether a call was answered after `then`."""
+        return self._last_answer > then
+
     def took(self, now: float, seconds: float) -> None:
         """A call has ended, well or not, after so long."""
         self._took.append((now, seconds))
