@@ -1,6 +1,6 @@
 // What happened, the newest first. Many are kept, few are drawn, all at once each frame.
 
-import { $, draw, keyed, make, write, whenText } from "./dom.js";
+import { $, draw, keyed, make, numberText, write, whenText } from "./dom.js";
 
 const KEPT = 1000, ROWS = 100;
 const LOOKS = { normal: ["✓", "normal"], warning: ["!", "warning"], failure: ["✕", "failure"] };
@@ -26,7 +26,7 @@ function show() {
   keyed($("event-list"), wanted.slice(0, ROWS), ({ id }) => id, eventRow);
   const hidden = wanted.length - ROWS;
   write($("events-line"), !wanted.length ? "Nothing of that kind happened lately."
-    : hidden > 0 ? `The newest ${ROWS} of ${wanted.length}. All: zerostor events` : "");
+    : hidden > 0 ? `The newest ${ROWS} of ${numberText(wanted.length)}. All: zerostor events` : "");
 }
 
 function eventRow({ at, severity, kind, subject, text, count, origin }) {

@@ -15,7 +15,7 @@ import { begin, mayAdminister, mayAsk } from "./sign_in.js";
 import { beginUploads } from "./uploads.js";
 import { Watch } from "./watch.js";
 
-const OFTEN_MS = 4000, SELDOM_MS = 15000;
+const OFTEN_MS = 3000, SELDOM_MS = 15000;
 const SECTIONS = ["jobs", "stores", "homes", "nodes", "events", "care", "now"];
 const hides = (...ids) => () => { for (const id of ids) $(id).hidden = true; };
 

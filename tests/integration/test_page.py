@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 
 from tests.fakes.browser import Visit, aside, browser
 from tests.fakes.running_up import Up, content_of
+from tests.integration.test_slave import url_of
+from zerostor.clock import SystemClock
+from zerostor.core.events import Event, EventKind, Severity
+from zerostor.event_book import SqliteEventBook
 from zerostor.stores.folder_marker import initialise
 
 SIZE_MAX = 100_000
@@ -66,11 +71,9 @@ CONTRAST = """() => {
 
 def settings(folder: Path) -> str:
     """Twenty stores on two hosts with names that are no fun."""
-    (folder / "stores").mkdir(parents=True)
     lines = []
     for number in range(20):
         name = f"s{number:02d}"
-        initialise(str(folder / "stores" / name), name)
         lines += ["[[store]]", f'name = "{name}"', f'url = "dir://{folder}/stores/{name}"',
                   f"labels = {{ host = {json.dumps(HOSTS[number % 2])} }}"]
     return "\n".join(lines) + "\n"
@@ -85,6 +88,9 @@ def running() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory, running: Any) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("page") / "zerostor"
+    (folder / "stores").mkdir(parents=True)
+    for number in range(20):
+        initialise(str(folder / "stores" / f"s{number:02d}"), f"s{number:02d}")
     with Up(folder, settings(folder)) as found:
         yield found
 
@@ -97,6 +103,22 @@ def check_grid(visit: Visit, states: dict[str, int]) -> None:
     """Wait until the grid of shards has so many of each state."""
     visit.until("""(wanted) => Object.entries(wanted).every(([state, count]) =>
       document.querySelectorAll(`.shards .${state}`).length === count)""", states)
+
+
+def told(up: Up, events: Sequence[Event]) -> None:
+    """Put events into the book of a running zerostor, as those of other hosts get there."""
+    async def tell() -> None:
+        book = SqliteEventBook(up.folder / "events.db", SystemClock())
+        await book.adopt(events)
+        await book.close()
+
+    aside(asyncio.run, tell())
+
+
+def event(number: int, severity: Severity = Severity.WARNING, text: str = HOSTILE) -> Event:
+    return Event(severity=severity, kind=EventKind.NODE_TROUBLE, subject=f"node{number}",
+                 text=f"{number} {text}", id=number, at_ms=1_800_000_000_000 + number,
+                 origin="attic")
 
 
 def test_a_file_comes_in_by_the_chooser_and_by_dropping_it(running: Any, up: Up) -> None:
@@ -259,9 +281,91 @@ def test_ten_thousand_files_are_few_rows(running: Any, up: Up) -> None:
     with Visit(running, url(up)) as visit:
         visit.see("#drop")
         visit.page.route("**/api/upload*", lambda route: None)  # none of them is ever answered
-        visit.run(DROP, [[f"{number}.txt", "x"] for number in range(10_000)])
+        visit.run("""async () => {
+          const { take } = await import("/explorer/uploads.js");
+          take(Array.from({ length: 10000 }, (_, number) => new File(["x"], `${number}.txt`)));
+        }""")  # a DataTransfer of so many takes seconds to make
         visit.see("#uploads-line", "9,998 files waiting")
         assert visit.page.locator("#uploads li").count() < 50
         visit.press("#cancel-all")
         visit.gone("#cancel-all")
         assert visit.page.locator("#uploads li").count() == 2
+
+
+def test_a_thousand_events_flow_and_few_are_drawn(running: Any, up: Up) -> None:
+    with Visit(running, url(up)) as visit:
+        visit.see("#live", "live")
+        told(up, [event(1)])
+        visit.see("#event-list li", f"1 {HOSTILE[:10]}")
+        told(up, [event(2, Severity.FAILURE)])
+        visit.see("#event-list .failure", "2 <img")
+        told(up, [event(number) for number in range(10, 1211)])
+        visit.see("#events-line", "The newest 100 of 1,000")
+        visit.see("#event-list li:first-child", "1210 <img")
+        assert visit.page.locator("#event-list li").count() == 100
+        told(up, [event(3000, Severity.FAILURE, "the last one")])
+        visit.press("#severity span", "Failures")
+        visit.gone("#event-list .warning")
+        visit.see("#event-list .failure", "the last one")
+        assert visit.page.locator("#event-list img").count() == 0
+        visit.see("#charts", "Coming in")
+
+
+def test_what_is_said_while_the_gateway_is_away_is_seen(running: Any, up: Up) -> None:
+    with Visit(running, url(up)) as visit:
+        visit.see("#live", "live")
+        up.kill("gateway")
+        told(up, [event(4000, text="while nobody listened")])
+        up.ready()
+        visit.see("#event-list li", "while nobody listened")
+        visit.see("#live", "live")
+
+
+def test_without_a_stream_it_asks_again_and_again(running: Any, up: Up) -> None:
+    with Visit(running, "about:blank", path="") as visit:
+        visit.url = url(up)
+        visit.page.route("**/api/events*", lambda route: route.fulfill(status=404, body="{}"))
+        visit.page.goto(url(up))
+        visit.see("#live", "asking")
+        visit.see(".bay >> nth=19")
+        visit.page.route("**/api/stores", lambda route: route.abort())
+        visit.page.route("**/api/jobs", lambda route: route.abort())
+        visit.see("#notice", "does not answer")
+        visit.page.unroute("**/api/stores")
+        visit.page.unroute("**/api/jobs")
+        visit.gone("#notice")
+
+
+def test_a_file_is_removed_and_brought_back(running: Any, up: Up) -> None:
+    link = up.store(content_of(3000), "txt")
+    with Visit(running, url(up), path=f"/#{link[1:57]}") as visit:
+        visit.press(".acts button", "Remove…")
+        visit.see("dialog", "Remove this file?")
+        visit.press("dialog button", "Keep it")
+        visit.press(".acts button", "Remove…")
+        visit.press("dialog .danger")
+        visit.see(".verdict.degraded", "removed")
+        assert up.get(link).status == 410
+        visit.see("#found .soft", "Removed since")
+        visit.press(".acts button", "Bring it back")
+        visit.see(".verdict.healthy")
+        visit.press(".acts button", "Quarantine")
+        visit.see("#found .soft", "Quarantined since")
+        assert up.get(link).status == 410
+        visit.press(".acts button", "Release it")
+        visit.see(".verdict.healthy")
+        assert up.get(link).status == 200
+
+
+def test_a_slave_shows_that_it_only_reads(running: Any, up: Up, tmp_path: Path) -> None:
+    link = up.store(content_of(2000))
+    follows = f'[metadata]\nrole = "slave"\nmaster = "{url_of(up)}"\n'
+    with Up(tmp_path / "slave", follows + settings(up.folder)) as slave:
+        slave.until(lambda: slave.get(f"/api/exists{link}").status == 200, "it has followed")
+        with Visit(running, url(slave), path=f"/#{link[1:57]}") as visit:
+            visit.see("#role", "only reads")
+            visit.gone("#drop")
+            visit.see(".verdict.healthy")
+            visit.see(".bay >> nth=19")
+            visit.run(DROP, [["no.txt", "not here"]])
+            visit.see("#notice", "Nothing was uploaded")
