@@ -166,6 +166,52 @@ async def test_hanging_stores_are_read_around(tmp_path: Path) -> None:
         assert await grid.read(link) == body
 
 
+async def test_readers_that_stall_keep_nobody_else_from_rebuilding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two benches, twenty who take a byte and no more; each still gets all if it goes on."""
+    monkeypatch.setattr("zerostor.engine.rebuild.PATIENCE", 0.02)
+    monkeypatch.setattr("zerostor.engine.read.PIECE", 1000)
+    grid = Grid(tmp_path)
+    body = body_of(CELL * 16 * 3 + 5)
+    link = await grid.store(body)
+    located = await grid.locate(link)
+    for name in located.stripes.stores[:4]:
+        grid.memory[name].shards.clear()
+    stalled = [grid.reader.stream(located, 0, len(body)) for _ in range(20)]
+    async with asyncio.timeout(60):
+        began = [bytes(await anext(stream)) for stream in stalled]
+        for _ in range(3):
+            assert await grid.read(link) == body
+        for first, stream in zip(began[:3], stalled[:3], strict=True):
+            assert first + b"".join([bytes(view) async for view in stream]) == body
+    for stream in stalled:
+        await stream.aclose()
+    assert not grid.workshop.busy
+    assert (grid.workshop.cells.lent, grid.cells.lent) == (0, 0)
+
+
+async def test_what_is_rebuilt_ahead_of_a_reader_that_stalls_is_given_up_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first stripe it needs one cell that is good, and has that."""
+    monkeypatch.setattr("zerostor.engine.rebuild.PATIENCE", 0.02)
+    grid = Grid(tmp_path)
+    body = body_of(CELL * 16 * 3)
+    link = await grid.store(body)
+    located = await grid.locate(link)
+    grid.memory[located.stripes.stores[0]].shards.clear()
+    start = CELL * 15
+    stalled = [grid.reader.encoded(located.stripes, start, len(body), {0}) for _ in range(2)]
+    async with asyncio.timeout(60):
+        began = [bytes(await anext(stream)) for stream in stalled]
+        assert grid.workshop.busy
+        assert await grid.read(link) == body
+        for first, stream in zip(began, stalled, strict=True):
+            assert first + b"".join([bytes(view) async for view in stream]) == body[start:]
+    assert not grid.workshop.busy
+
+
 @pytest.mark.parametrize("size", [CELL * 16, CELL * 16 * 40])
 async def test_readers_that_stall_keep_nobody_else_from_reading(tmp_path: Path, size: int) -> None:
     grid = Grid(tmp_path)

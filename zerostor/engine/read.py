@@ -18,13 +18,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 
 from zerostor.core import errors
 from zerostor.core.checksum import cell_checksum
 from zerostor.core.codec import Codec
 from zerostor.core.layout import CellRange, Layout
-from zerostor.core.limits import PACK_OBJECT_MAX
+from zerostor.core.limits import KIB, PACK_OBJECT_MAX
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
@@ -36,6 +36,8 @@ from zerostor.engine.whole import INLINE_MAX, WholeRead, read_inline
 
 _log = logging.getLogger(__name__)
 
+PIECE = 128 * KIB
+"""Bytes of a rebuilt stripe that are copied for the client at a time."""
 WINDOW = 6
 """Cells fetched ahead of the client, while half of the buffer pool is free."""
 
@@ -166,6 +168,9 @@ class _Run:
         while self._position < self._end:
             await self._fill()
             segment = self._window[0]
+            if isinstance(segment, RebuiltStripe) and segment.closed:
+                self._start_again()
+                continue
             try:
                 views = await segment.views()
             except (errors.BackendError, errors.DataError) as error:
@@ -175,9 +180,16 @@ class _Run:
                 continue
             if isinstance(segment, RebuiltStripe):
                 self._bad.update(segment.failures)
-            for view in views:
-                yield view
-                self._position += len(view)
+                for piece in _pieces(segment, views):
+                    yield piece
+                    self._position += len(piece)
+                    segment.took()
+                if segment.closed:
+                    continue
+            else:
+                for view in views:
+                    yield view
+                    self._position += len(view)
             self._window.popleft().close()
 
     def close(self) -> None:
@@ -203,6 +215,9 @@ class _Run:
                          if isinstance(segment, _Plain) and segment.failed)
         _log.warning("reading around shard %d of %s on store %s: %s", shard,
                      self._stripes.key.hex(), self._stripes.stores[shard], error)
+        self._start_again()
+
+    def _start_again(self) -> None:
         self.close()
         self._ahead = self._position
 
@@ -242,6 +257,15 @@ class _Run:
     def _is_bad(self, shard: int) -> bool:
         store = self._stripes.stores[shard]
         return shard in self._bad or self._reader.stores.readable(store) is None
+
+
+def _pieces(stripe: RebuiltStripe, views: Sequence[memoryview]) -> Iterator[memoryview]:
+    """Copies of what is in `views`, until its bench is given to others."""
+    for view in views:
+        for at in range(0, len(view), PIECE):
+            if stripe.closed:
+                return
+            yield memoryview(bytes(view[at : at + PIECE]))
 
 
 def _length(part: CellRange) -> int:

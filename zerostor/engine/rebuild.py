@@ -26,6 +26,11 @@ LAST_RESORT = 1.0
 """Seconds for stores that are down to answer a probe, before a read fails for want of cells. What
 came back a moment ago, or failed thrice on one bad spot, may have all that is missing."""
 
+PATIENCE = 2.0
+"""Seconds for which a stripe waits for who takes its bytes, while others wait for a bench. He may
+have another one later: his place is kept by nothing but the number of bytes that he has.
+"""
+
 
 SILENT_SECONDS = 3.0
 """How long cells are waited for that nothing can stand in for, once most others have come: then
@@ -51,15 +56,25 @@ class Workshop:
         decodes fewer."""
         self.cells = BufferPool(cell_size, 2 * shards * benches)
         self._benches = asyncio.Semaphore(benches)
+        self._waiting = 0
 
     @property
     def busy(self) -> bool:
         """Whether `enter` would wait."""
         return self._benches.locked()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a bench."""
+        return self._waiting > 0
+
     async def enter(self) -> None:
         """Wait for a bench."""
-        await self._benches.acquire()
+        self._waiting += 1
+        try:
+            await self._benches.acquire()
+        finally:
+            self._waiting -= 1
 
     def leave(self) -> None:
         """Free the bench."""
@@ -81,7 +96,9 @@ class RebuiltStripe:
     """The wanted cells of one stripe, however many of its stores are gone, lying or hanging.
 
     wanted: cells of one stripe. bad: shards that failed lately, asked only when nothing else is
-    left. The caller has entered the workshop; `close` leaves it.
+    left. The caller has entered the workshop; `close` leaves it, and so does the stripe by itself
+    when nothing is taken of it while others wait. So what is taken is copied, and `closed` is
+    looked at before each piece.
     """
 
     def __init__(self, stores: StorePool, codec: Codec, workshop: Workshop, stripes: StripeSet,
@@ -100,19 +117,41 @@ class RebuiltStripe:
         self.failures: dict[int, str] = {}
         """Shard to reason, of all that could not be had or were slow."""
         self._work = asyncio.ensure_future(self._load())
+        self.closed = False
+        self._awaited = self._taken = False
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look)
 
     async def views(self) -> list[memoryview]:
         """The wanted bytes, verified or decoded from verified cells. Raises ObjectUnreadable."""
-        # Shielded: its threads fill the buffers, so it must end before those are lent again.
-        cells = await asyncio.shield(self._work)
+        self._awaited = True
+        try:
+            # Shielded: its threads fill the buffers, so it must end before those are lent again.
+            cells = await asyncio.shield(self._work)
+        finally:
+            self._awaited, self._taken = False, True
         return [cells[part.shard][part.start : part.end] for part in self._wanted]
+
+    def took(self) -> None:
+        """Something of it was taken."""
+        self._taken = True
 
     def close(self) -> None:
         """Give the buffers back, once nothing can write into them any more."""
+        if self.closed:
+            return
+        self.closed = True
+        self._timer.cancel()
         if self._work.done():
             self._release(self._work)
         else:
             self._work.add_done_callback(self._release)
+
+    def _look(self) -> None:
+        idle, self._taken = not (self._taken or self._awaited), False
+        if idle and self._workshop.wanted:
+            self.close()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look)
 
     async def _load(self) -> dict[int, memoryview]:
         good: dict[int, memoryview] = {}
