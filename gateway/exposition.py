@@ -13,6 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from gateway.keeper_exposition import keeper_metrics
 from gateway.node_exposition import hub_metrics
 from gateway.seen import Seen
 from gateway.services import Services
@@ -51,6 +52,7 @@ class _Metrics:
             yield from replication_metrics(services.role.state)
         if services.archivist is not None:
             yield from _archive(services.archivist.state, services.clock.now())
+        yield from keeper_metrics(seen.kept)
         yield from hub_metrics(seen.hub, seen.telemetry, services.clock.now())
 
 

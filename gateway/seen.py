@@ -6,18 +6,22 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
 from gateway.control_link import ALIVE_SECONDS
+from gateway.keeper_exposition import Kept
 from gateway.services import Services
 from zerostor.core.errors import ZerostorError
 from zerostor.core.figures import WORKER_FIGURES, WorkerFigures, decode_figures
 from zerostor.core.jobs import QueueDepth
+from zerostor.core.moves import decode_moves
+from zerostor.core.repairs import STATE as REPAIR
+from zerostor.core.repairs import decode_repair_state
+from zerostor.core.scrub import STATE as SCRUB
+from zerostor.core.scrub import decode_state as decode_scrub
+from zerostor.engine.moves import BOARD_NAME as MOVES
+from zerostor.keeper_ports import KEEPER
 
 _T = TypeVar("_T")
 
-KEPT = ("repair", "scrub", "moves", "removal")
-"""What the keeper says of its tasks."""
 
 
 class Seen(NamedTuple):
@@ -34,7 +38,7 @@ class Seen(NamedTuple):
     failed: int | None
     hub: Mapping[str, Any] | None
     telemetry: Mapping[str, Any]
-    kept: Mapping[str, Mapping[str, Any]]
+    kept: Kept
 
 
 async def look(services: Services) -> Seen:
@@ -76,8 +80,10 @@ async def worker_figures(services: Services) -> dict[str, WorkerFigures]:
             for name, state in zip(names, said, strict=True)}
 
 
-async def kept_states(services: Services) -> dict[str, dict[str, Any]]:
+async def kept_states(services: Services) -> Kept:
     """What the keeper said last, task by task."""
-    said = await asyncio.gather(*(_told(services.board.published(name)) for name in KEPT))
-    return {name: msgspec.json.decode(state) for name, state in zip(KEPT, said, strict=True)
-            if state}
+    names = (KEEPER, REPAIR, SCRUB, MOVES)
+    up, repair, scrub, moves = await asyncio.gather(*(
+        _told(services.board.published(name)) for name in names))
+    return Kept(up is not None, decode_repair_state(repair), decode_scrub(scrub),
+                decode_moves(moves))

@@ -16,13 +16,12 @@ import msgspec
 
 from zerostor.core.errors import QueueUnavailable, ZerostorError
 from zerostor.core.reminder import Reminder
-from zerostor.keeper_ports import Board
+from zerostor.keeper_ports import KEEPER, Board
 from zerostor.log_ports import Roles
 from zerostor.ports import Clock, JobQueue
 
 _log = logging.getLogger(__name__)
 
-ROLE = "keeper"
 LEASE = 10.0
 """Seconds after which another keeper leads, if this one dies."""
 PERIOD = 3.0
@@ -88,7 +87,7 @@ class Keeper:
     async def _turn(self) -> None:
         """Take the lead, keep it, or let go of it."""
         try:
-            leads = await self._may_lead() and await self._queue.hold(ROLE, LEASE)
+            leads = await self._may_lead() and await self._queue.hold(KEEPER, LEASE)
         except ZerostorError as error:
             # Who led goes on: Redis, or the metadata, is away for others as well.
             if self._trouble.due(str(error), self._clock.monotonic()):
@@ -103,7 +102,7 @@ class Keeper:
         if leads:
             state = msgspec.json.encode(KeeperState(self._name, self._since))
             with contextlib.suppress(QueueUnavailable):
-                await self._board.publish(ROLE, state, LEASE)
+                await self._board.publish(KEEPER, state, LEASE)
 
     async def _may_lead(self) -> bool:
         """Not where the metadata is a slave's: its records are changed at the master."""
@@ -124,7 +123,7 @@ class Keeper:
             return
         await _end(running)
         with contextlib.suppress(QueueUnavailable):
-            await self._queue.hold(ROLE, 0.001)
+            await self._queue.hold(KEEPER, 0.001)
 
     async def _guard(self, task: Task) -> None:
         """Run a task for good, whatever becomes of it."""

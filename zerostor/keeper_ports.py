@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 from zerostor.core.scrub import Orphan
 
+KEEPER = "keeper"
+"""The role of the one that leads, and what its state is published as."""
+
 
 class RepairAsk(NamedTuple):
     """A stripe set that somebody found wrong.

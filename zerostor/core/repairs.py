@@ -61,7 +61,10 @@ class RepairState(msgspec.Struct):
     waiting, asked: stripe sets in the keeper's memory, and on the board. by_spare: of the waiting
     ones, how many have so many good shards beyond those that are needed. current: metadata ids.
     rate: bytes a second of late, read and written. eta: seconds until none waits, None if unknown.
-    scanned: when all records were looked through last, in seconds since the epoch; found: then.
+    scanned: when all records were looked through last, in seconds since the epoch. What was found
+    then: found, to be repaired; short: stripe sets by how many shards they lack, whether or not
+    there is a store for them; least_spare: how many more the most endangered of all can lose while
+    the stores are as they are, None of none.
     """
 
     done: int = 0
@@ -77,6 +80,8 @@ class RepairState(msgspec.Struct):
     eta: float | None = None
     scanned: float = 0.0
     found: int = 0
+    short: dict[str, int] = {}
+    least_spare: int | None = None
 
 
 _job_decoder = msgspec.json.Decoder(RepairJob)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import heapq
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import TypeAlias
 
 from zerostor.core.errors import (
@@ -140,30 +140,35 @@ class Repairing:
 
     async def _scan(self) -> None:
         _, taking = self._signature()
-        found = 0
+        found, short, spares = 0, Counter[int](), set[int]()
         async for metadata_id, stored in self._metadata.scan():
             with contextlib.suppress(RecordCorrupt):
                 stripes = stripes_of(decode_record(stored))
-                if stripes is not None and (ask := self._wanted(metadata_id, stripes, taking)):
-                    self._waiting.add(ask)
+                if stripes is None:
+                    continue
+                lacking, spare = self._standing(stripes)
+                short[lacking] += 1
+                spares.add(spare)
+                if lacking and taking.difference(stripes.stores):
+                    reason = NEVER_WRITTEN if lacking == stripes.stores.count("") else STORE_LOST
+                    self._waiting.add(RepairAsk(metadata_id, spare, reason))
                     found += 1
-        self.state.scanned = self._clock.now()
-        self.state.found = found
+        state = self.state
+        state.scanned, state.found = self._clock.now(), found
+        state.short = {str(lacking): short[lacking] for lacking in sorted(short) if lacking}
+        state.least_spare = min(spares, default=None)
         if found:
             _log.info("%d stripe sets have shards to be made again", found)
 
-    def _wanted(self, metadata_id: int, stripes: StripeSet, taking: frozenset[str]
-                ) -> RepairAsk | None:
-        """None where all is as it should be, or nothing can be done."""
+    def _standing(self, stripes: StripeSet) -> tuple[int, int]:
+        """Shards that a stripe set lacks for good, and how many more it can lose, with those that
+        are away counted as lost.
+        """
         places, stores = stripes.stores, self._stores
-        lost = sum(bool(name) and stores.is_lost(name) for name in places)
-        unwritten = places.count("")
-        if not lost + unwritten or not taking.difference(places):
-            return None
+        lacking = sum(not name or stores.is_lost(name) for name in places)
         away = sum(bool(name) and not stores.is_lost(name) and stores.readable(name) is None
                    for name in places)
-        spare = len(places) - stripes.data - lost - unwritten - away
-        return RepairAsk(metadata_id, spare, STORE_LOST if lost else NEVER_WRITTEN)
+        return lacking, len(places) - stripes.data - lacking - away
 
     # What is done.
 
