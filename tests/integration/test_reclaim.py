@@ -123,7 +123,7 @@ async def test_shards_on_stores_that_are_away_go_when_they_are_back(here: Sweepi
                               for shard in here.grid.memory[name].shards.values()) > 0
     store(here, away[0]).away = False
     await here.sweep()
-    here.grid.pool.remove(away[1])
+    here.grid.pool.removed = frozenset(away[1:])
     assert (await here.sweep()).reclaimed == 1
     assert await here.state(link) == "reclaimed"
     assert len(here.grid.memory[away[1]].shards) == 1, "that of a store that is none of ours"

@@ -547,22 +547,23 @@ async def test_a_log_that_ends_between_a_pack_and_its_objects(site: Site, kept: 
 async def test_a_log_that_ends_between_two_packs_that_changed_places(site: Site) -> None:
     """Of two packs in a row in one volume, the second may be in the log first."""
     grid = site.archive.grid
-    committed = site.archive.metadata.commit
+    replaced = site.archive.metadata.replace
     late: list[Any] = []
 
-    async def commit(records: Any, term: str | None = None) -> None:
-        late.append((records, term))
+    async def replace(changes: Any, term: str | None = None) -> list[bool]:
+        late.append((changes, term))
+        return [True] * len(changes)
 
     await site.store(1)
-    site.archive.metadata.commit = commit  # type: ignore[method-assign]
+    site.archive.metadata.replace = replace  # type: ignore[method-assign]
     entry = await grid.entry(await grid.accept(b"the first"))
     link, = await grid.ingest.store_pack([entry])
     site.bodies[str(link)] = b"the first"
-    site.archive.metadata.commit = committed  # type: ignore[method-assign]
+    site.archive.metadata.replace = replaced  # type: ignore[method-assign]
     await pack_of(site, 2)
     await site.archivist.look(now=True)
-    for records, term in late:
-        await committed(records, term)
+    for changes, term in late:
+        await replaced(changes, term)
     await site.lose()
     summary = await site.recover()
     assert summary.complete
@@ -594,15 +595,15 @@ def remove_shards(site: Site, key: str, keep: int) -> None:
 
 async def cut_off_write(site: Site, *, pack: bool) -> None:
     """Killed before the commit, with shards on ten stores."""
-    grid, committed = site.archive.grid, site.archive.metadata.commit
+    grid, replaced = site.archive.grid, site.archive.metadata.replace
     before = {path.name[:32] for folder in site.stores.values() for path in folder.glob("??/*-*")}
 
-    async def killed(_: Any, __: str | None = None) -> None:
+    async def killed(_: Any, __: str | None = None) -> list[bool]:
         raise MetadataUnavailable("killed")
 
     # A volume of its own, as a worker has that was just started.
     await grid.writer.close()
-    site.archive.metadata.commit = killed  # type: ignore[method-assign]
+    site.archive.metadata.replace = killed  # type: ignore[method-assign]
     entry = await grid.entry(await grid.accept(b"never stored" * 99))
     if pack:
         assert isinstance((await grid.ingest.store_pack([entry]))[0], MetadataUnavailable)
@@ -610,7 +611,7 @@ async def cut_off_write(site: Site, *, pack: bool) -> None:
         with pytest.raises(MetadataUnavailable):
             await grid.ingest.store_object(entry, lambda _: None)
     await grid.writer.close()
-    site.archive.metadata.commit = committed  # type: ignore[method-assign]
+    site.archive.metadata.replace = replaced  # type: ignore[method-assign]
     key, = {path.name[:32] for folder in site.stores.values()
             for path in folder.glob("??/*-*") if len(path.name) == 35} - before
     remove_shards(site, key, 10)

@@ -167,14 +167,20 @@ def is_removed(stored: bytes) -> bool:
     return stored[4:12] == _REMOVED or stored[6:14] == _REMOVED
 
 
+def whole_of(record: Record) -> Record:
+    """The object of one that was removed and can come back; any other record as it is."""
+    if isinstance(record, RemovedRecord) and record.object is not None and (
+            record.state is not RemovedState.RECLAIMING):
+        return record.object
+    return record
+
+
 def stripes_of(record: Record) -> StripeSet | None:
     """The shards that are to be looked after for this record: of an object with stripes of its own,
     also of one that was removed and can come back, or of a pack. None: there are none.
     """
-    if isinstance(record, RemovedRecord):
-        whole = record.object
-        return None if whole is None or record.state is RemovedState.RECLAIMING else whole.stripes
-    return record.stripes if isinstance(record, ObjectRecord | PackRecord) else None
+    whole = whole_of(record)
+    return whole.stripes if isinstance(whole, ObjectRecord | PackRecord) else None
 
 
 def with_stripes(record: Record, stripes: StripeSet) -> Record:

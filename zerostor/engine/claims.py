@@ -1,8 +1,9 @@
 """Who has which metadata id, when the stores are asked: claims of stripe sets, and who wins.
 
-A job that ran twice left two stripe sets with one id; metadata that was begun anew over old stores
-gave its ids out again. The best claim on an id gets it: the one that most stores witness, then the
-newest. An object in a pack counts only while its own pack has the pack's id, so parts of two
+A job that ran twice left two stripe sets with one id, and so did a pack that was half dead and
+written again; metadata that was begun anew over old stores gave its ids out again. The best claim
+on an id gets it: the one that most stores witness, then the newest, then the one in the later pack.
+An object in a pack counts only while its own pack has the pack's id, so parts of two
 attempts are never mixed. The records lie in a scratch file, so that millions take little memory.
 """
 
@@ -46,15 +47,15 @@ class Claims:
     def __init__(self, scratch: BinaryIO) -> None:
         self._scratch = scratch
         self._end = 0
-        # A column for each field of a claim, then for each of a unit: 20 and 30 bytes a row.
+        # A column for each field of a claim, then for each of a unit: 28 and 22 bytes a row.
         self._ids = array("I")
         self._units = array("I")
         self._places = array("Q")
         self._sizes = array("I")
+        self._created = array("Q")
         self._packs = array("q")
         self._firsts = array("I")
         self._witnesses = array("H")
-        self._created = array("Q")
         self._ties = array("Q")
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class Claims:
     def add_object(self, metadata_id: int, record: ObjectRecord, witnesses: int) -> None:
         """An object with stripes of its own. witnesses: stores that have good shards of it."""
         assert record.stripes is not None
-        self._begin_unit(-1, witnesses, record.created_ms, record.stripes.key, record.stripes.base)
+        self._begin_unit(-1, witnesses, record.stripes.key, record.stripes.base)
         self._add(metadata_id, record)
 
     def add_pack(
@@ -72,7 +73,7 @@ class Claims:
     ) -> None:
         """A pack with the objects in it."""
         stripes = pack.stripes
-        self._begin_unit(pack_id, witnesses, pack.created_ms, stripes.key, stripes.base)
+        self._begin_unit(pack_id, witnesses, stripes.key, stripes.base)
         self._add(pack_id, pack)
         for metadata_id, record in objects:
             self._add(metadata_id, record)
@@ -96,7 +97,9 @@ class Claims:
             else:
                 winners.append(claim)
         losers += [claim for claim in late if self._differs(claim, owner(self._ids[claim]))]
-        return Settled(self, winners, losers, len(free) - len(order))
+        beside = [claim for claim in late if alive[self._units[claim]]]
+        return Settled(self, winners, losers, sorted(beside, key=self._rank),
+                       len(free) - len(order))
 
     def _differs(self, claim: int, record: Record | None) -> bool:
         """Whether an id that was not deleted has something else."""
@@ -133,9 +136,10 @@ class Claims:
         """The id of one claim."""
         return self._ids[claim]
 
-    def _rank(self, claim: int) -> tuple[int, int, int, int]:
+    def _rank(self, claim: int) -> tuple[int, int, int, int, int]:
         unit = self._units[claim]
-        return self._ids[claim], self._witnesses[unit], self._created[unit], self._ties[unit]
+        return (self._ids[claim], self._witnesses[unit], self._created[claim], self._packs[unit],
+                self._ties[unit])
 
     def _believable(self, order: list[int], last: int) -> list[int]:
         """Without those far above all others."""
@@ -151,13 +155,10 @@ class Claims:
                 doubtful += 1
         return believed
 
-    def _begin_unit(
-        self, pack_id: int, witnesses: int, created: int, key: bytes, base: int
-    ) -> None:
+    def _begin_unit(self, pack_id: int, witnesses: int, key: bytes, base: int) -> None:
         self._packs.append(pack_id)
         self._firsts.append(len(self._ids))
         self._witnesses.append(witnesses)
-        self._created.append(created)
         self._ties.append(int.from_bytes(key[:8], "little") ^ base)
 
     def _add(self, metadata_id: int, record: ObjectRecord | PackRecord) -> None:
@@ -167,17 +168,19 @@ class Claims:
         self._units.append(len(self._packs) - 1)
         self._places.append(self._end)
         self._sizes.append(len(encoded))
+        self._created.append(record.created_ms)
         self._end += len(encoded)
 
 
 class Settled:
     """Which claims have their ids. unbelievable: how many had an id that makes no sense."""
 
-    def __init__(self, claims: Claims, winners: list[int], losers: list[int],
+    def __init__(self, claims: Claims, winners: list[int], losers: list[int], beside: list[int],
                  unbelievable: int) -> None:
         self._claims = claims
         self._winners = winners
         self._losers = losers
+        self._beside = beside
         self.unbelievable = unbelievable
 
     def __len__(self) -> int:
@@ -190,6 +193,10 @@ class Settled:
     def ids(self) -> Iterator[int]:
         """Their ids, in order."""
         return map(self._claims.metadata_id, self._winners)
+
+    def beside(self) -> Iterator[tuple[int, bytes]]:
+        """(id, encoded record) of claims on ids that have an owner already; the best last."""
+        return map(self._claims.record, self._beside)
 
     def lost(self) -> Iterator[Lost]:
         """Objects whose id went to another content."""

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import msgspec
+
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.container_index import (
     Container,
@@ -22,13 +24,17 @@ from zerostor.core.container_index import (
 )
 from zerostor.core.errors import BackendError, DataError, RecordCorrupt, SetupError, ShardCorrupt
 from zerostor.core.limits import METADATA_ID_MAX
+from zerostor.core.link import Hash
 from zerostor.core.record import (
+    DeadPackRecord,
     NoteRecord,
     ObjectRecord,
     PackRecord,
     Record,
+    RemovedRecord,
     decode_record,
     encode_record,
+    whole_of,
 )
 from zerostor.core.remake import link_of
 from zerostor.engine.catalog import Located
@@ -168,9 +174,10 @@ class Recovery:
             if is_ours(record) and isinstance(record, ObjectRecord) and metadata_id not in listed:
                 stale.append(metadata_id)
                 continue
-            self._add_known(known, record)
-            packs.add(metadata_id, record)
-            self._note_settings(record)
+            whole = whole_of(record)
+            self._add_known(known, whole)
+            packs.add(metadata_id, whole)
+            self._note_settings(whole)
             if isinstance(record, PackRecord):
                 self.summary.in_log["packs"] += 1
             elif isinstance(record, ObjectRecord) and not is_ours(record):
@@ -249,8 +256,28 @@ class Recovery:
             done += 1
             if not done % 1000:
                 self._progress("writing records", done, len(settled))
+        await self._follow_moved(known, settled)
         self.summary.damaged_ids += self._log.damaged
         return settled
+
+    async def _follow_moved(self, known: Known, settled: Settled) -> None:
+        """Where the log ends before a half-dead pack was written again, and that is gone, the same
+        objects are in a later one.
+        """
+        for metadata_id, stored in settled.beside() if known.any_missing() else ():
+            claimed, record = decode_record(stored), self._record(metadata_id)
+            whole = None if record is None else whole_of(record)
+            if not isinstance(claimed, ObjectRecord) or not isinstance(whole, ObjectRecord) or (
+                    claimed.pack is None or whole.pack is None
+                    or claimed.content != whole.content):
+                continue
+            pack = self._record(whole.pack)
+            if isinstance(pack, PackRecord) and not known.missing(pack.stripes.key):
+                continue
+            moved = msgspec.structs.replace(whole, pack=claimed.pack, offset=claimed.offset)
+            await self._log.put(metadata_id, encode_record(
+                msgspec.structs.replace(record, object=moved)
+                if isinstance(record, RemovedRecord) else moved))
 
     def _record(self, metadata_id: int) -> Record | None:
         stored = self._log.get(metadata_id)
@@ -308,6 +335,11 @@ class Recovery:
         record = self._record(metadata_id)
         if isinstance(record, ObjectRecord):
             return row.link == link_of(metadata_id, record)
+        if isinstance(record, RemovedRecord):
+            # Its shards go one by one.
+            return row.link[:56] == str(Hash(record.content, metadata_id))
+        if isinstance(record, DeadPackRecord):
+            return record.key == row.key
         return record is None or (isinstance(record, PackRecord)
                                   and record.stripes.key == row.key)
 
