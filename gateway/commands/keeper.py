@@ -55,7 +55,6 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     """What the keeper `name` does, the most important first."""
     from workers.keeper import Task
     from zerostor.engine import reclaim
-    from zerostor.engine.event_watch import EventWatch
     from zerostor.engine.grace import Grace
     from zerostor.engine.moves import Moves
     from zerostor.engine.repairing import Repairing
@@ -64,7 +63,6 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
     parts.repairer.bandwidth.rate = config.keeper.repair_rate
     repairing = Repairing(parts.repairer, parts.stores, parts.leading, parts.board, parts.events,
                           parts.clock, config.keeper.repairs)
-    watch = EventWatch(name, 1, parts.events, parts.stores, parts.roles, parts.clock, config.events)
     grid = reclaim.Grid(parts.leading, parts.stores, parts.reader, parts.writer, parts.policies)
     removal = reclaim.Reclaim(grid, parts.board, parts.events, parts.clock, parts.random_bytes,
                               config.keeper.removal_grace)
@@ -76,7 +74,7 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
                   emptied=told.emptied)
     return [Task("grace", grace.run), Task("repair", repairing.run), Task("moves", moves.run),
             Task(reclaim.NAME, removal.run), _scrub(config, parts),
-            Task("events", watch.run, everywhere=True)]
+            *event_tasks(name, config, parts)]
 
 
 def _scrub(config: Config, parts: Parts) -> Task:
@@ -96,3 +94,19 @@ def _scrub(config: Config, parts: Parts) -> Task:
                   parts.events, partial(SqliteScrubBook, config.paths.scrub_book), pace, orphans,
                   parts.clock, config.keeper.scrub)
     return Task(STATE, scrub.run, scrub.hear)
+
+
+def event_tasks(name: str, config: Config, parts: Parts) -> list[Task]:
+    """What it tells of, and whom."""
+    from workers.keeper import Task
+    from zerostor.engine.event_watch import EventWatch
+
+    watch = EventWatch(name, 1, parts.events, parts.stores, parts.roles, parts.clock, config.events)
+    tasks = [Task("events", watch.run, everywhere=True)]
+    if config.events.webhook:
+        # What speaks HTTP costs memory, and most keepers do not.
+        from workers.webhook import Webhooks
+
+        hooks = Webhooks(parts.events, parts.board, parts.clock, config.events)
+        tasks.append(Task("webhook", hooks.run))
+    return tasks

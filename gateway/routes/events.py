@@ -19,7 +19,7 @@ from gateway.routes.operate import stores_now
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, ZerostorError
-from zerostor.core.events import EVENT_ID_MAX, Event, EventKind, Severity, Wanted
+from zerostor.core.events import EVENT_ID_MAX, Event, EventKind, Severity, Wanted, described
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.core.settings import nearest
 
@@ -79,16 +79,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     with services.wire.polls.waiting(limited_as(request) if wait else None), while_connected(
             request):
         found, after = await _found(request, asked, wait)
-    return web.json_response({"events": [describe(event) for event in found], "next": after},
+    return web.json_response({"events": [described(event) for event in found], "next": after},
                              headers={"Cache-Control": "no-store"})
-
-
-def describe(event: Event) -> dict[str, object]:
-    """An event as JSON; times are seconds since the epoch."""
-    return {"id": event.id, "at": event.at_ms / 1000, "since": event.since_ms / 1000,
-            "severity": event.severity.value, "kind": event.kind.value, "subject": event.subject,
-            "text": event.text, "count": event.count, "origin": event.origin,
-            "fields": event.fields}
 
 
 async def _found(request: web.Request, asked: _Asked, wait: float) -> tuple[list[Event], int]:
@@ -173,7 +165,7 @@ class _Stream:
                 # The book cannot be read now; what is in it is sent when it can.
                 return told
             for event in found:
-                body = msgspec.json.encode(describe(event))
+                body = msgspec.json.encode(described(event))
                 await _sent(self._response, b"id: %d\nevent: event\ndata: %b\n\n" % (
                     event.id, body))
             told = told or bool(found)

@@ -82,6 +82,11 @@ class EventKind(enum.StrEnum):
     EVENTS_LOST = "events-lost"
 
 
+ENDINGS = frozenset((EventKind.STORE_UP, EventKind.REPLICATION_CAUGHT_UP, EventKind.METADATA_BACK,
+                     EventKind.CERTIFICATE_RENEWED))
+"""Events that say that something which was worse is over."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What happened. subject: the store, object, job, node or home it is about. text: one sentence
     for a person. fields: the same for programs; no secrets in any of them.
@@ -138,6 +143,14 @@ def bounded(event: Event) -> Event:
     return msgspec.structs.replace(
         event, subject=str(_short(event.subject, SUBJECT_MAX)),
         text=str(_short(event.text, TEXT_MAX)), fields=fields)
+
+
+def described(event: Event) -> dict[str, object]:
+    """An event as JSON; times are seconds since the epoch."""
+    return {"id": event.id, "at": event.at_ms / 1000, "since": event.since_ms / 1000,
+            "severity": event.severity.value, "kind": event.kind.value, "subject": event.subject,
+            "text": event.text, "count": event.count, "origin": event.origin,
+            "fields": event.fields}
 
 
 def merged(one: Event, later: Event) -> Event:
