@@ -97,15 +97,6 @@ SCHEMAS: dict[str, Json] = {
         total=number("Shards in all.", "integer"),
         content=nullable("string", "What a hard check found of the whole: `good`, or why not."),
         shards=array(ref("Shard"))),
-    "Store": struct(
-        name=string(examples=["nas-1"]), url=string(examples=["dir:///mnt/nas1"]),
-        pool=string(examples=["main"]),
-        labels={"type": "object", "additionalProperties": string()},
-        state=string(enum=["up", "suspect", "down"],
-                      description="suspect: failed lately, still tried."),
-        reason=string(description="Why it is not up."),
-        total=nullable("integer", "Bytes in all, if the store knows."),
-        free=nullable("integer", "Bytes free, if the store knows.")),
     "Follower": struct(
         server=string(description="The slave's id."),
         address=string(description="Where it listens itself, or empty."),
@@ -141,9 +132,6 @@ SCHEMAS: dict[str, Json] = {
         superseded={"type": "boolean", "description": "The stores hold another log."},
         problem=string(description="Why it is not kept.")) | {
             "type": ["object", "null"], "description": "The copy of the metadata in the pool."},
-    "Stores": struct(stores=array(ref("Store")), metadata=ref("Metadata"),
-                     archive=ref("Archive"),
-                     uploads={"type": "boolean", "description": "Whether it takes any: no slave."}),
     "Health": struct(status=string(enum=["ok"]), version=string(examples=[__version__])),
     # Strangers are told whether, callers why.
     "Ready": struct("metadata", "archive", "ssh", "nodes", "keeper", "problems",

@@ -21,6 +21,7 @@ from gateway.services import services_of
 from gateway.sign_in_operations import DENIED, SCHEMES, SIGN_IN_OPERATIONS, SIGN_IN_SCHEMAS
 from gateway.ssh_operations import SSH_OPERATIONS
 from gateway.ssh_schemas import SSH_SCHEMAS
+from gateway.store_operations import STORE_OPERATIONS, STORE_SCHEMAS
 from gateway.telemetry_operations import TELEMETRY_OPERATIONS, TELEMETRY_SCHEMAS
 from zerostor import __version__
 from zerostor.core.limits import EXTENSION_MAX, RESULT_KEEP, STATUS_WAIT_MAX
@@ -150,10 +151,6 @@ _READ = (
 
 _OPERATE = (
     Operation(
-        "get", "/api/stores", "stores", "operate", "List the stores",
-        "Each store with its state, room and labels; and what the metadata server is.",
-        {200: json_answer("All configured stores.", "Stores")}, (), "'{base}/api/stores'"),
-    Operation(
         "get", "/api/jobs", "jobs", "operate", "Count the jobs",
         "How much waits and runs, who works, and the jobs that failed for good.",
         {200: json_answer("The queue and the dead-letter list.", "Jobs"), 503: _BACKEND},
@@ -192,7 +189,8 @@ _PAGES = (
 )
 
 OPERATIONS = (_STORE + _READ + REMOVAL_OPERATIONS + SIGN_IN_OPERATIONS + SSH_OPERATIONS
-              + NODE_OPERATIONS + TELEMETRY_OPERATIONS + EVENT_OPERATIONS + _OPERATE + _PAGES)
+              + NODE_OPERATIONS + TELEMETRY_OPERATIONS + EVENT_OPERATIONS + STORE_OPERATIONS
+              + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "remove": "Links that go dark.",
          "sign-in": "Say who you are, where the gateway asks.",
@@ -239,7 +237,7 @@ def document(public_url: str = "", max_upload: int | None = None,
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": SCHEMAS | REMOVAL_SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS
-                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS,
+                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS | STORE_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

@@ -33,6 +33,7 @@ from zerostor.engine.sessions import Sessions
 from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import Board
 from zerostor.ports import Clock, JobQueue, MetadataStore, RandomBytes, Spool
+from zerostor.store_ports import StoreRoll
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Services:
     """
 
     stores: StorePool
-    store_settings: tuple[StoreSettings, ...]
+    roll: StoreRoll
     policies: Mapping[str, Policy]
     metadata: MetadataStore
     queue: JobQueue
@@ -87,6 +88,11 @@ class Services:
     content: Content = ANY_HOST
     audit: Audit | None = None
     figures: Figures = field(default_factory=Figures)
+
+    @property
+    def store_settings(self) -> tuple[StoreSettings, ...]:
+        """Of the stores that there are now."""
+        return tuple(self.roll.settings)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -82,7 +82,7 @@ async def serve(config: Config) -> None:
         stack.push_async_callback(nodes.close)
         doors = await stack.enter_async_context(doors_of(config, parts))
         services = Services(
-            stores=parts.stores, store_settings=config.store, policies=parts.policies,
+            stores=parts.stores, roll=parts.roll, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, board=parts.board, spool=parts.spool,
             catalog=parts.catalog, reader=parts.reader, checker=parts.checker,
             removal=Removal(parts.leading, parts.catalog, parts.clock,

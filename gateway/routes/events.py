@@ -15,7 +15,7 @@ from gateway.connection import broken_off, while_connected
 from gateway.event_feed import EventFeed, Listener, Source
 from gateway.pulse import pulse
 from gateway.routes.jobs import jobs_now
-from gateway.routes.operate import stores_now
+from gateway.routes.stores import stores_now
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, ZerostorError

@@ -1,4 +1,4 @@
-"""What an operator and a load balancer ask: stores, health, readiness."""
+"""What an operator and a load balancer ask: health, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -14,24 +14,7 @@ from gateway.seen import look
 from gateway.services import Services, services_of
 from zerostor import __version__
 from zerostor.core.errors import ZerostorError
-from zerostor.core.health import StoreState
 from zerostor.engine.pool import Policy
-
-
-async def stores(request: web.Request) -> web.Response:
-    """GET /api/stores: each store's state, room and labels; and the metadata's role."""
-    return web.json_response(await stores_now(services_of(request)))
-
-
-async def stores_now(services: Services) -> dict[str, object]:
-    """What that answers."""
-    rows = await asyncio.gather(*(
-        _store_row(services, setting.name) for setting in services.store_settings))
-    listed = [{"name": setting.name, "url": setting.url, "pool": setting.pool,
-               "labels": {**services.stores.stores[setting.name].labels, **setting.labels}} | row
-              for setting, row in zip(services.store_settings, rows, strict=True)]
-    return {"stores": listed, "metadata": _replication(services), "archive": _archive(services),
-            "uploads": not services.role.reads_only}
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -128,14 +111,3 @@ async def _keeper_problem(services: Services) -> str | None:
         return "" if await services.board.published("keeper") else "no keeper is running"
     except ZerostorError as error:
         return str(error)
-
-
-async def _store_row(services: Services, name: str) -> dict[str, object]:
-    store = services.stores.stores[name]
-    total = free = None
-    if store.read_state is not StoreState.DOWN:
-        try:
-            total, free = await store.capacity()
-        except ZerostorError:
-            total = free = None
-    return {"state": store.state.value, "reason": store.reason, "total": total, "free": free}

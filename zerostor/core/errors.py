@@ -6,7 +6,7 @@
     │  ├─ WrongHost  ObjectRemoved  WrongState
     │  └─ NotFound
     │     ├─ UnknownObject
-    │     ├─ UnknownJob
+    │     ├─ UnknownJob  UnknownStore
     │     ├─ UnknownHome  SshOff  UnknownSession  SignInOff
     │     └─ UnknownNode  UnknownStream  NodesOff
     ├─ DataError           the bytes: what was stored is not what was read
@@ -128,6 +128,12 @@ class UnknownJob(NotFound):
     """No such job, or its result is older than the time results are kept."""
 
     code = "unknown-job"
+
+
+class UnknownStore(NotFound):
+    """There is no store of that name."""
+
+    code = "unknown-store"
 
 
 class UnknownHome(NotFound):
