@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from gateway.places import Places
 from zerostor.core.errors import Busy, TooManyRequests
 
 RETRY = 5
@@ -15,10 +16,12 @@ class Polls:
     """most, each: in all, and of one address; 0: any number."""
 
     def __init__(self, most: int, each: int) -> None:
-        self._most = most
-        self._each = each
-        self._of: dict[str, int] = {}
-        self.open = 0
+        self._places = Places(most, each)
+
+    @property
+    def open(self) -> int:
+        """Requests that wait."""
+        return self._places.taken
 
     @contextlib.contextmanager
     def waiting(self, name: str | None) -> Iterator[None]:
@@ -28,21 +31,14 @@ class Polls:
         if name is None:
             yield
             return
-        if self._most and self.open >= self._most:
-            raise Busy(f"{self._most} requests wait here already (limits.long_polls); ask without"
-                       " wait, or try again in a moment")
-        mine = self._of.get(name, 0)
-        if name and self._each and mine >= self._each:
-            raise TooManyRequests(f"{self._each} requests of your address wait here already"
+        if self._places.full:
+            raise Busy(f"{self._places.most} requests wait here already (limits.long_polls); ask"
+                       " without wait, or try again in a moment")
+        if self._places.full_for(name):
+            raise TooManyRequests(f"{self._places.each} requests of your address wait here already"
                                   " (limits.address_long_polls)", RETRY)
-        self.open += 1
-        if name:
-            self._of[name] = mine + 1
+        self._places.take(name)
         try:
             yield
         finally:
-            self.open -= 1
-            if name:
-                self._of[name] -= 1
-                if not self._of[name]:
-                    del self._of[name]
+            self._places.leave(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 
+from gateway.places import Places
 from gateway.proxies import Proxies, counted_as, read_address
 
 RESERVED = 256
@@ -22,12 +23,14 @@ class Room:
         if descriptors != resource.RLIM_INFINITY:
             kept = max(min(RESERVED, descriptors // 2), descriptors // 4)
             most = min(most or descriptors, descriptors - kept)
-        self.most = most
-        self.open = 0
+        self._places = Places(most, each)
         self.lingering = 0
-        self._each = each
         self._proxies = proxies or Proxies()
-        self._of: dict[str, int] = {}
+
+    @property
+    def open(self) -> int:
+        """Connections that are open."""
+        return self._places.taken
 
     def name(self, peer: object) -> str:
         """What a connection from `peer` is counted as, beside all: as transports tell it."""
@@ -38,25 +41,17 @@ class Room:
 
     def refuses(self, name: str) -> str:
         """Why there is no room for one more; empty where there is."""
-        if self.most and self.open >= self.most:
-            return f"{self.most} connections are open here; try again in a moment"
-        if name and self._each and self._of.get(name, 0) >= self._each:
-            return (f"{self._each} connections of your address are open here"
+        if self._places.full:
+            return f"{self._places.most} connections are open here; try again in a moment"
+        if self._places.full_for(name):
+            return (f"{self._places.each} connections of your address are open here"
                     " (limits.address_connections); close some")
         return ""
 
     def enter(self, name: str) -> None:
         """Count one that was let in."""
-        self.open += 1
-        if name:
-            self._of[name] = self._of.get(name, 0) + 1
+        self._places.take(name)
 
     def leave(self, name: str) -> None:
         """One has gone."""
-        self.open -= 1
-        if name:
-            left = self._of[name] - 1
-            if left:
-                self._of[name] = left
-            else:
-                del self._of[name]
+        self._places.leave(name)

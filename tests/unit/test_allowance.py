@@ -148,7 +148,7 @@ def test_those_who_wait_are_counted():
             assert polls.open == 3
             with pytest.raises(Busy, match="3 requests wait"), polls.waiting("b"):
                 pass
-    assert (polls.open, polls._of) == (0, {})
+    assert (polls.open, polls._places._of) == (0, {})
     with pytest.raises(ZeroDivisionError), polls.waiting("a"):
         _ = 1 / 0
-    assert (polls.open, polls._of) == (0, {})
+    assert (polls.open, polls._places._of) == (0, {})

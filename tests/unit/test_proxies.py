@@ -64,4 +64,4 @@ def test_room_of_one_address_and_in_all():
     room.leave(one)
     room.leave(other)
     room.leave(proxy)
-    assert (room.open, room._of) == (0, {}), "nothing is kept of who has gone"
+    assert (room.open, room._places._of) == (0, {}), "nothing is kept of who has gone"
