@@ -70,6 +70,7 @@ def command(
         require_metadata,
     )
     from gateway.commands.security import require_keys
+    from gateway.commands.versions import warn_of_old
     from gateway.supervisor import Supervisor
 
     check_slave(config)
@@ -88,6 +89,7 @@ def command(
             nodes = msgspec.structs.replace(nodes, listen=address)
         config = msgspec.structs.replace(config, gateway=gateway, ssh=ssh, nodes=nodes)
         start_stores(config)
+        warn_of_old(config)
         secured = with_tls(config, tls)
         supervisor = Supervisor(children(config, master, tls), config.paths.logs, say)
         supervisor.run(Watch(secured).ready)
