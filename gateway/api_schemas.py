@@ -64,12 +64,15 @@ SCHEMAS: dict[str, Json] = {
                                      examples=[f"/api/status/{SAMPLE_JOB}"]),
                        private=_PRIVATE),
     "Job": struct(
+        "repair",
         job=_JOB_TEXT,
         state=_STATE | {"description": "WAITING is ACTIVE with a reason why not yet, in `detail`."},
         progress=number("0 to 1.") | {"maximum": 1},
         link=nullable("string", "Where it is served, once DONE."),
         hash=nullable("string", "Its hash, once DONE."),
-        detail=string(description="Why it waits or failed, for a person.")),
+        detail=string(description="Why it waits or failed, for a person."),
+        repair={"anyOf": [ref("Repair"), {"type": "null"}],
+                "description": "What came of it, where the job is a repair."}),
     "Jobs": struct(
         waiting=number("Jobs that no worker has taken yet.", "integer"),
         running=number("Jobs that a worker holds.", "integer"),

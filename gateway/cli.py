@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "gateway.commands.status",
     "exists": "gateway.commands.exists",
     "check": "gateway.commands.check",
+    "repair": "gateway.commands.repair",
     "rm": "gateway.commands.rm",
     "restore": "gateway.commands.restore",
     "quarantine": "gateway.commands.quarantine",

@@ -17,6 +17,7 @@ from gateway.api_schemas import SAMPLE_HASH, SAMPLE_JOB, SCHEMAS, Json, ref, str
 from gateway.event_operations import EVENT_OPERATIONS, EVENT_SCHEMAS
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.removal_operations import REMOVAL_OPERATIONS, REMOVAL_SCHEMAS
+from gateway.repair_operations import REPAIR_OPERATIONS, REPAIR_SCHEMAS
 from gateway.services import services_of
 from gateway.sign_in_operations import DENIED, SCHEMES, SIGN_IN_OPERATIONS, SIGN_IN_SCHEMAS
 from gateway.ssh_operations import SSH_OPERATIONS
@@ -190,7 +191,7 @@ _PAGES = (
 
 OPERATIONS = (_STORE + _READ + REMOVAL_OPERATIONS + SIGN_IN_OPERATIONS + SSH_OPERATIONS
               + NODE_OPERATIONS + TELEMETRY_OPERATIONS + EVENT_OPERATIONS + STORE_OPERATIONS
-              + _OPERATE + _PAGES)
+              + REPAIR_OPERATIONS + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "remove": "Links that go dark.",
          "sign-in": "Say who you are, where the gateway asks.",
@@ -237,7 +238,8 @@ def document(public_url: str = "", max_upload: int | None = None,
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": SCHEMAS | REMOVAL_SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS
-                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS | STORE_SCHEMAS,
+                       | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS | STORE_SCHEMAS
+                       | REPAIR_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

@@ -29,6 +29,7 @@ from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.recent import RecentJobs
 from zerostor.engine.removal import Removal
+from zerostor.engine.repair import Repairer
 from zerostor.engine.sessions import Sessions
 from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import Board
@@ -64,6 +65,7 @@ class Services:
     catalog: Catalog
     reader: Reader
     checker: Checker
+    repairer: Repairer
     removal: Removal
     waiters: Waiters
     role: RoleWatch

@@ -88,7 +88,7 @@ async def serve(config: Config) -> None:
             removal=Removal(parts.leading, parts.catalog, parts.clock,
                             config.keeper.removal_grace),
             waiters=Waiters(parts.queue, parts.spool, parts.spools, homes),
-            events=parts.events, clock=parts.clock,
+            repairer=parts.repairer, events=parts.events, clock=parts.clock,
             role=RoleWatch(parts.roles, parts.clock, config.metadata.master, own_url,
                            several=len(config.metadata.url) > 1),
             recent=RecentJobs(parts.metadata, parts.clock),

@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.client_address import limited_as
 from gateway.connection import while_connected
 from gateway.content import Content
+from gateway.routes.repair import repair_status
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import HomesAway, ObjectRemoved, UnknownJob, ZerostorError
@@ -25,6 +26,9 @@ async def status(request: web.Request) -> web.Response:
     job = _job_of(request)
     wait = wait_seconds(request)
     services = services_of(request)
+    answer = await repair_status(request, job, wait)
+    if answer is not None:
+        return answer
     unknown: ZerostorError = UnknownJob("no such job")
     with services.wire.polls.waiting(limited_as(request) if wait else None), while_connected(
             request):

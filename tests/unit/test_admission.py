@@ -106,6 +106,10 @@ EVERY_ROUTE = {
     "GET /api/exists/{hash}": (OPEN, OPEN),
     "GET /api/check/{hash}": (OPEN, OPEN),
     "GET /api/check/{hash}?mode=hard": (OPEN, SIGNED_IN),
+    "GET /api/check": ({"here"}, ADMINS),
+    "POST /api/repair/{hash}": (OPEN, ADMINS),
+    "GET /api/repairs": (OPEN, ADMINS),
+    "POST /api/repairs": ({"here"}, ADMINS),
     "GET /api/objects/removed": ({"here"}, ADMINS),
     "DELETE /api/objects/{hash}": ({"here"}, SIGNED_IN),
     "POST /api/objects/{hash}/restore": ({"here"}, SIGNED_IN),
@@ -153,7 +157,8 @@ that is looked at by the route. Hosts of the cluster prove themselves there as w
 """
 
 
-NO_HEAD = ("GET /api/telemetry/{stream}", "GET /api/objects/removed", "GET /api/events")
+NO_HEAD = ("GET /api/check", "GET /api/repairs", "GET /api/telemetry/{stream}",
+           "GET /api/objects/removed", "GET /api/events")
 
 
 def let_through(app: web.Application, line: str, who: str) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from zerostor.core.msgpack import UNDECODABLE
 
 STATE = "repair"
 """Name of the published RepairState."""
+HELD = "repair-held"
+"""Name of the published list of asks that a keeper took off the board and has not done."""
 NEVER_WRITTEN = "a shard was never written"
 WRITTEN_TO = "its volume is still written to: later"
 STORE_LOST = "a store counts no more"
@@ -45,7 +49,10 @@ class Outcome(msgspec.Struct):
 
 
 class RepairJob(msgspec.Struct):
-    """A repair that somebody polls. state: as of a job. told: when, in seconds since the epoch."""
+    """A repair that somebody polls. state: as of a job. told: when, in seconds since the epoch.
+
+    spare: as of the ask.
+    """
 
     job: str
     metadata_id: int
@@ -53,6 +60,7 @@ class RepairJob(msgspec.Struct):
     detail: str = ""
     outcome: Outcome | None = None
     told: float = 0.0
+    spare: int = 0
 
 
 class RepairState(msgspec.Struct):
@@ -65,6 +73,7 @@ class RepairState(msgspec.Struct):
     then: found, to be repaired; short: stripe sets by how many shards they lack, whether or not
     there is a store for them; least_spare: how many more the most endangered of all can lose while
     the stores are as they are, None of none.
+    at: when this was said.
     """
 
     done: int = 0
@@ -82,8 +91,10 @@ class RepairState(msgspec.Struct):
     found: int = 0
     short: dict[str, int] = {}
     least_spare: int | None = None
+    at: float = 0.0
 
 
+_asks_decoder = msgspec.json.Decoder(list[tuple[int, int, str, str]])
 _job_decoder = msgspec.json.Decoder(RepairJob)
 _state_decoder = msgspec.json.Decoder(RepairState)
 
@@ -112,6 +123,19 @@ def decode_repair_state(stored: bytes | None) -> RepairState | None:
         return None if stored is None else _state_decoder.decode(stored)
     except UNDECODABLE:
         return None
+
+
+def encode_asks(asks: Sequence[tuple[int, int, str, str]]) -> bytes:
+    """Asks for repairs: metadata id, spare, reason, job."""
+    return msgspec.json.encode(asks)
+
+
+def decode_asks(stored: bytes | None) -> list[tuple[int, int, str, str]]:
+    """What `encode_asks` made; none of what makes no sense."""
+    try:
+        return [] if stored is None else _asks_decoder.decode(stored)
+    except UNDECODABLE:
+        return []
 
 
 def now_in_danger(outcome: Outcome) -> bool:

@@ -24,6 +24,7 @@ from zerostor.core.errors import (
 from zerostor.core.events import Event, EventKind, Severity
 from zerostor.core.record import StripeSet, decode_record, stripes_of
 from zerostor.core.repairs import (
+    HELD,
     NEVER_WRITTEN,
     STATE,
     STORE_LOST,
@@ -31,6 +32,8 @@ from zerostor.core.repairs import (
     Outcome,
     RepairJob,
     RepairState,
+    decode_asks,
+    encode_asks,
     encode_state,
     job_name,
     now_in_danger,
@@ -78,7 +81,7 @@ class Repairing:
         self._clock = clock
         self._at_once = at_once
         self._waiting = Endangered()
-        self._from_board: set[_Key] = set()
+        self._from_board: dict[_Key, RepairAsk] = {}
         self._room = asyncio.Event()
         self._tries: dict[_Key, int] = {}
         self._delayed: list[tuple[float, RepairAsk]] = []
@@ -101,6 +104,7 @@ class Repairing:
 
     async def _listen(self) -> None:
         """Take asks off the board, as few as are worked on soon: what is taken dies with us."""
+        await self._take_over()
         while True:
             while len(self._from_board) >= self._at_once:
                 self._room.clear()
@@ -111,8 +115,20 @@ class Repairing:
                 await self._clock.sleep(LOOK_SECONDS)
                 continue
             for ask in asks:
-                self._from_board.add(_key(ask))
+                self._from_board[_key(ask)] = ask
                 self._waiting.add(ask)
+            await self._hold()
+
+    async def _take_over(self) -> None:
+        """Begin with what a keeper that died had taken off the board."""
+        with contextlib.suppress(QueueUnavailable):
+            for ask in decode_asks(await self._board.published(HELD)):
+                self._waiting.add(RepairAsk(*ask))
+
+    async def _hold(self) -> None:
+        """Say what was taken off the board and is not done."""
+        with contextlib.suppress(QueueUnavailable):
+            await self._board.publish(HELD, encode_asks(list(self._from_board.values())), JOB_KEEP)
 
     async def _look_through(self) -> None:
         """All records, again whenever what can be done about them may have changed."""
@@ -180,11 +196,13 @@ class Repairing:
                 await self._mend(ask)
             finally:
                 self._current.pop(ask.metadata_id, None)
-                self._from_board.discard(_key(ask))
+            # Not where this was cut off: the next keeper does it then.
+            if self._from_board.pop(_key(ask), None) is not None:
                 self._room.set()
+                await self._hold()
 
     async def _mend(self, ask: RepairAsk) -> None:
-        await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "ACTIVE"))
+        await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "ACTIVE", spare=ask.spare))
         try:
             outcome = await self._repairer.repair(ask.metadata_id, hard=ask.reason not in _SOFT)
         except (BackendError, DataError) as error:
@@ -211,7 +229,8 @@ class Repairing:
         tries = self._tries.get(key, 0)
         if tries < len(AGAIN_AFTER) and isinstance(error, ZerostorError) and error.retryable:
             self._tries[key] = tries + 1
-            await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "WAITING", str(error)))
+            await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "WAITING", str(error),
+                                               spare=ask.spare))
             self._delay(ask, AGAIN_AFTER[tries])
             return
         self._tries.pop(key, None)
@@ -273,6 +292,7 @@ class Repairing:
         while self._ended and self._ended[0][0] < now - RATE_OVER:
             self._ended.popleft()
         over = max(TELL_SECONDS, now - self._ended[0][0]) if self._ended else RATE_OVER
+        state.at = self._clock.now()
         state.waiting = len(self._waiting)
         state.by_spare = {str(spare): count
                           for spare, count in sorted(self._waiting.by_spare.items())}
