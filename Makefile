@@ -3,6 +3,7 @@
 # make again   run once more what failed the last time, one test at a time
 # make lint    ruff, mypy and the import contracts
 # make fuzz    50,000 made-up requests in all modes                           ARGS="--cases 5000 --seed 7"
+# make damage  a million damaged shards: found, not served, mended            ARGS="--count 20000 --seed 7"
 # make bench   measure this machine, with floors beside every figure          ARGS="--quick"
 # make clean   remove what make made; never ./data
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 # Processes that tests run in: they wait for servers more than they compute, also on two cores.
 JOBS ?= 4
 
-.PHONY: run test again lint fuzz bench clean
+.PHONY: run test again lint fuzz damage bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -31,6 +32,9 @@ lint: $(VENV)/.test-installed
 
 fuzz: $(VENV)/.test-installed
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+damage: $(VENV)/.test-installed
+	@$(BIN)/python -m tests.damage $(ARGS)
 
 bench: $(VENV)/.test-installed
 	@$(BIN)/zerostor bench $(ARGS)
