@@ -49,7 +49,8 @@ SSH_SCHEMAS: dict[str, Json] = {
     "HomeLink": struct(
         path=_PATH, link=string(description="Where the object is served."), hash=string(),
         size=number("Bytes of the files that went in.", "integer"), at=_AT,
-        number=number("For `before`.", "integer")),
+        number=number("For `before`.", "integer"),
+        removed={"type": "boolean", "description": "Whether it answers 410."}),
     "HomeLinks": struct(user=_USER, links=array(ref("HomeLink"))),
     "HomeEvent": struct(
         at=_AT, kind=string(enum=["removed", "stored", "failed", "kept"],

@@ -85,7 +85,7 @@ async def serve(config: Config) -> None:
             stores=parts.stores, roll=parts.roll, policies=parts.policies,
             metadata=parts.metadata, queue=parts.queue, board=parts.board, spool=parts.spool,
             catalog=parts.catalog, reader=parts.reader, checker=parts.checker,
-            removal=Removal(parts.leading, parts.catalog, parts.clock,
+            removal=Removal(parts.leading, parts.catalog, parts.events, parts.clock,
                             config.keeper.removal_grace),
             waiters=Waiters(parts.queue, parts.spool, parts.spools, homes),
             repairer=parts.repairer, events=parts.events, clock=parts.clock,

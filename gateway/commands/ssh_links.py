@@ -37,6 +37,7 @@ def command(user: str, limit: int, before: int | None, as_json: bool, client: Cl
         return
     if not answer.get("links"):
         click.echo("nothing was stored from this home yet", err=True)
-    print_table(["number", "path", "size", "link"],
-                [[link["number"], link["path"], size_text(link["size"]), link_of(client, link)]
+    print_table(["number", "path", "size", "link", ""],
+                [[link["number"], link["path"], size_text(link["size"]), link_of(client, link),
+                  "removed" if link.get("removed") else ""]
                  for link in answer.get("links") or []])

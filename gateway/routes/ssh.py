@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from aiohttp import web
 
 from gateway.admission import asked_query, is_restricted, require_home
@@ -12,7 +15,10 @@ from zerostor.core.control_protocol import BODY_MAX, decode
 from zerostor.core.errors import BadRequest, UnknownHome
 from zerostor.core.home_protocol import OWN, Disable, Enable, OfUser, Process
 from zerostor.core.homes import user_name
+from zerostor.core.link import parse_link
 
+LOOK_SECONDS = 3.0
+"""For asking which links were removed; while the metadata is away a list comes without that."""
 _PRIVATE = {"Cache-Control": "no-store"}
 
 
@@ -42,8 +48,17 @@ async def size(request: web.Request) -> web.Response:
 
 
 async def links(request: web.Request) -> web.Response:
-    """GET /api/ssh/links/USER."""
-    return await _handed_on(request, _of_user(request, "links"))
+    """GET /api/ssh/links/USER: and which of them lead nowhere any more."""
+    services = services_of(request)
+    answer = await services.homes.ask("GET", _of_user(request, "links"),
+                                      query=asked_query(request))
+    for link in answer["links"]:
+        link["removed"] = False
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_SECONDS):
+            for link in answer["links"]:
+                link["removed"] = await services.catalog.is_removed(parse_link(link["hash"])[0])
+    return web.json_response(answer, headers=_PRIVATE)
 
 
 async def events(request: web.Request) -> web.Response:

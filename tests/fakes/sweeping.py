@@ -50,7 +50,7 @@ class Sweeping:
 
     @property
     def removal(self) -> Removal:
-        return Removal(self.grid.metadata, self.grid.catalog, self.clock, GRACE)
+        return Removal(self.grid.metadata, self.grid.catalog, self.events, self.clock, GRACE)
 
     def reclaim(self) -> Reclaim:
         """As of another keeper."""

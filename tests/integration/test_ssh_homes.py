@@ -120,6 +120,19 @@ def test_who_is_meant_is_said_by_either_word(homes: RunningHomes) -> None:
         assert homes.post("disable", **{word: "words"}).json["enabled"] is False
 
 
+def test_a_link_that_was_removed_is_listed_as_such(homes: RunningHomes) -> None:
+    homes.enable("remover")
+    for name in ("gone", "kept"):
+        (homes.folder("remover") / name).write_bytes(name.encode())
+        homes.up.stored(homes.process_path("remover", f"/{name}"))
+    links = {link["path"]: link for link in homes.get("links/remover")["links"]}
+    assert not any(link["removed"] for link in links.values())
+    answer = homes.up.ask("DELETE", f"/api/objects/{links['/gone']['hash']}")
+    assert answer.status == 200, answer.body
+    listed = homes.get("links/remover")["links"]
+    assert {link["path"]: link["removed"] for link in listed} == {"/gone": True, "/kept": False}
+
+
 @pytest.mark.parametrize("number", ["-1", "x", "", "1" * 20, "0" * 20 + "9" * 30, "1" * 5000])
 def test_numbers_that_are_none(homes: RunningHomes, number: str) -> None:
     homes.enable("numbers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.set_clock import SetClock
 from tests.unit.test_record import OBJECT, OWNER, PACK, RECLAIMED, REMOVED
 from zerostor.core.errors import (
@@ -14,6 +15,7 @@ from zerostor.core.errors import (
     UnknownObject,
     WrongState,
 )
+from zerostor.core.events import EventKind
 from zerostor.core.link import Hash
 from zerostor.core.record import (
     NoteRecord,
@@ -44,7 +46,8 @@ class Here:
         self.metadata = metadata or MemoryMetadata()
         self.clock = SetClock()
         self.catalog = Catalog(self.metadata)
-        self.removal = Removal(self.metadata, self.catalog, self.clock, GRACE)
+        self.events = MemoryEvents(self.clock)
+        self.removal = Removal(self.metadata, self.catalog, self.events, self.clock, GRACE)
         self.wanted = Hash(OBJECT.content, 0)
 
     async def put(self, record: Record) -> Hash:
@@ -79,6 +82,9 @@ async def test_there_and_back() -> None:
     assert await here.removal.restore(wanted, ADMIN) == OWNED == await here.now()
     assert await here.there()
     assert await here.removal.restore(wanted, ADMIN) == OWNED
+    told = [(event.kind, event.fields["by"]) for event in here.events.told]
+    assert told == [(EventKind.OBJECT_REMOVED, ADMIN.name),
+                    (EventKind.OBJECT_RESTORED, ADMIN.name)], "each change once"
 
 
 async def test_a_quarantine_is_until_it_is_released() -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from zerostor.core.errors import QueueUnavailable, RecordCorrupt
-from zerostor.core.events import Event, EventKind, Severity
+from zerostor.core.event_texts import objects_reclaimed
 from zerostor.core.pack_balance import PackBalance
 from zerostor.core.record import (
     DeadPackRecord,
@@ -32,7 +32,6 @@ from zerostor.core.record import (
     decode_record,
     encode_record,
 )
-from zerostor.core.units import size_text
 from zerostor.engine.compaction import Compaction
 from zerostor.engine.dead_volumes import DeadVolume, DeadVolumes, dead_volumes, delete_shards
 from zerostor.engine.pool import Policy, StorePool
@@ -224,12 +223,7 @@ class Reclaim:
 
     def _tell(self, swept: Swept) -> None:
         if swept.reclaimed or swept.volumes:
-            self._events.append(Event(
-                severity=Severity.NORMAL, kind=EventKind.OBJECTS_RECLAIMED,
-                text=f"{swept.reclaimed} removed objects were reclaimed, and"
-                     f" {size_text(swept.bytes)} given back",
-                fields={"objects": swept.reclaimed, "bytes": swept.bytes,
-                        "packs": swept.packs, "volumes": swept.volumes}))
+            self._events.append(objects_reclaimed(swept.reclaimed, swept.bytes))
 
 
 def _reclaimed(record: RemovedRecord) -> RemovedRecord:

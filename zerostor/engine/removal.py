@@ -19,7 +19,9 @@ from zerostor.core.errors import (
     RecordCorrupt,
     WrongState,
 )
-from zerostor.core.link import Hash
+from zerostor.core.event_texts import object_changed
+from zerostor.core.events import EventKind
+from zerostor.core.link import Hash, format_link
 from zerostor.core.record import (
     ObjectRecord,
     Record,
@@ -31,6 +33,7 @@ from zerostor.core.record import (
 )
 from zerostor.engine.catalog import Catalog, is_record_of
 from zerostor.engine.log_parts import is_ours
+from zerostor.event_ports import EventLog
 from zerostor.ports import Clock, MetadataStore
 
 TRIES = 16
@@ -52,12 +55,16 @@ class Asker(NamedTuple):
 
 
 class Removal:
-    """metadata: where records are changed. grace: seconds for which a removal can be taken back."""
+    """metadata: where records are changed. grace: seconds for which a removal can be taken back.
 
-    def __init__(self, metadata: MetadataStore, catalog: Catalog, clock: Clock,
+    events: is told of each change.
+    """
+
+    def __init__(self, metadata: MetadataStore, catalog: Catalog, events: EventLog, clock: Clock,
                  grace: float) -> None:
         self._metadata = metadata
         self._catalog = catalog
+        self._events = events
         self._clock = clock
         self._grace = grace
 
@@ -75,7 +82,7 @@ class Removal:
                 raise NotAllowed("it is in quarantine: only an admin may remove it")
             return self._dark(record, RemovedState.REMOVED, asker)
 
-        return await self._change(wanted, change)
+        return await self._change(wanted, change, EventKind.OBJECT_REMOVED, asker)
 
     async def restore(self, wanted: Hash, asker: Asker) -> Record:
         """Take a removal back. Who uploaded an object does that only to his own removal."""
@@ -89,7 +96,7 @@ class Removal:
                     raise NotAllowed("an admin removed it: only an admin may restore it")
             return whole
 
-        return await self._change(wanted, change)
+        return await self._change(wanted, change, EventKind.OBJECT_RESTORED, asker)
 
     async def quarantine(self, wanted: Hash, asker: Asker) -> Record:
         """Have a link answer 410, and keep everything, until it is released."""
@@ -99,16 +106,16 @@ class Removal:
             _whole(record)
             return self._dark(record, RemovedState.QUARANTINED, asker)
 
-        return await self._change(wanted, change)
+        return await self._change(wanted, change, EventKind.OBJECT_QUARANTINED, asker)
 
-    async def release(self, wanted: Hash, _asker: Asker) -> Record:
+    async def release(self, wanted: Hash, asker: Asker) -> Record:
         """End a quarantine."""
         def change(record: _Known) -> Record:
             if isinstance(record, RemovedRecord) and record.state is RemovedState.REMOVED:
                 raise WrongState("it was removed, and is in no quarantine: restore it")
             return _whole(record)
 
-        return await self._change(wanted, change)
+        return await self._change(wanted, change, EventKind.OBJECT_RELEASED, asker)
 
     async def listed(self, start: int, limit: int) -> tuple[list[tuple[int, RemovedRecord]],
                                                             int | None]:
@@ -145,7 +152,8 @@ class Removal:
         return RemovedRecord(record.job, record.content, record.ext, state, now_ms, asker.name,
                              record)
 
-    async def _change(self, wanted: Hash, change: Callable[[_Known], Record]) -> Record:
+    async def _change(self, wanted: Hash, change: Callable[[_Known], Record], kind: EventKind,
+                      asker: Asker) -> Record:
         for _ in range(TRIES):
             term = await self._metadata.term()
             stored = await self._metadata.get(wanted.metadata_id)
@@ -165,6 +173,8 @@ class Removal:
                 [(wanted.metadata_id, stored, encode_record(changed))], term)
             self._catalog.forget(wanted.metadata_id)
             if done:
+                link = format_link(wanted, record.ext)
+                self._events.append(object_changed(kind, link, asker.name))
                 return changed
         raise Busy("the record of this object changes all the time")
 
