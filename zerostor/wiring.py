@@ -30,6 +30,7 @@ from zerostor.engine.catalog import Catalog
 from zerostor.engine.check import Checker
 from zerostor.engine.containers import IndexCopies
 from zerostor.engine.ingest import DEFAULT_POLICY, Ingest
+from zerostor.engine.noticing import Noticing
 from zerostor.engine.pool import Policy, StorePool
 from zerostor.engine.read import Reader
 from zerostor.engine.rebuild import Workshop
@@ -146,6 +147,10 @@ async def build(config: Config, consumer: str,
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes,
                         clock)
+        noticing = Noticing(stores, board, clock)
+        stack.callback(noticing.close)
+        ingest = Ingest(writer, leading, policies, clock, random_bytes)
+        reader.noticed, ingest.short = noticing.damaged, noticing.short
         checker = Checker(stores, codec_for, Workshop(CELL_SIZE, shards, CHECKS))
         repairer = Repairer(stores, policies, leading, checker, writer, codec_for,
                             Workshop(CELL_SIZE, shards, REPAIRS), clock)
@@ -157,8 +162,7 @@ async def build(config: Config, consumer: str,
         yield Parts(stores, running, policies, metadata, leading, roles, log_source, queue,
                     buckets, board, events, spool, spools,
                     Catalog(metadata), reader, checker, repairer, writer,
-                    Ingest(writer, leading, policies, clock, random_bytes),
-                    clock, random_bytes)
+                    ingest, clock, random_bytes)
 
 
 def identity(config: Config) -> Identity:

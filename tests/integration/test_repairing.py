@@ -14,13 +14,14 @@ from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.grid import Grid
 from tests.fakes.memory_board import MemoryBoard
 from tests.fakes.memory_events import MemoryEvents
-from tests.integration.test_check import body_of, holders
+from tests.integration.test_check import CELL, body_of, holders, store_pack
 from zerostor.clock import SystemClock
-from zerostor.core.repairs import STATE, decode_job, decode_repair_state, job_name
+from zerostor.core.repairs import NEVER_WRITTEN, STATE, decode_job, decode_repair_state, job_name
 from zerostor.core.shard import shard_key
 from zerostor.engine import repair as repair_module
 from zerostor.engine import repairing as repairing_module
 from zerostor.engine.endangered import Endangered
+from zerostor.engine.noticing import Noticing
 from zerostor.engine.repairing import Repairing
 from zerostor.keeper_ports import RepairAsk
 
@@ -148,6 +149,36 @@ async def test_who_asks_is_answered_by_the_board(tmp_path: Path) -> None:
     assert (first.state, [each.was for each in first.mended]) == ("repaired", ["corrupt"])
     assert second.state == "gone"
     assert [event.kind.value for event in await events.since(0, 10)] == ["corruption-mended"]
+
+
+async def test_reads_and_uploads_ask_for_what_they_meet(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, wrap=FaultyStore)
+    board = MemoryBoard(SystemClock())
+    noticing = Noticing(grid.pool, board, SystemClock())
+    grid.reader.noticed, grid.ingest.short = noticing.damaged, noticing.short
+    large, small = body_of(CELL * 16 * 3 + 5), body_of(9_000)
+    links = [await grid.store(large), (await store_pack(grid, [9_000]))[0]]
+    assert await board.waiting() == 0
+    first, second = await holders(grid)
+    for holder, shard in ((first, 2), (first, 9), (second, 0)):
+        store = grid.memory[holder.stripes.stores[shard]]
+        key = shard_key(holder.stripes.key, shard)
+        spoiled = bytearray(store.shards[key])
+        spoiled[holder.stripes.base + 7] ^= 1
+        store.shards[key] = bytes(spoiled)
+    away = grid.wrapped[first.stripes.stores[5]]
+    away.faults.error = 1.0  # type: ignore[attr-defined]
+    for _ in range(2):
+        assert [await grid.read(link) for link in links] == [large, small]
+    asks = {ask.metadata_id: ask for ask in await board.take(10, 10.0)}
+    assert sorted(asks) == [first.metadata_id, second.metadata_id]
+    assert (asks[first.metadata_id].spare, asks[second.metadata_id].spare) == (2, 3)
+    away.faults.error = 0.0  # type: ignore[attr-defined]
+    away.faults.full = 1.0  # type: ignore[attr-defined]
+    await grid.store(body_of(70_000, 5))
+    (ask,) = await board.take(10, 10.0)
+    assert (ask.spare, ask.reason) == (3, NEVER_WRITTEN)
+    noticing.close()
 
 
 async def test_a_repair_that_fails_is_tried_again_and_then_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ that it was committed already. Entries are removed only after their record is du
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from zerostor.core.errors import (
@@ -26,6 +26,7 @@ from zerostor.core.record import (
     PackRecord,
     Record,
     RemovedRecord,
+    StripeSet,
     decode_record,
     encode_record,
 )
@@ -52,6 +53,8 @@ class Ingest:
         self._policies = policies
         self._clock = clock
         self._random_bytes = random_bytes
+        self.short: Callable[[int, StripeSet], None] | None = None
+        """Told of each stripe set that was committed, by its metadata id."""
 
     def policy_of(self, entry: SpoolEntry) -> Policy:
         """The policy an entry is stored under; one still arriving is stored under the default.
@@ -94,6 +97,7 @@ class Ingest:
                               upload.accepted_ms, stripes=stripes, salt=upload.salt,
                               owner=upload.owner)
         await self._commit([(metadata_id, record)], seen, term)
+        self._stored(metadata_id, stripes)
         return _link(metadata_id, upload)
 
     async def store_pack(self, entries: Sequence[SpoolEntry]) -> list[str | Exception]:
@@ -140,8 +144,13 @@ class Ingest:
         # The log keeps its order through a crash, so no object record outlives its pack's.
         records = [(member.metadata_id, _packed(member, pack_id)) for member in placed]
         await self._commit([(pack_id, pack), *records], seen, term)
+        self._stored(pack_id, stripes)
         return {entry.job: _link(metadata_id, _sealed(entry))
                 for entry, metadata_id in zip(entries, ids, strict=True)}
+
+    def _stored(self, metadata_id: int, stripes: StripeSet) -> None:
+        if self.short is not None:
+            self.short(metadata_id, stripes)
 
     async def _commit(self, records: Sequence[tuple[int, ObjectRecord | PackRecord]], seen: _Seen,
                       term: str) -> None:

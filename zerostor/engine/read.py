@@ -15,7 +15,6 @@ object is tried first as a whole, against its content hash, which reads just its
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -30,6 +29,7 @@ from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
 from zerostor.engine.catalog import Located
 from zerostor.engine.knock import silent_shards
+from zerostor.engine.noticing import is_damage
 from zerostor.engine.pool import StorePool
 from zerostor.engine.rebuild import RebuiltStripe, Workshop
 from zerostor.engine.whole import INLINE_MAX, WholeRead, read_inline
@@ -51,6 +51,8 @@ class Reader:
         self.cells = cells
         self.workshop = workshop
         self.codec_for = codec_for
+        self.noticed: Callable[[int, StripeSet, int], None] | None = None
+        """Told of a metadata id, its stripe set, and how many shards of it a read found bad."""
 
     async def small(self, located: Located) -> bytearray | None:
         """The whole of an object of at most INLINE_MAX bytes, verified; None: use `stream`."""
@@ -76,10 +78,14 @@ class Reader:
                     return
             finally:
                 whole.close()
-        inside = self.encoded(located.stripes, located.offset + start, located.offset + end)
-        async with contextlib.aclosing(inside) as views:
-            async for view in views:
+        run = _Run(self, located.stripes, located.offset + start, located.offset + end)
+        try:
+            async for view in run.views():
                 yield view
+        finally:
+            run.close()
+            if run.damaged and self.noticed is not None and located.holder is not None:
+                self.noticed(located.holder.metadata_id, located.stripes, len(run.damaged))
 
     async def encoded(
         self, stripes: StripeSet, start: int, end: int, avoid: Collection[int] = ()
@@ -158,6 +164,8 @@ class _Run:
         self._position = start
         self._end = end
         self._bad: set[int] = set(avoid)
+        self.damaged: set[int] = set()
+        """Shards that are wrong or gone, and not just late or away."""
         self._window: deque[_Plain | RebuiltStripe] = deque()
         self._ahead = start
 
@@ -180,6 +188,7 @@ class _Run:
                 continue
             if isinstance(segment, RebuiltStripe):
                 self._bad.update(segment.failures)
+                self.damaged |= segment.damaged
                 for piece in _pieces(segment, views):
                     yield piece
                     self._position += len(piece)
@@ -211,6 +220,8 @@ class _Run:
     def _go_around(self, shard: int, error: Exception) -> None:
         """Start again at the current byte, without the shards that have failed."""
         self._bad.add(shard)
+        if is_damage(error):
+            self.damaged.add(shard)
         self._bad.update(segment.part.shard for segment in self._window
                          if isinstance(segment, _Plain) and segment.failed)
         _log.warning("reading around shard %d of %s on store %s: %s", shard,

@@ -20,6 +20,7 @@ from zerostor.core.layout import CellRange
 from zerostor.core.record import StripeSet
 from zerostor.core.shard import shard_key
 from zerostor.engine.buffers import BufferPool
+from zerostor.engine.noticing import is_damage
 from zerostor.engine.pool import StorePool
 
 LAST_RESORT = 1.0
@@ -114,6 +115,8 @@ class RebuiltStripe:
         self._buffers: dict[int, memoryview] = {}
         self._outputs: list[memoryview] = []
         self._stuck: set[int] = set()
+        self.damaged: set[int] = set()
+        """Shards that turned out wrong or gone."""
         self.failures: dict[int, str] = {}
         """Shard to reason, of all that could not be had or were slow."""
         self._work = asyncio.ensure_future(self._load())
@@ -261,6 +264,8 @@ class RebuiltStripe:
                 self.failures.pop(read.shard, None)
             elif isinstance(error, BackendError | CellCorrupt | ShardCorrupt):
                 self.failures[read.shard] = str(error)
+                if is_damage(error):
+                    self.damaged.add(read.shard)
                 if isinstance(error, StoreTimeout):
                     # The store gave up waiting; its thread may not have.
                     self._stuck.add(read.shard)

@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from zerostor.core.checksum import ContentHasher
 from zerostor.core.codec import Codec
-from zerostor.core.errors import BackendError, DataError, ObjectUnreadable, ZerostorError
+from zerostor.core.errors import BackendError, ObjectUnreadable
 from zerostor.core.health import StoreState
 from zerostor.core.record import ObjectRecord
 from zerostor.core.shard import shard_key
 from zerostor.engine.bandwidth import Bandwidth
 from zerostor.engine.catalog import Holder
 from zerostor.engine.check import trailer_of
+from zerostor.engine.noticing import is_damage
 from zerostor.engine.pool import StorePool
 from zerostor.engine.rebuild import Workshop
 from zerostor.engine.stripe_cells import StripeCells, each_stripe
@@ -167,7 +168,7 @@ class ShardRebuild:
             error = cells.bad.get(shard)
             if error is not None:
                 self._bad.add(shard)
-                if _is_damage(error):
+                if is_damage(error):
                     self.found[shard] = str(error)
 
     def _by_promise(self, places: Sequence[str], cells: StripeCells) -> list[int]:
@@ -182,8 +183,3 @@ class ShardRebuild:
 def _feed(hasher: ContentHasher, views: Sequence[memoryview]) -> None:
     for view in views:
         hasher.update(view)
-
-
-def _is_damage(error: ZerostorError) -> bool:
-    """Whether the shard is wrong or gone, and not just its store away."""
-    return isinstance(error, DataError) or error.code == "shard-missing"
