@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway import page
 from gateway.access import READS, Access, add_routes, delete, get, get_only, post
+from gateway.activity import ACTIVITY, Activity, noticed
 from gateway.admission import admit
 from gateway.announcer import announce
 from gateway.client_address import is_secure
@@ -30,6 +31,7 @@ from gateway.routes import (
     operate,
     removal,
     repair,
+    scrub,
     sign_in,
     spool,
     ssh,
@@ -69,6 +71,8 @@ ROUTES = (
     post("/api/objects/{hash}/restore", removal.restore, Access.OWNER),
     post("/api/objects/{hash}/quarantine", removal.quarantine, Access.LOCAL),
     post("/api/objects/{hash}/release", removal.release, Access.LOCAL),
+    get("/api/scrub", scrub.state, Access.ADMIN),
+    post("/api/scrub", scrub.act, Access.LOCAL),
     get("/api/stores", stores.stores, Access.ADMIN),
     post("/api/stores", stores.add, Access.LOCAL),
     post("/api/stores/rebalance", stores.rebalance, Access.LOCAL),
@@ -137,9 +141,10 @@ async def keep_to_https(request: web.Request, response: web.StreamResponse) -> N
 
 def build_app(services: Services) -> web.Application:
     """The application; what it answers is in ROUTES, and nothing else."""
-    app = web.Application(middlewares=[audited, problems, entrance])
+    app = web.Application(middlewares=[audited, problems, entrance, noticed])
     app[SERVICES] = services
     add_routes(app, ROUTES)
+    app[ACTIVITY] = Activity()
     app[events.FEED] = feed = EventFeed(services, events.SOURCES)
     app.on_shutdown.append(lambda _: feed.close())
     app.on_response_prepare.append(mark)
@@ -189,6 +194,7 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(services.waiters.run()),
              asyncio.create_task(services.role.run()),
              asyncio.create_task(services.wire.pressure.run()),
+             asyncio.create_task(app[ACTIVITY].run(services.board, services.clock)),
              asyncio.create_task(reconcile(services.queue, services.spool, services.waiters))]
     if services.cluster is not None:
         spool_id = services.spool.id

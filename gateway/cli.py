@@ -22,6 +22,7 @@ COMMANDS = {
     "rm": "gateway.commands.rm",
     "restore": "gateway.commands.restore",
     "quarantine": "gateway.commands.quarantine",
+    "scrub": "gateway.commands.scrub",
     "stores": "gateway.commands.stores",
     "jobs": "gateway.commands.jobs",
     "events": "gateway.commands.events",

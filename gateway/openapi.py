@@ -18,6 +18,7 @@ from gateway.event_operations import EVENT_OPERATIONS, EVENT_SCHEMAS
 from gateway.node_operations import NODE_OPERATIONS, NODE_SCHEMAS
 from gateway.removal_operations import REMOVAL_OPERATIONS, REMOVAL_SCHEMAS
 from gateway.repair_operations import REPAIR_OPERATIONS, REPAIR_SCHEMAS
+from gateway.scrub_operations import SCRUB_OPERATIONS, SCRUB_SCHEMAS
 from gateway.services import services_of
 from gateway.sign_in_operations import DENIED, SCHEMES, SIGN_IN_OPERATIONS, SIGN_IN_SCHEMAS
 from gateway.ssh_operations import SSH_OPERATIONS
@@ -191,7 +192,7 @@ _PAGES = (
 
 OPERATIONS = (_STORE + _READ + REMOVAL_OPERATIONS + SIGN_IN_OPERATIONS + SSH_OPERATIONS
               + NODE_OPERATIONS + TELEMETRY_OPERATIONS + EVENT_OPERATIONS + STORE_OPERATIONS
-              + REPAIR_OPERATIONS + _OPERATE + _PAGES)
+              + REPAIR_OPERATIONS + SCRUB_OPERATIONS + _OPERATE + _PAGES)
 _TAGS = {"store": "Put a file in and follow its job.", "read": "Get it back, and see how it is.",
          "remove": "Links that go dark.",
          "sign-in": "Say who you are, where the gateway asks.",
@@ -239,7 +240,7 @@ def document(public_url: str = "", max_upload: int | None = None,
         "paths": paths,
         "components": {"schemas": SCHEMAS | REMOVAL_SCHEMAS | SIGN_IN_SCHEMAS | SSH_SCHEMAS
                        | NODE_SCHEMAS | TELEMETRY_SCHEMAS | EVENT_SCHEMAS | STORE_SCHEMAS
-                       | REPAIR_SCHEMAS,
+                       | REPAIR_SCHEMAS | SCRUB_SCHEMAS,
                        "responses": {"Problem": _problem("An error.")},
                        "securitySchemes": SCHEMES},
     }

@@ -22,9 +22,9 @@ from zerostor.ports import Clock, JobQueue
 
 _log = logging.getLogger(__name__)
 
-LEASE = 10.0
+LEASE = 6.0
 """Seconds after which another keeper leads, if this one dies."""
-PERIOD = 3.0
+PERIOD = 2.0
 PAUSE_FIRST, PAUSE_MAX = 1.0, 60.0
 """Seconds until a task that failed is begun again; each time twice as long."""
 HEALTHY = 60.0

@@ -81,7 +81,7 @@ def _scrub(config: Config, parts: Parts) -> Task:
     from functools import partial
 
     from workers.keeper import Task
-    from zerostor.core.scrub import STATE
+    from zerostor.core.scrub import NAME
     from zerostor.engine.orphans import Orphans
     from zerostor.engine.scrub import Scrub
     from zerostor.engine.scrub_pace import Pace
@@ -93,7 +93,7 @@ def _scrub(config: Config, parts: Parts) -> Task:
     scrub = Scrub(parts.leading, parts.roles, parts.stores, parts.checker, parts.board,
                   parts.events, partial(SqliteScrubBook, config.paths.scrub_book), pace, orphans,
                   parts.clock, config.keeper.scrub)
-    return Task(STATE, scrub.run, scrub.hear)
+    return Task(NAME, scrub.run, scrub.hear)
 
 
 def event_tasks(name: str, config: Config, parts: Parts) -> list[Task]:

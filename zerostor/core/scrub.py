@@ -9,9 +9,12 @@ import msgspec
 from zerostor.core.errors import BadRequest
 from zerostor.core.msgpack import UNDECODABLE
 
-STATE = "scrub"
-"""Under which the state is published, and commands are sent."""
+NAME = "scrub"
+"""Under which it is shown, and commands are sent."""
+STATE = "scrub-state"
+"""Under which it is published whole, so that another keeper can go on."""
 STATE_KEEP = 30 * 86_400.0
+SHOWN_KEEP = 3600.0
 ORPHANS_SHOWN = 1000
 HOUR, DAY = 3600.0, 86_400.0
 SOFT_EVERY = 6 * HOUR
@@ -114,11 +117,53 @@ class ScrubCommand(msgspec.Struct, frozen=True):
     mode: Mode | None = None
 
 
+class ScrubShown(msgspec.Struct, frozen=True):
+    """The same for people and programs, as GET /api/scrub answers it.
+
+    state: "running", "paused", "idle", or "unknown" where no keeper said anything. mode, progress
+    (0 to 1), eta (seconds, None if unknown): of the pass that is worked on. found: shards that it
+    found wrong. orphans: how many; listed: the first of them.
+    """
+
+    state: str
+    mode: str = ""
+    progress: float = 0.0
+    eta: float | None = None
+    found: int = 0
+    orphans: int = 0
+    young: int = 0
+    removed: int = 0
+    paused: bool = False
+    held_back: str = ""
+    rate: float = 0.0
+    updated: float = 0.0
+    passes: list[ScrubPass] = []
+    last: list[ScrubPass] = []
+    listed: list[Orphan] = []
+
+
+UNKNOWN = ScrubShown("unknown")
+
+
+def shown(state: ScrubState) -> ScrubShown:
+    """What there is to see of `state`."""
+    passes = [state.passes[mode] for mode in Mode if mode in state.passes]
+    now = passes[0] if passes else None
+    hard = now is not None and now.mode is Mode.HARD
+    return ScrubShown(
+        "paused" if state.paused else "running" if passes else "idle",
+        now.mode.value if now else "", round(now.progress, 4) if now else 0.0,
+        round(max(0.0, state.estimate - state.updated), 1) if hard and state.estimate else None,
+        now.missing + now.corrupt if now else 0, state.orphan_count, state.young, state.removed,
+        state.paused, state.held_back, state.rate, state.updated, passes,
+        [state.last[mode] for mode in Mode if mode in state.last], state.orphans)
+
+
 _state = msgspec.json.Decoder(ScrubState)
 _command = msgspec.json.Decoder(ScrubCommand)
 
 
-def encode(value: ScrubState | ScrubCommand) -> bytes:
+def encode(value: ScrubState | ScrubShown | ScrubCommand) -> bytes:
     """As JSON."""
     return msgspec.json.encode(value)
 

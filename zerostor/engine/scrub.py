@@ -20,6 +20,8 @@ from zerostor.core.events import Event, EventKind, Severity
 from zerostor.core.record import decode_record
 from zerostor.core.scrub import (
     HARD_EVERY,
+    NAME,
+    SHOWN_KEEP,
     SOFT_EVERY,
     STATE,
     STATE_KEEP,
@@ -30,6 +32,7 @@ from zerostor.core.scrub import (
     decode_command,
     decode_state,
     encode,
+    shown,
 )
 from zerostor.engine.catalog import Holder, holder_of
 from zerostor.engine.check import Checker, Report, ShardState
@@ -49,6 +52,8 @@ RECORDS_AT_ONCE = 4096
 IDLE_SECONDS = 5.0
 """Between looks whether a pass is due."""
 SAVE_SECONDS = 5.0
+HEAR_SECONDS = 20.0
+"""For a command to wait until the scrub runs."""
 RATE_OVER = 30.0
 
 
@@ -79,12 +84,14 @@ class Scrub:
         self._saved = float("-inf")
         self._rated = clock.monotonic(), 0
         self._woken = asyncio.Event()
+        self._loaded = asyncio.Event()
 
     async def run(self) -> None:
         """Scrub until cancelled."""
         book = self._open_book()
         try:
             await self._load(book)
+            self._loaded.set()
             while True:
                 mode = self._next()
                 if mode is None:
@@ -93,13 +100,21 @@ class Scrub:
                     continue
                 await self._work(book, mode)
         finally:
+            self._loaded.clear()
             with contextlib.suppress(BackendError):
                 await asyncio.shield(book.keep_state(encode(self.state)))
             await book.close()
 
     async def hear(self, body: bytes) -> None:
-        """Do what one is told. Raises BadRequest."""
-        command, state = decode_command(body), self.state
+        """Do what one is told. Raises BadRequest, BackendError."""
+        command = decode_command(body)
+        try:
+            # What was said to a state that is then loaded would be lost.
+            async with asyncio.timeout(HEAR_SECONDS):
+                await self._loaded.wait()
+        except TimeoutError:
+            raise BackendError("the scrub does not run") from None
+        state = self.state
         if command.action is Action.PAUSE:
             state.paused = True
         elif command.action is Action.RESUME:
@@ -301,6 +316,7 @@ class Scrub:
         await book.keep_state(stored)
         with contextlib.suppress(QueueUnavailable):
             await self._board.publish(STATE, stored, STATE_KEEP)
+            await self._board.publish(NAME, encode(shown(state)), SHOWN_KEEP)
 
     def _estimate(self, now: float) -> None:
         """When the hard pass ends, and how fast it is."""
