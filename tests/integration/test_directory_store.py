@@ -156,11 +156,31 @@ async def test_a_marker_that_is_no_file(folder: Path, store: DirectoryStore) -> 
 async def test_another_disk_of_the_same_name_is_another_store(
     folder: Path, store: DirectoryStore
 ) -> None:
+    other = folder.with_name("other")
+    initialise(str(other), "one")
     await store.put("k", [SHARD])
+    await asyncio.sleep(0.05)  # coarser than clocks of files are
+    await store.probe()
     shutil.move(folder, folder.with_name("old"))
-    initialise(str(folder), "one")
+    shutil.move(other, folder)
     await refuses_everything(store, "another store")
     assert files_below(folder) == [MARKER]
+
+
+@pytest.mark.usefixtures("always_looks")
+async def test_a_store_that_was_begun_anew_on_purpose_is_taken(
+    folder: Path, store: DirectoryStore
+) -> None:
+    """Its disk died, and another one stands in its place: nobody has to restart anything."""
+    await store.put("k", [SHARD])
+    shutil.move(folder, folder.with_name("died"))
+    await refuses_everything(store, "gone")
+    initialise(str(folder), "one")
+    await store.probe()
+    with pytest.raises(ShardMissing):
+        await fetch(store, "k")
+    await store.put("k", [SHARD])
+    assert await fetch(store, "k") == SHARD
 
 
 @pytest.mark.usefixtures("always_looks")

@@ -89,8 +89,8 @@ def _write_marker(path: str, folder: OpenFile, marker: Marker) -> Marker:
     return marker
 
 
-def read_marker(folder: OpenFile) -> tuple[Marker, tuple[int, int]]:
-    """The marker with its device and inode. Raises OSError; ValueError when it makes no sense."""
+def read_marker(folder: OpenFile) -> tuple[Marker, os.stat_result]:
+    """The marker and its file. Raises OSError; ValueError when it makes no sense."""
     file = OpenFile(MARKER, READ, folder)
     about = os.fstat(file.fd)
     if not stat.S_ISREG(about.st_mode):
@@ -101,4 +101,4 @@ def read_marker(folder: OpenFile) -> tuple[Marker, tuple[int, int]]:
         raise ValueError(f"{MARKER}: {error}") from error
     if marker.version != _VERSION:
         raise ValueError(f"{MARKER} has version {marker.version}, not {_VERSION}")
-    return marker, (about.st_dev, about.st_ino)
+    return marker, about

@@ -92,7 +92,7 @@ class ShardFolder:
         self.fresh_until = 0.0
         self._marker_path = os.path.join(path, MARKER)
         self._root: _Root | None = None
-        self._id = ""
+        self._id, self._seen = "", 0.0
         self._opening = threading.Lock()
         self._making_bucket = threading.Lock()
         self._buckets: set[str] = set()
@@ -127,22 +127,24 @@ class ShardFolder:
         except (OSError, StoreUnavailable):
             self.close()
             raise
-        self.fresh_until = time.monotonic() + FRESH
+        self.fresh_until, self._seen = time.monotonic() + FRESH, time.time()
         return root.file
 
     def _open_root(self) -> _Root:
         with self._opening:
             folder = OpenFile(self.path, FOLDER)
             try:
-                marker, identity = read_marker(folder)
+                marker, about = read_marker(folder)
             except ValueError as error:
                 raise self._unavailable(f"marker damaged: {error}") from error
-            if marker.name != self.name or self._id not in ("", marker.id):
+            # One that was made since we looked was made on purpose: the disk was replaced.
+            strange = self._id not in ("", marker.id) and about.st_mtime <= self._seen
+            if marker.name != self.name or strange:
                 raise self._unavailable(f"another store is there: {marker.name} {marker.id}")
             self._id = marker.id
             self._buckets = set()
             _sweep(folder)
-            self._root = _Root(folder, identity)
+            self._root = _Root(folder, (about.st_dev, about.st_ino))
             return self._root
 
     def _folder(self) -> OpenFile:
