@@ -4,6 +4,7 @@
 # make lint    ruff, mypy and the import contracts
 # make fuzz    50,000 made-up requests in all modes                           ARGS="--cases 5000 --seed 7"
 # make damage  a million damaged shards: found, not served, mended            ARGS="--count 20000 --seed 7"
+# make audit   bandit, and pip-audit over constraints.txt, which asks pypi.org
 # make bench   measure this machine, with floors beside every figure          ARGS="--quick"
 # make clean   remove what make made; never ./data
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 # Processes that tests run in: they wait for servers more than they compute, also on two cores.
 JOBS ?= 4
 
-.PHONY: run test again lint fuzz damage bench clean
+.PHONY: run test again lint fuzz audit damage bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -35,6 +36,11 @@ fuzz: $(VENV)/.test-installed
 
 damage: $(VENV)/.test-installed
 	@$(BIN)/python -m tests.damage $(ARGS)
+
+audit: $(VENV)/.test-installed
+	@$(PIP) bandit pip-audit
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive gateway sshgw workers zerostor
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 bench: $(VENV)/.test-installed
 	@$(BIN)/zerostor bench $(ARGS)
