@@ -19,6 +19,7 @@ from gateway.client_address import is_secure
 from gateway.connection import Connection
 from gateway.content import OBJECT_PATH
 from gateway.event_feed import EventFeed
+from gateway.expiry import watch_expiry
 from gateway.http_errors import Handler, problems
 from gateway.openapi import openapi
 from gateway.reconciler import reconcile
@@ -211,6 +212,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
         tasks.append(asyncio.create_task(services.archivist.run()))
     if services.wire.certificates is not None:
         tasks.append(asyncio.create_task(services.wire.certificates.run(services.clock)))
+        tasks.append(asyncio.create_task(watch_expiry(services.wire.certificates, services.events,
+                                                      services.clock)))
     if services.audit is not None:
         tasks.append(asyncio.create_task(services.audit.run()))
     for task in tasks:

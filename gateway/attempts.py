@@ -28,8 +28,10 @@ Source: TypeAlias = Callable[[], str]
 class Attempts:
     """When each address will have been forgiven all: a leaky bucket is one time each."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, told: Callable[[str], None] = lambda _: None) -> None:
+        """told: gets each address that has to wait from now on, as limits count it."""
         self._clock = clock
+        self._told = told
         self._until: OrderedDict[str, float] = OrderedDict()
         self._good: OrderedDict[str, None] = OrderedDict()
 
@@ -53,7 +55,10 @@ class Attempts:
     def failed(self, address: str) -> None:
         """Count one."""
         now, house = self._clock.monotonic(), _house(address)
-        self._until[house] = max(now, self._until.pop(house, now)) + REGAIN
+        before = max(now, self._until.pop(house, now))
+        self._until[house] = before + REGAIN
+        if before <= now + (BURST - 1) * REGAIN < before + REGAIN:
+            self._told(house)
         if len(self._until) > ADDRESSES_MAX:
             self._until.popitem(last=False)
 

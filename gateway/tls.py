@@ -54,6 +54,11 @@ class Certificates:
             await clock.sleep(PERIOD)
             await self.look_again()
 
+    @property
+    def place(self) -> str:
+        """Where the certificate is."""
+        return str(self._files[0])
+
     async def look_again(self) -> None:
         """Take up a change that the look before saw as well: files are written one by one."""
         before, self._seen = self._seen, self._look()

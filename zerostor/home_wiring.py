@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
 from zerostor.clock import SystemClock
 from zerostor.config import Config
 from zerostor.core.errors import SetupError
-from zerostor.core.homes import Quota
+from zerostor.core.event_texts import of_home
+from zerostor.core.homes import HomeEvent, Quota
 from zerostor.core.layout import object_max
 from zerostor.core.limits import SALT_SIZE
 from zerostor.engine.home_auto import HomeAuto
@@ -19,12 +21,14 @@ from zerostor.engine.home_jobs import HomeJobs
 from zerostor.engine.home_packing import HomePacking
 from zerostor.engine.homes import Homes
 from zerostor.engine.ingest import DEFAULT_POLICY
+from zerostor.event_ports import EventLog
 from zerostor.home_ports import HomeBook
 from zerostor.homes.book import SqliteHomeBook
 from zerostor.homes.folder import Folder
 from zerostor.ports import Clock
 from zerostor.queue.redis_streams import RedisJobQueue
 from zerostor.spool.directory import DirectorySpool
+from zerostor.wiring import event_book
 
 
 class HomeParts(NamedTuple):
@@ -35,6 +39,12 @@ class HomeParts(NamedTuple):
     jobs: HomeJobs
     auto: HomeAuto
     clock: Clock
+
+
+def _tell(events: EventLog, happened: HomeEvent) -> None:
+    event = of_home(happened)
+    if event is not None:
+        events.append(event)
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +60,8 @@ async def build_homes(config: Config, consumer: str) -> AsyncIterator[HomeParts]
             raise SetupError(f"cannot make {folder} for SSH homes: {error.strerror}") from error
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        book = SqliteHomeBook(config.paths.homes_book, clock.now)
+        events = await stack.enter_async_context(event_book(config, clock))
+        book = SqliteHomeBook(config.paths.homes_book, clock.now, partial(_tell, events))
         stack.push_async_callback(book.close)
         homes = Homes(
             book, lambda user, limit: Folder(os.path.join(config.homes, user), limit), clock,

@@ -25,6 +25,7 @@ from zerostor.nodes.listener import Listener
 from zerostor.nodes.shard_server import ShardServer
 from zerostor.nodes.telling import Teller
 from zerostor.ports import Clock, RandomBytes
+from zerostor.wiring import event_book
 
 
 class NodeParts(NamedTuple):
@@ -57,6 +58,7 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         raise SetupError(f"cannot make {config.paths.nodes} for nodes: {error.strerror}") from error
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
+        events = await stack.enter_async_context(event_book(config, clock))
         book = SqliteNodeBook(config.paths.nodes_book)
         stack.push_async_callback(book.close)
         roll = NodeRoll(book, clock, os.urandom)
@@ -65,7 +67,7 @@ async def build_nodes(config: Config) -> AsyncIterator[NodeParts]:
         wear = WearWatch(book.shards, clock, teller.tell, config.nodes.writes_per_day)
         await wear.load()
         fleet = ConnectedFleet(teller, os.urandom, time.monotonic, wear.wrote)
-        upkeep = NodeUpkeep(roll, book, fleet, clock)
+        upkeep = NodeUpkeep(roll, book, fleet, events, clock)
         keeper = ShardKeeper(fleet, book.shards, roll.find, upkeep.settle, wear, clock, os.urandom)
         await keeper.start()
         census = Census(fleet, [book.shards])  # and whoever else keeps chunks

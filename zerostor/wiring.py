@@ -115,8 +115,7 @@ async def build(config: Config, consumer: str,
     """
     async with contextlib.AsyncExitStack() as stack:
         clock, random_bytes = SystemClock(), _entropy()
-        events = SqliteEventBook(config.paths.events, clock, keeping(config.events))
-        stack.push_async_callback(events.close)
+        events = await stack.enter_async_context(event_book(config, clock))
         running = RunningStores(config.store, RollFile(config.paths.roll),
                                 str(config.paths.shards_socket), clock)
         stack.push_async_callback(running.close)
@@ -156,13 +155,25 @@ async def build(config: Config, consumer: str,
                             Workshop(CELL_SIZE, shards, REPAIRS), clock)
         secret = config.cluster.secret.reveal()
         for rounds in (check_stores(running.guarded, clock, log_changes),
-                       sweep_stores(running.guarded, clock), events.run(),
+                       sweep_stores(running.guarded, clock),
                        running.follow(board, ClusterKey(secret) if secret else None)):
             stack.callback(asyncio.ensure_future(rounds).cancel)
         yield Parts(stores, running, policies, metadata, leading, roles, log_source, queue,
                     buckets, board, events, spool, spools,
                     Catalog(metadata), reader, checker, repairer, writer,
                     ingest, clock, random_bytes)
+
+
+@contextlib.asynccontextmanager
+async def event_book(config: Config, clock: Clock) -> AsyncIterator[EventBook]:
+    """What this host keeps of events; a file, once there is one."""
+    book = SqliteEventBook(config.paths.events, clock, keeping(config.events))
+    upkeep = asyncio.ensure_future(book.run())
+    try:
+        yield book
+    finally:
+        upkeep.cancel()
+        await book.close()
 
 
 def identity(config: Config) -> Identity:

@@ -10,6 +10,7 @@ from gateway.allow_list import AllowList
 from gateway.attempts import Attempts
 from gateway.caller import Everybody, SecretHolders, Security, SignedIn
 from gateway.commands.options import given
+from zerostor.core.event_texts import logins_refused
 from zerostor.core.settings import KEYS_MODE, SECRET_MODE, is_loopback
 from zerostor.engine.sessions import Sessions
 
@@ -34,7 +35,8 @@ async def doors_of(config: Config, parts: Parts) -> AsyncIterator[Doors]:
     from zerostor import wiring
     from zerostor.session_wiring import build_sessions
 
-    mode, attempts = config.gateway.security, Attempts(parts.clock)
+    mode, attempts = config.gateway.security, Attempts(
+        parts.clock, lambda address: parts.events.append(logins_refused(address)))
     signer = wiring.identity(config)
     if mode == KEYS_MODE:
         known = AllowList(config.keys_file, parts.clock, given(config))

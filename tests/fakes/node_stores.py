@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_fleet import MemoryFleet
 from tests.fakes.node_works import Hub, running_hub
 from tests.fakes.nodes import make_node
@@ -36,7 +37,8 @@ class MemoryNodes:
         self.fleet = fleet or MemoryFleet(teller, self.wear.wrote)
         self.fleet.written = self.wear.wrote
         self.roll = NodeRoll(self.book, self.clock, os.urandom)
-        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet, self.clock)
+        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet,
+                                 MemoryEvents(self.clock), self.clock)
         self.keeper = ShardKeeper(self.fleet, self.book.shards, self.roll.find, self.upkeep.settle,
                                   self.wear, self.clock, os.urandom)
 

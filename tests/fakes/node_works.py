@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from tests.fakes.link_node import LinkNode
+from tests.fakes.memory_events import MemoryEvents
 from zerostor.clock import SystemClock
 from zerostor.core.nodes import NodeEvent
 from zerostor.core.setting_types import Seconds
@@ -37,7 +38,8 @@ class Hub:
         self.listener = Listener(
             NodesSettings(True, Address("127.0.0.1", 0), Seconds(heartbeat), **settings), self.roll,
             self.fleet, self.teller, os.urandom, self.clock.now, time.monotonic)
-        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet, self.clock)
+        self.upkeep = NodeUpkeep(self.roll, self.book, self.fleet,
+                                 MemoryEvents(self.clock), self.clock)
 
     @property
     def address(self) -> tuple[str, int]:

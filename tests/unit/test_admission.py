@@ -373,6 +373,21 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(counted._good) == 100
 
 
+def test_who_guesses_is_told_of_once() -> None:
+    clock, told = SetClock(), []
+    counted = Attempts(clock, told.append)
+    for _ in range(BURST - 1):
+        counted.failed("10.0.0.5")
+    assert told == []
+    for _ in range(10):
+        counted.failed("10.0.0.5")
+    assert told == ["10.0.0.5"]
+    clock.go(1000)
+    for _ in range(2 * BURST):
+        counted.failed("10.0.0.5")
+    assert told == ["10.0.0.5"] * 2
+
+
 def test_guessing_is_told_to_wait() -> None:
     app = application(SecretHolders(Secret(SECRET), Attempts(SetClock())))
     errors: list[type[ZerostorError]] = []

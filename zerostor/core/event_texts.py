@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from zerostor.core.events import Event, EventKind, FieldValue, Severity
 from zerostor.core.forecast import Forecast
 from zerostor.core.health import Condition
+from zerostor.core.homes import HomeEvent, HomeEvents, shown
+from zerostor.core.nodes import NodeEvent, NodeEventKind
 from zerostor.core.units import seconds_text, size_text
 
 NORMAL, WARNING, FAILURE = Severity
@@ -161,3 +163,66 @@ def metadata_away(why: str) -> Event:
 def metadata_back() -> Event:
     """It answers again."""
     return Event(severity=NORMAL, kind=EventKind.METADATA_BACK, text="the metadata is there again")
+
+
+_OF_NODES = {
+    NodeEventKind.JOINED: (NORMAL, EventKind.NODE_JOINED, "joined"),
+    NodeEventKind.LEFT: (NORMAL, EventKind.NODE_LEFT, "left"),
+    NodeEventKind.ADOPTED: (NORMAL, EventKind.NODE_CHANGED, "had chunks that nobody knew"),
+    NodeEventKind.WIPED: (NORMAL, EventKind.NODE_CHANGED, "was wiped"),
+    NodeEventKind.UPDATED: (NORMAL, EventKind.NODE_CHANGED, "has new firmware"),
+    NodeEventKind.REKEYED: (NORMAL, EventKind.NODE_CHANGED, "has a new key"),
+    NodeEventKind.REFUSED: (WARNING, EventKind.NODE_TROUBLE, "was refused"),
+    NodeEventKind.REPLACED: (WARNING, EventKind.NODE_TROUBLE, "came twice"),
+    NodeEventKind.FULL: (WARNING, EventKind.NODE_TROUBLE, "is full"),
+    NodeEventKind.FOREIGN: (WARNING, EventKind.NODE_TROUBLE, "has a flash with something else"),
+    NodeEventKind.FAULT: (WARNING, EventKind.NODE_TROUBLE, "did what no node should"),
+    NodeEventKind.LOST: (WARNING, EventKind.NODE_TROUBLE, "has lost a chunk"),
+    NodeEventKind.CORRUPT: (WARNING, EventKind.NODE_TROUBLE, "has a damaged chunk"),
+}
+
+
+def of_node(happened: NodeEvent) -> Event:
+    """What the node hub tells."""
+    severity, kind, text = _OF_NODES[happened.kind]
+    why = f": {happened.detail}" if happened.detail else ""
+    return Event(severity=severity, kind=kind, subject=happened.node,
+                 text=f"node {happened.node or '?'} {text}{why}", at_ms=int(happened.at * 1000),
+                 fields={"node": happened.node, "what": happened.kind.value})
+
+
+def of_home(happened: HomeEvent) -> Event | None:
+    """What happened in a home without its user's doing; None of what went well."""
+    path = shown(happened.path)
+    if happened.kind == HomeEvents.REMOVED:
+        severity, kind, text = NORMAL, EventKind.HOME_REMOVALS, f"{path} was removed for room"
+    elif happened.kind == HomeEvents.FAILED:
+        severity, kind, text = WARNING, EventKind.HOME_FAILED, f"{path} was not stored"
+    else:
+        return None
+    why = f": {happened.detail}" if happened.detail else ""
+    return Event(severity=severity, kind=kind, subject=happened.user,
+                 text=f"home {happened.user}: {text}{why}",
+                 fields={"home": happened.user, "path": path, "bytes": happened.size})
+
+
+def certificate(place: str, seconds: float) -> Event:
+    """It expires in so many seconds, or did."""
+    left = (f"expires in {seconds_text(seconds)}" if seconds > 0 else
+            f"expired {seconds_text(abs(seconds))} ago")
+    return Event(severity=WARNING if seconds > 86_400 else FAILURE,
+                 kind=EventKind.CERTIFICATE_EXPIRES, subject=place,
+                 text=f"the certificate in {place} {left}", fields={"seconds": round(seconds)})
+
+
+def certificate_renewed(place: str) -> Event:
+    """Another one is there, which is good for long."""
+    return Event(severity=NORMAL, kind=EventKind.CERTIFICATE_RENEWED, subject=place,
+                 text=f"the certificate in {place} is a new one")
+
+
+def logins_refused(address: str) -> Event:
+    """Somebody there guesses."""
+    return Event(severity=WARNING, kind=EventKind.LOGINS_REFUSED, subject=address,
+                 text=f"too many wrong credentials came from {address}: it has to wait",
+                 fields={"address": address})

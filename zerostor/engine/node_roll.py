@@ -18,9 +18,11 @@ from zerostor.core.errors import (
     UnknownNode,
     ZerostorError,
 )
+from zerostor.core.event_texts import of_node
 from zerostor.core.node_wire import KEY_SIZE
 from zerostor.core.nodes import Node, NodeEventKind, node_name
 from zerostor.core.setting_types import Secret
+from zerostor.event_ports import EventLog
 from zerostor.node_ports import Fleet, NodeBook
 from zerostor.ports import Clock, RandomBytes
 
@@ -121,16 +123,19 @@ class NodeRoll:
 class NodeUpkeep:
     """What the hub does by itself: write down what happens, and what a node that comes is owed."""
 
-    def __init__(self, roll: NodeRoll, book: NodeBook, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, roll: NodeRoll, book: NodeBook, fleet: Fleet, events: EventLog,
+                 clock: Clock) -> None:
         self._roll = roll
         self._book = book
         self._fleet = fleet
+        self._events = events
         self._clock = clock
 
     async def write_down(self) -> None:
         """Events into the book, until cancelled."""
         async for event in self._fleet.watch():
             _log.info("node %s %s: %s", event.node or "?", event.kind, event.detail)
+            self._events.append(of_node(event))
             with suppress(ZerostorError):
                 await self._book.tell([event])
 

@@ -80,8 +80,11 @@ _seen = msgspec.msgpack.Decoder(list[Seen])
 class SqliteHomeBook:
     """The file at `path`, made where there is none. Raises SetupError if it cannot be used."""
 
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+    def __init__(self, path: Path, now: Callable[[], float],
+                 told: Callable[[HomeEvent], None] = lambda _: None) -> None:
+        """told: gets each event once it is kept."""
         self._now = now
+        self._told = told
         self._book = SqliteBook(path, _KIND)
 
     async def homes(self) -> Sequence[Home]:
@@ -163,7 +166,10 @@ class SqliteHomeBook:
             _add_event(book, event)
             return True
 
-        return await self._book.run(end)
+        ended = await self._book.run(end)
+        if ended:
+            self._told(event)
+        return ended
 
     async def keep_link(self, job: str, link: str) -> None:
         """As what is said of it."""
@@ -238,6 +244,7 @@ class SqliteHomeBook:
             _add_event(book, event)
 
         await self._book.run(put)
+        self._told(event)
 
     async def mark_unfinished(self, user: str, seen: Sequence[Seen]) -> None:
         """As a version that no file has."""
@@ -273,6 +280,7 @@ class SqliteHomeBook:
     async def tell(self, event: HomeEvent) -> None:
         """Keep it."""
         await self._book.run(lambda book: _add_event(book, event))
+        self._told(event)
 
     async def events(self, user: str, limit: int) -> Sequence[HomeEvent]:
         """Newest first."""
