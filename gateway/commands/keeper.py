@@ -68,9 +68,9 @@ def tasks_of(name: str, config: Config, parts: Parts) -> list[Task]:
                               config.keeper.removal_grace)
     told = StoreEvents(parts.events)
     grace = Grace(parts.stores, parts.clock, config.keeper.grace, told.lost)
-    # Hosts hear of each other every ten seconds.
+    # Processes look at the roll every two seconds, and hosts hear of each other every ten.
     moves = Moves(parts.stores, parts.leading, parts.policies, parts.roll, parts.board, parts.clock,
-                  settle=30.0 if config.cluster.secret else 10.0, rate=config.keeper.move_rate,
+                  settle=30.0 if config.cluster.secret else 6.0, rate=config.keeper.move_rate,
                   emptied=told.emptied)
     return [Task("grace", grace.run), Task("repair", repairing.run), Task("moves", moves.run),
             Task(reclaim.NAME, removal.run), _scrub(config, parts),

@@ -327,7 +327,7 @@ def replace(old: str, name: str, url: str, wait: bool, pool: str, labels: tuple[
     answer = client.ask(_of(old, "replace"), method="POST", wait=60.0,
                         body=_added(name, url, pool, labels, password_file))
     if wait:
-        answer = _follow(client, old)
+        answer = _follow(client, old, gone=True)
     _print_said(answer, f"{name} has taken the place of {old}" if wait else
                 f"{old} is being emptied into {name}", as_json=as_json)
 
@@ -361,13 +361,13 @@ def _of(name: str, verb: str) -> str:
     return f"/api/stores/{quote(name, safe='')}/{verb}"
 
 
-def _follow(client: Client, name: str) -> dict[str, Any]:
-    """Wait until a store that drains is empty, or removed."""
+def _follow(client: Client, name: str, *, gone: bool = False) -> dict[str, Any]:
+    """Wait until a store that drains is empty; gone: until it is removed, too."""
     while True:
         stores = {each.get("name"): each
                   for each in client.ask("/api/stores", wait=30.0).get("stores") or []}
         found = stores.get(name)
-        if found is None or (found.get("drain") or {}).get("empty"):
+        if found is None or (not gone and (found.get("drain") or {}).get("empty")):
             _show("")
             return {"name": name, "store": "removed" if found is None else "empty", "note": ""}
         if found.get("condition") not in ("draining", "down"):

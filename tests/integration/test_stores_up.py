@@ -89,3 +89,37 @@ def test_a_store_is_added_drained_with_a_keeper_that_is_killed_and_removed(tmp_p
         assert shown.returncode == 0 and "new" in shown.stdout, shown.stderr
         assert "durability: policy default over 2 hosts with up to 19 shards" in shown.stdout
         assert "WARNING" in shown.stdout
+
+
+def test_a_store_that_is_away_costs_nothing_and_one_that_died_is_replaced(tmp_path: Path) -> None:
+    """What README says under "a disk died, what now?"."""
+    with Up(tmp_path / "up") as up:
+        bodies = {}
+        for number, size in enumerate([5_000_000, 2_500_000]):
+            body = content_of(size, number)
+            bodies[up.store(body)] = body
+        before = {link: up.stripes(link) for link in bodies}
+
+        # Away for less than the grace: nothing is rebuilt, and what it missed is caught up.
+        up.unplug("03")
+        up.until(lambda: up.stores()["03"]["condition"] == "down", "it is seen to be down")
+        body = content_of(2_600_000, 9)
+        bodies[missed := up.store(body)] = body
+        assert "03" not in up.stripes(missed).stores and "" in up.stripes(missed).stores
+        up.plug("03")
+        up.until(lambda: "" not in up.stripes(missed).stores, "what it missed is caught up")
+        assert "03" in up.stripes(missed).stores
+        assert {link: up.stripes(link) for link in before} == before, "nothing else was touched"
+
+        # Dead: a new one takes its place.
+        up.unplug("05")
+        up.until(lambda: up.stores()["05"]["condition"] == "down", "it is seen to be down")
+        done = command(up, "replace", "05", "new-05", str(tmp_path / "new-05"), "--wait")
+        assert done.returncode == 0, (done.stdout, done.stderr, up.logs())
+        assert "new-05 has taken the place of 05" in done.stdout
+        assert "05" not in up.stores() and naming(up, list(bodies), "05") == []
+        for link in bodies:
+            found = up.get(f"/api/check/{link.lstrip('/')}?mode=hard").json
+            assert found["state"] == "healthy", found
+        kinds = {event["kind"] for event in up.get("/api/events?limit=500").json["events"]}
+        assert {"store-down", "store-lost"} <= kinds
