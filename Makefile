@@ -6,6 +6,7 @@
 # make damage  a million damaged shards: found, not served, mended            ARGS="--count 20000 --seed 7"
 # make audit   bandit, and pip-audit over constraints.txt, which asks pypi.org
 # make bench   measure this machine, with floors beside every figure          ARGS="--quick"
+# make picture draw docs/page.png, the picture of the page in README; needs Chromium
 # make clean   remove what make made; never ./data
 PYTHON ?= python3
 VENV := .venv
@@ -44,6 +45,9 @@ audit: $(VENV)/.test-installed
 
 bench: $(VENV)/.test-installed
 	@$(BIN)/zerostor bench $(ARGS)
+
+picture: $(VENV)/.test-installed
+	@$(BIN)/python -m tests.picture
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,30 +1,41 @@
 // How the system heals itself: what is repaired now, how far the sweep over everything is.
 
-import { $, bar, countText, keyed, make, numberText, sizeText, soft, timeText } from "./dom.js";
+import { $, bar, countText, keyed, make, numberText, sizeText, soft, timeText, whenText } from "./dom.js";
 
 const tasks = new Map();
 
 /** repair: as GET /api/repairs answers. */
-export function showRepairs({ waiting = 0, done = 0, failed = 0, bytes = 0, eta, current }) {
-  const busy = waiting > 0 || Boolean(current?.length ?? current);
-  showTask("repair", { name: "Repair", busy, part: busy ? done / Math.max(1, done + waiting) : 1,
-    word: busy ? "mending" : "nothing to mend",
-    lines: [busy && `${countText(waiting, "object")} to go${eta > 0 ? `, ${timeText(eta)} left` : ""}`,
-      done > 0 && `${numberText(done)} mended · ${sizeText(bytes)} written`,
-      failed > 0 && `${countText(failed, "object")} could not be mended yet`] });
+export function showRepairs({ waiting, asked, current, done, failed, shards, bytes_written: bytes, rate, eta,
+                              by_spare: spares = {} }) {
+  const left = waiting + asked + current.length;
+  const last = Array.isArray(spares) ? spares.find(({ spare }) => !spare)?.sets ?? 0 : spares[0] ?? 0;
+  showTask("repair", { name: "Repair", busy: left > 0, part: left ? done / (done + left) : 1,
+    word: left ? "mending" : "nothing to mend",
+    lines: [left > 0 && `${countText(left, "object")} to go${eta > 0 ? `, ${timeText(eta)} left` : ""}${
+      rate > 0 ? ` · ${sizeText(rate)}/s` : ""}`,
+      last > 0 && `${countText(last, "object")} may lose no more: these first`,
+      done > 0 && `${countText(done, "object")} seen to: ${countText(shards, "shard")} made again, ${sizeText(bytes)}`,
+      failed > 0 && `${numberText(failed)} could not be mended yet`] });
 }
 
+const MODES = { soft: "Are all shards there?", hard: "Is every byte right?" };
+
 /** scrub: as GET /api/scrub answers. */
-export function showScrub(scrub) {
-  const { state = "", mode, progress, done, total, eta, found, bad, orphans, paused } = scrub;
-  const part = progress ?? (total ? done / total : 0);
-  const busy = !paused && (state === "running" || (part > 0 && part < 1 && state !== "paused"));
-  showTask("scrub", { name: "Sweep over everything", busy, part,
-    word: state || (busy ? "running" : "waiting"),
-    lines: [(part > 0 || busy) && `${Math.floor(100 * part)} %${mode ? ` · ${mode}` : ""}${
-      eta > 0 ? ` · ${timeText(eta)} left` : ""}`,
-      (found ?? bad) > 0 && `${countText(found ?? bad, "damaged object")} found`,
-      orphans > 0 && `${countText(orphans, "shard")} that no record names`] });
+export function showScrub({ paused, passes, last, held_back: held, rate, estimate, orphan_count: orphans }) {
+  for (const [mode, name] of Object.entries(MODES)) {
+    const now = passes[mode], before = last[mode];
+    if (!now && !before) continue;
+    const pass = now ?? before, hurt = pass.missing + pass.corrupt;
+    const part = now ? Math.min(1, now.next_id / (now.last_id || Infinity)) : 1;
+    const left = mode === "hard" && now && estimate ? estimate - Date.now() / 1000 : 0;
+    showTask(mode, { name, busy: Boolean(now), part,
+      word: now ? (paused ? "paused" : `${Math.floor(100 * part)} %`) : "looked",
+      lines: [!now && `${whenText(pass.ended)}: ${countText(pass.sets, "object")}`,
+        now && [left > 0 && `${timeText(left)} left`, rate > 0 && `${sizeText(rate)}/s`].filter(Boolean).join(" · "),
+        now && held, hurt ? `${countText(hurt, "shard")} missing or damaged, handed to repair`
+          : pass.sets > 0 && "nothing wrong found",
+        mode === "soft" && orphans > 0 && `${countText(orphans, "shard")} that no record names`] });
+  }
 }
 
 /** Show how one task goes. part: 0 to 1; lines: texts, or what is none. */

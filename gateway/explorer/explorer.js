@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { forgetCare, showRepairs, showScrub } from "./care.js";
-import { $, draw, health, notice, write } from "./dom.js";
+import { $, health, notice, write } from "./dom.js";
 import { addEvents, beginEvents, forgetEvents } from "./events.js";
 import { forgetFigures, point } from "./figures.js";
 import { countStored, showJobs } from "./jobs.js";
@@ -10,7 +10,7 @@ import { showRecent } from "./links.js";
 import { listen } from "./live.js";
 import { beginLookup, heard, lookAt } from "./lookup.js";
 import { showChunks, showHomes, showLedger, showNodes, showStreams } from "./nodes.js";
-import { readsOnlyWhy, showMoves, showStores } from "./rack.js";
+import { readsOnlyWhy, showStores } from "./rack.js";
 import { begin, mayAdminister, mayAsk } from "./sign_in.js";
 import { beginUploads } from "./uploads.js";
 import { Watch } from "./watch.js";
@@ -45,6 +45,8 @@ const watch = new Watch({
   ready: { path: "/readyz", every: SELDOM_MS, show: ready, failed: ready, hide: hides() },
   stores: { path: "/api/stores", every: OFTEN_MS, show: stores, hide: hides("stores"), admin: true },
   jobs: { path: "/api/jobs", every: OFTEN_MS, show: jobs, hide: hides("jobs"), admin: true },
+  repair: { path: "/api/repairs", every: OFTEN_MS, show: showRepairs, hide: hides(), admin: true },
+  scrub: { path: "/api/scrub", every: OFTEN_MS, show: showScrub, hide: hides(), admin: true },
   nodes: { path: "/api/nodes", every: OFTEN_MS, show: showNodes, hide: hides("nodes"), admin: true, asked: true },
   streams: { path: "/api/telemetry", every: OFTEN_MS, show: showStreams, hide: hides("streams-title"), asked: true },
   chunks: { path: "/api/nodes/chunks", every: OFTEN_MS, show: showChunks, hide: hides("chunks-title"), admin: true,
@@ -81,15 +83,12 @@ function quantile(share, { downloads: earlier, downloaded: begin }, { downloads,
   return (found ?? downloads.at(-1))?.[0] ?? 0;
 }
 
-const SHOWN = { repair: showRepairs, scrub: showScrub, moves: showMoves };
-
 function take(name, body) {
   if (name === "event") {
     last = Math.max(last, body.id);
     addEvents([body]);
     heard(body);
   } else if (name === "figures") pulse(body);
-  else if (name in SHOWN) draw(name, () => SHOWN[name](body));
   else watch.take(name, body);
 }
 

@@ -114,7 +114,7 @@ class Standing {
       this.mending.textContent = "Repairing…";
       const { job } = await tell(`/api/repair/${this.hash}`);
       let state = { state: "ACTIVE" };
-      while (["ACTIVE", "WAITING"].includes(state.state)) {
+      while (!state.repair && ["ACTIVE", "WAITING"].includes(state.state)) {
         await pause(LOOK_MS);
         state = await ask(`/api/status/${job}`);
         const part = state.progress ? ` ${Math.round(100 * state.progress)} %.` : "";
@@ -122,7 +122,9 @@ class Standing {
           ? `It waits: ${state.detail}` : `Missing shards are made again from the others.${part}`;
         this.show(await ask(`/api/check/${this.hash}?mode=soft`));
       }
-      this.progress.textContent = state.state === "ERROR" ? `Not repaired: ${state.detail}` : "";
+      const left = state.repair?.left ?? [];
+      this.progress.textContent = state.state === "ERROR" ? `Not repaired: ${state.detail}`
+        : left.length ? `Not all could be made again: ${left.join("; ")}` : "";
     } finally {
       this.busy = false;
       this.mending.textContent = "Repair";

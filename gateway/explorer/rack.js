@@ -7,7 +7,7 @@ import { $, bar, countText, health, keyed, make, notice, sizeText, soft, timeTex
 const LOOKS = { up: ["✓", 0], slow: ["≈", 1], suspect: ["?", 1], "read-only": ["⊘", 1], full: ["■", 1],
   draining: ["→", 1], removed: ["–", 1], unknown: ["?", 2], down: ["✕", 2] };
 const KINDS = ["good", "warn", "bad"];
-let readsOnly = "", roleBefore = "", told = null, moves = {};
+let readsOnly = "", roleBefore = "";
 
 /** Why this gateway takes no uploads; empty where it does. */
 export const readsOnlyWhy = () => readsOnly;
@@ -15,22 +15,10 @@ export const readsOnlyWhy = () => readsOnly;
 const conditionOf = (store) => store.condition ?? store.state;
 const kindOf = (store) => KINDS[(LOOKS[conditionOf(store)] ?? LOOKS.unknown)[1]];
 
-/** How emptying stores goes. body: what the keeper says of it. */
-export function showMoves(body) {
-  moves = body;
-  if (told) showStores(told);
-  const { running, bytes, moved_bytes: moved = 0, spread } = body.even ?? {};
-  if (running) showTask("even", { name: "Filling all stores alike", busy: true, word: "moving",
-    part: moved / Math.max(1, moved + bytes), lines: [`${sizeText(bytes)} to move`,
-      spread > 0 && `the fullest is ${Math.round(spread)} % above the mean`] });
-  else hideTask("even");
-}
-
 /** stores: as GET /api/stores answers. */
-export function showStores(body) {
-  told = body;
-  const { stores, metadata, uploads } = body;
+export function showStores({ stores, metadata, uploads, rebalance, durability = [] }) {
   showRole(metadata, uploads);
+  showMoving(rebalance);
   const well = stores.filter((store) => conditionOf(store) === "up").length;
   const words = new Map();
   for (const store of stores) {
@@ -39,11 +27,28 @@ export function showStores(body) {
   }
   const rest = [...words].map(([word, count]) => `${count} ${word}`).join(" · ");
   const all = well === stores.length;
-  write($("stores-line"), `${well} of ${countText(stores.length, "store")} up${rest && ` · ${rest}`}. ${
-    roomText(stores)}`);
+  write($("stores-line"), [`${well} of ${countText(stores.length, "store")} up${rest && ` · ${rest}`}.`,
+    roomText(stores), ...durability.map(durabilityText)].filter(Boolean).join(" "));
   health(all ? "✓ all stores up" : `! ${rest}`,
     all ? "good" : stores.some((store) => kindOf(store) === "bad") ? "bad" : "warn");
-  keyed($("store-list"), racks(stores), ({ name }) => `rack ${name}`, rack);
+  const found = racks(stores);
+  $("store-list").className = found.length > 1 ? "several" : "";
+  keyed($("store-list"), found, ({ name }) => `rack ${name}`, rack);
+}
+
+/** How far filling all stores alike is. */
+function showMoving({ running, bytes, moved_bytes: moved = 0, spread, problem } = {}) {
+  if (!running) { hideTask("even"); return; }
+  showTask("even", { name: "Filling all stores alike", busy: true, word: "moving",
+    part: moved / Math.max(1, moved + bytes), lines: [`${sizeText(bytes)} to move`,
+      spread > 0 && `the fullest is ${Math.round(spread)} % above its part`, problem] });
+}
+
+function durabilityText({ policy, domains, losses, nines, crowded }) {
+  const so = `Files of policy ${policy} are on ${countText(domains, "place")} that fail on their own; ${
+    losses > 1 ? `any ${losses - 1} of them may be lost` : "the loss of one may lose files"}: ${
+    countText(Math.floor(nines), "nine")} a year.`;
+  return crowded ? `${so} More places would be better.` : so;
 }
 
 function roomText(stores) {
@@ -71,20 +76,18 @@ function pictured(store) {
   const used = known ? 1 - store.free / store.total : 0;
   return { name: store.name, condition: conditionOf(store), kind: kindOf(store), used: Number(used.toFixed(2)),
     room: known ? [`${Math.round(100 * used)} % full`, `${sizeText(store.free)} free`] : ["room not known"],
-    why: store.reason, facts: factsOf(store), drain: drainOf(store.name), site: store.labels?.site ?? "" };
+    why: store.lost ? "lost: it is rebuilt elsewhere" : store.reason, facts: factsOf(store), drain: drainOf(store.drain), site: store.labels?.site ?? "" };
 }
 
 function factsOf(store) {
-  const p99 = Math.max(store.read?.p99 ?? store.p99 ?? 0, store.write?.p99 ?? 0);
-  const shards = store.shards ?? moves.stores?.[store.name]?.shards ?? 0;
-  return [shards > 0 && countText(shards, "shard"),
+  const p99 = Math.max(store.read?.p99 ?? 0, store.write?.p99 ?? 0);
+  return [store.shards > 0 && countText(store.shards, "shard"),
     p99 > 0 && `p99 ${p99 < 1 ? `${Number((1000 * p99).toPrecision(2))} ms` : timeText(p99)}`,
     store.errors > 0 && countText(store.errors, "error")].filter(Boolean).join(" · ");
 }
 
 /** How far a store is emptied, and what is in its way. */
-function drainOf(name) {
-  const state = moves.draining?.[name];
+function drainOf(state) {
   if (!state) return null;
   const { shards = 0, moved = 0, waiting = 0, eta = 0, empty, problem = "" } = state;
   const part = empty ? 1 : moved / Math.max(1, moved + shards);
@@ -104,8 +107,8 @@ function bay({ name, condition, kind, used, room, why, facts, drain, site }) {
   return make("li", { className: `bay ${kind}` },
     make("div", { className: "row" }, make("bdi", { className: "name" }, name),
       make("span", { className: `state ${kind}` }, make("b", { "aria-hidden": true }, sign), condition)),
-    bar(used, used > 0.9 ? "full" : ""), ...room.map((line) => soft(line)),
-    ...(facts ? [soft(facts)] : []),
+    bar(used, used > 0.9 ? "full" : ""),
+    make("div", { className: "row" }, ...[...room, facts].filter(Boolean).map((line) => soft(line))),
     ...(drain ? [bar(drain.part, "moving"), soft(drain.text), ...(drain.problem ? [soft(drain.problem)] : [])]
       : []),
     ...(why || site ? [make("p", { className: "soft why", title: why || site }, why || site)] : []));

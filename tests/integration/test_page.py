@@ -70,8 +70,8 @@ CONTRAST = """() => {
 
 
 def settings(folder: Path) -> str:
-    """Twenty stores on two hosts with names that are no fun."""
-    lines = []
+    """Twenty stores on two hosts with names that are no fun. Nothing is repaired unasked."""
+    lines = ["[keeper]", "scrub = 0"]
     for number in range(20):
         name = f"s{number:02d}"
         lines += ["[[store]]", f'name = "{name}"', f'url = "dir://{folder}/stores/{name}"',
@@ -369,3 +369,18 @@ def test_a_slave_shows_that_it_only_reads(running: Any, up: Up, tmp_path: Path) 
             visit.see(".bay >> nth=19")
             visit.run(DROP, [["no.txt", "not here"]])
             visit.see("#notice", "Nothing was uploaded")
+
+
+def test_a_shard_is_made_again_while_one_looks_on(running: Any, up: Up) -> None:
+    link = up.store(content_of(4_000_000))
+    with Visit(running, url(up), path=f"/#{link[1:57]}") as visit:
+        check_grid(visit, {"present": 20})
+        lost = aside(up.shards, link)[2]
+        lost.unlink()
+        visit.press(".acts button", "Look again")
+        check_grid(visit, {"missing": 1})
+        visit.press(".acts button", "Repair")
+        check_grid(visit, {"present": 20})
+        visit.see(".verdict.healthy")
+        assert lost.exists()
+        visit.see("#care-list", "Repair")

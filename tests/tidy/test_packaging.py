@@ -208,7 +208,7 @@ def test_only_what_passes_alone_is_forgiven(tmp_path, failed, ended, passes, ok)
     assert ran.stdout.count("UNSTEADY") == (len(failed) if ok else 0)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "again", "lint", "bench", "clean"])
+@pytest.mark.parametrize("target", ["run", "test", "again", "lint", "bench", "picture", "clean"])
 def test_make_target(target):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
