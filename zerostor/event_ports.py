@@ -71,3 +71,22 @@ class EventBook(EventLog, Protocol):
 
     async def close(self) -> None:
         """Write down what is left, and close the file."""
+
+
+class EventRelay(Protocol):
+    """How the keepers of all hosts tell each other of events. It may forget all of it at any time.
+
+    Calls raise QueueUnavailable.
+    """
+
+    async def tell(self, told: Sequence[bytes]) -> None:
+        """Have all others hear of these, in order."""
+
+    async def heard(self, after: str, limit: int) -> tuple[list[bytes], str]:
+        """What was told after a place, and the place to go on from; empty is the beginning."""
+
+    async def count(self) -> int:
+        """How many are kept; 0 where everything was forgotten."""
+
+    async def close(self) -> None:
+        """Close connections."""

@@ -103,6 +103,15 @@ def event_tasks(name: str, config: Config, parts: Parts) -> list[Task]:
 
     watch = EventWatch(name, 1, parts.events, parts.stores, parts.roles, parts.clock, config.events)
     tasks = [Task("events", watch.run, everywhere=True)]
+    if config.cluster.secret:
+        import socket
+
+        from zerostor.engine.event_relaying import EventRelaying
+        from zerostor.queue.redis_relay import RedisRelay
+
+        relaying = EventRelaying(socket.gethostname(), parts.events, RedisRelay(config.redis_login),
+                                 parts.clock)
+        tasks.append(Task("relay", relaying.run, everywhere=True))
     if config.events.webhook:
         # What speaks HTTP costs memory, and most keepers do not.
         from workers.webhook import Webhooks

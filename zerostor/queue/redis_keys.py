@@ -59,6 +59,7 @@ class QueueKeys:
         self.ask_reasons = f"{root}:ask-reasons"
         self.ask_bell = f"{root}:ask-bell"
         self.commands = f"{root}:commands"
+        self.events = f"{root}:events"
         self.state_prefix = f"{root}:state:"
 
     def role(self, role: str) -> str:
