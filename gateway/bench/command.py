@@ -59,6 +59,7 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
     from gateway.bench.crowd import CrowdSuite
     from gateway.bench.doors import DoorSuite
     from gateway.bench.frozen import FrozenSuite
+    from gateway.bench.healing import HealingSuite
     from gateway.bench.machine import free_address, running, up_command
     from gateway.bench.metadata import MetadataSuite
     from gateway.bench.misses import MissSuite
@@ -85,7 +86,8 @@ async def _measure(place: Path, rounds: int, scale: float, only: str, rows: list
         more = (MetadataSuite(place, rounds, scale).steps() | RecoverySuite(place, scale).steps()
                 | SshSuite(place, rounds, scale).steps() | NodeSuite(place, scale).steps()
                 | MissSuite(bench, scale).steps() | DoorSuite(bench, scale).steps()
-                | CrowdSuite(bench, scale).steps() | FrozenSuite(place, scale).steps())
+                | CrowdSuite(bench, scale).steps() | FrozenSuite(place, scale).steps()
+                | HealingSuite(place, scale).steps())
         async for row in Suite(bench, more, rounds, scale, only, unplug=unplug).rows():
             rows.append(row)
             if as_json:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.bench.client import Connection, Timing, drive, get_head
-from gateway.bench.machine import free_address, running, up_command
+from gateway.bench.machine import free_address, running, start_stores, up_command
 from gateway.bench.works import Bench, Row
 from zerostor.core.errors import SetupError
 from zerostor.core.units import Address
@@ -102,10 +102,7 @@ class FrozenSuite:
                 f'[[store]]\nname = "{number}-{each}"\n'
                 f'url = "zdb://{address}/shards-{each}?mode=user"\n'
                 for number, address in enumerate(addresses) for each in range(SERVERS[number])))
-            subprocess.run(  # noqa: S603
-                [sys.executable, "-m", "gateway", "stores", "init", "--all", "--data",
-                 str(self._folder / "data"), "--config", str(self._settings)],
-                check=True, stdout=subprocess.DEVNULL)
+            start_stores(self._folder / "data", self._settings)
             yield pids
 
 

@@ -52,6 +52,13 @@ def up_command(folder: Path, listen: Address) -> list[str]:
     return [sys.executable, "-m", "gateway", "up", "--data", str(folder), "--listen", str(listen)]
 
 
+def start_stores(folder: Path, settings: Path) -> None:
+    """Begin with the empty stores that the settings of an `up` on `folder` name."""
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "gateway", "stores", "init", "--all", "--data", str(folder),
+         "--config", str(settings)], check=True, stdout=subprocess.DEVNULL)
+
+
 def free_address() -> Address:
     """An address on this machine that nobody listens on."""
     with socket.socket() as probe:
