@@ -14,6 +14,7 @@ from zerostor.engine.scrub_pace import (
     LOOK_SECONDS,
     QUIET_SHARE,
     REST_MAX,
+    SLOW_SHARE,
     Pace,
 )
 from zerostor.queue.memory import MemoryJobQueue
@@ -57,7 +58,7 @@ async def test_reads_that_take_longer_than_they_could_are_a_sign() -> None:
     place = Place()
     for _ in range(5):
         assert await place.share(asked=True, size=MB) == 1.0
-    assert await place.share(asked=True, worked=0.1, size=MB) == pytest.approx(HURRY_SHARE)
+    assert await place.share(asked=True, worked=0.1, size=MB) == pytest.approx(SLOW_SHARE)
     assert await place.share(asked=True, size=MB) == 1.0
     # Disks that got slower for good are no others at work.
     for _ in range(500):

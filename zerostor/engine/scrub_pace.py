@@ -14,9 +14,11 @@ LOOK_SECONDS = 0.5
 """For which it counts as busy or quiet, once that was found."""
 SLOW_FACTOR = 3.0
 """Times what a read took at best, from which on somebody else uses the disks."""
-QUIET_SHARE, HURRY_SHARE, BUSY_SHARE = 0.5, 0.1, 0.02
-"""Share of the time that it works: nobody there; busy, and late or asked for; busy."""
+QUIET_SHARE, SLOW_SHARE, HURRY_SHARE, BUSY_SHARE = 0.5, 0.3, 0.1, 0.02
+"""Share of the time that it works: nobody there; slow reads, which may have other reasons; busy,
+and late or asked for; busy."""
 REST_MAX = 5.0
+SLOW = "reads take longer than they could"
 SLOW_MIN = 1 << 20
 """Bytes read from which on their time says something."""
 
@@ -50,7 +52,9 @@ class Pace:
         """
         self.note(worked, size)
         await self._look()
-        if self.held_back:
+        if self.held_back == SLOW:
+            share = SLOW_SHARE if late or asked else HURRY_SHARE
+        elif self.held_back:
             share = HURRY_SHARE if late or asked else BUSY_SHARE
         else:
             share = 1.0 if asked else QUIET_SHARE
@@ -63,7 +67,7 @@ class Pace:
         if now < self._looked + LOOK_SECONDS:
             return
         self._looked = now
-        self.held_back = "reads take longer than they could" if self._slow else ""
+        self.held_back = SLOW if self._slow else ""
         with contextlib.suppress(QueueUnavailable):
             if await self._board.published(BUSY) is not None:
                 self.held_back = "requests are served"
