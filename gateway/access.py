@@ -26,6 +26,7 @@ class Access(enum.Enum):
     OWNER = "an admin, or who uploaded the object; in mode public a program on the gateway's host"
     ADMIN = "an admin"
     LOCAL = "an admin; in mode public a program on the gateway's host"
+    HERE = "an admin on the gateway's host; in mode public a program there"
     HOST = "a host of the cluster, by the token of its request, which the route itself checks"
 
 

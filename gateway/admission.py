@@ -45,7 +45,7 @@ _REFUSED_HERE = ("only programs on the gateway's own host may ask this: use the 
 _CALLER = web.RequestKey("caller", Caller)
 _PUBLIC, _HOST = Access.PUBLIC, Access.HOST
 _OF_HOMES = (Access.HOME, Access.HOMES)
-_OF_HOST = (Access.LOCAL, Access.OWNER)
+_OF_HOST = (Access.LOCAL, Access.HERE, Access.OWNER)
 _MEANT = (*_OF_HOMES, *_OF_HOST)
 """What could do harm if a browser were led to it."""
 
@@ -159,6 +159,9 @@ def _credential(request: web.Request) -> str:
 
 def _admit_known(request: web.Request, access: Access, caller: Caller) -> None:
     if caller.is_admin:
+        # What names places that the gateway then asks: a key alone must not choose them.
+        if access is Access.HERE and not _is_local(request):
+            raise NotAllowed(_REFUSED_HERE)
         return
     if caller.role is None:
         raise SignInNeeded("sign in with `zerostor login URL`")

@@ -15,6 +15,8 @@ from zerostor.core.settings import StoreSettings
 from zerostor.whole_file import change_text, read_text
 
 PASSWORD_MAX = 4096
+PASSWORDS = "passwords"
+"""The folder below DATA for files with passwords of stores that are added."""
 
 
 class RollFile:
@@ -45,6 +47,16 @@ class RollFile:
 
         change_text(self._path, edited)
         return kept
+
+    def require_own(self, settings: StoreSettings) -> None:
+        """Raise SetupError unless its password_file lies in DATA/passwords: whoever asks for a
+        store by HTTP would else have any file of this host sent to a server of his.
+        """
+        own = os.path.realpath(self._path.with_name(PASSWORDS))
+        file = settings.password_file
+        if file and os.path.dirname(os.path.realpath(file)) != own:
+            raise SetupError(f"store {settings.name}: the password_file of a store that is added"
+                             f" while all runs lies in {own}: put it there")
 
     def _decoded(self, text: str) -> Roll:
         try:

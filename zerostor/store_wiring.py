@@ -91,6 +91,7 @@ class RunningStores:
         """
         with_hub = msgspec.structs.replace(settings, hub=self._hub if settings.node else "")
         check_stores([*self.settings, with_hub])
+        self._file.require_own(with_hub)
         return await asyncio.to_thread(start_store, with_password(with_hub))
 
     async def follow(self, board: Board, key: ClusterKey | None) -> None:

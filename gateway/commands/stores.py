@@ -196,7 +196,8 @@ def _add_options(function: _F) -> _F:
     """What a store that is added may have."""
     function = click.option("--pool", default="main", show_default=True, help="Its pool.")(function)
     function = click.option("--password-file", type=click.Path(path_type=Path), default=None,
-                            help="With the password of its 0-db; the same path on each host."
+                            help="With the password of its 0-db, in DATA/passwords; the same path"
+                            " on each host."
                             )(function)
     return click.option("--label", "labels", multiple=True, metavar="NAME=TEXT",
                         help="host=..., site=..., owner=...: what is lost together.")(function)
@@ -244,7 +245,8 @@ def add(name: str, url: str, pool: str, labels: tuple[str, ...], password_file: 
     \b
     Examples:
       zerostor stores add nas-3 /mnt/nas3 --label host=nas3
-      zerostor stores add far-1 zdb://10.0.0.9:9900/far1 --password-file /etc/far1
+      zerostor stores add far-1 zdb://10.0.0.9:9900/far1 --password-file
+          data/passwords/far1
     """
     answer = client.ask("/api/stores", method="POST", wait=60.0,
                         body=_added(name, url, pool, labels, password_file))

@@ -11,6 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.connection import Connection
 
+from gateway.access import Access
+from gateway.app import ROUTES
 from gateway.openapi import OPERATIONS, document
 from zerostor.core.errors import RequestError
 from zerostor.core.homes import user_name
@@ -82,10 +84,14 @@ def test_no_link_or_extension_has_a_line_break(text: str) -> None:
 
 
 def test_no_route_takes_an_address() -> None:
-    """Stores, servers and nodes that are asked stand in the settings; no client can name one."""
+    """Stores, servers and nodes that are asked stand in the settings, or are named on this host."""
+    here = {(method.lower(), route.path) for route in ROUTES for method in route.methods
+            if route.access is Access.HERE}
+    assert here == {("post", "/api/stores"), ("post", "/api/stores/{name}/replace")}
     schemas = document()["components"]["schemas"]
-    taken = {parameter.name for operation in OPERATIONS for parameter in operation.parameters}
-    for operation in OPERATIONS:
+    others = [one for one in OPERATIONS if (one.method, one.path) not in here]
+    taken = {parameter.name for operation in others for parameter in operation.parameters}
+    for operation in others:
         for media in (operation.body or {}).get("content", {}).values():
             reference = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
             schema = schemas[reference] if reference else media.get("schema", {})

@@ -116,6 +116,14 @@ EVERY_ROUTE = {
     "POST /api/objects/{hash}/quarantine": ({"here"}, ADMINS),
     "POST /api/objects/{hash}/release": ({"here"}, ADMINS),
     "GET /api/stores": (OPEN, ADMINS),
+    "POST /api/stores": ({"here"}, ADMINS),
+    "POST /api/stores/rebalance": ({"here"}, ADMINS),
+    "POST /api/stores/{name}/drain": ({"here"}, ADMINS),
+    "POST /api/stores/{name}/undrain": ({"here"}, ADMINS),
+    "POST /api/stores/{name}/remove": ({"here"}, ADMINS),
+    "POST /api/stores/{name}/replace": ({"here"}, ADMINS),
+    "GET /api/scrub": (OPEN, ADMINS),
+    "POST /api/scrub": ({"here"}, ADMINS),
     "GET /api/pubkey": (OPEN, OPEN),
     "POST /api/authenticate": (OPEN, OPEN),
     "GET /api/sessions": (OPEN, SIGNED_IN),
@@ -181,6 +189,22 @@ def test_every_route_is_in_the_table() -> None:
     assert listed <= made
 
 
+ON_THE_HOST = ("POST /api/stores", "POST /api/stores/{name}/replace")
+
+
+@pytest.mark.parametrize("path", ["/api/stores", "/api/stores/00/replace", "/api/stores/00/drain"])
+def test_no_key_alone_names_a_place_that_is_asked(path: str) -> None:
+    app, boss = application(Known()), JSON | {"Authorization": "Bearer boss"}
+    admit(asked(app, "POST", path, HERE, boss))
+    if path.endswith("drain"):
+        admit(asked(app, "POST", path, THERE, boss))
+        return
+    for peer, more in ((THERE, {}), (HERE, {"X-Forwarded-For": "10.0.0.5"}),
+                       (HERE, {"Host": "store.example.org"})):
+        with pytest.raises(NotAllowed, match="own host"):
+            admit(asked(app, "POST", path, peer, boss | more))
+
+
 @pytest.mark.parametrize("line", EVERY_ROUTE)
 @pytest.mark.parametrize("method", ["as listed", "HEAD"])
 def test_who_may_ask(line: str, method: str) -> None:
@@ -202,7 +226,8 @@ def test_who_may_ask(line: str, method: str) -> None:
 def test_who_may_ask_with_a_secret(line: str) -> None:
     method, path = line.split()
     app = application(SecretHolders(Secret(SECRET), Attempts(SetClock())))
-    request = asked(app, method, path.replace("{", "").replace("}", ""), THERE,
+    peer = HERE if line in ON_THE_HOST else THERE
+    request = asked(app, method, path.replace("{", "").replace("}", ""), peer,
                     JSON | {"Authorization": f"Bearer {SECRET}"})
     admit(request)
     assert let_through(app, line, "here") == (EVERY_ROUTE[line][1] == OPEN)

@@ -77,6 +77,25 @@ def test_settings_are_read_with_the_roll_over_them(tmp_path: Path) -> None:
         load(tmp_path, environ={})
 
 
+def test_only_passwords_in_their_folder_are_read_for_who_asks(tmp_path: Path) -> None:
+    """Else whoever may add a store has the keys of the host sent to a server of his."""
+    file, folder = RollFile(tmp_path / "stores.json"), tmp_path / "passwords"
+    folder.mkdir()
+    (tmp_path / "identity").write_text("secret")
+    (folder / "far").write_text("sesame")
+    (folder / "led").symlink_to(tmp_path / "identity")
+
+    def require(path: Path | str) -> None:
+        file.require_own(StoreSettings("far", "zdb://far:9900/here", password_file=str(path)))
+
+    require("")
+    require(folder / "far")
+    for wrong in (tmp_path / "identity", folder / "led", folder / ".." / "identity", "/etc/shadow",
+                  folder):
+        with pytest.raises(SetupError, match="lies in"):
+            require(wrong)
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not true():
