@@ -22,6 +22,7 @@ from zerostor.core.record import (
     RemovedState,
     decode_record,
     encode_record,
+    stripes_of,
 )
 from zerostor.metadata.memory import MemoryMetadata
 from zerostor.stores.memory import MemoryStore
@@ -343,6 +344,44 @@ async def test_who_acts_in_the_middle_of_a_sweep_wins(
         assert await here.grid.read(racer) == bodies[5]
     for seed in (3, 4):
         assert await here.grid.read(links[seed]) == bodies[seed]
+
+
+@pytest.mark.parametrize("large", [True, False])
+async def test_a_repair_undoes_no_removal_and_mends_what_is_in_quarantine(
+    tmp_path: Path, large: bool
+) -> None:
+    metadata, grid = RacingMetadata(), Grid(tmp_path, count=24)
+    grid.use(metadata)
+    here, body = Sweeping(grid), body_of(LARGE if large else 1000)
+    link = await grid.store(body) if large else (await here.pack([body]))[0]
+    await grid.writer.close()
+    grid.now = QUIET
+    for act in ("remove", "quarantine"):
+        located = await grid.locate(link)
+        assert located.holder is not None
+
+        async def race(act: str = act) -> None:
+            await getattr(here.removal, act)(parse_link(link)[0], ADMIN)
+
+        metadata.races[metadata.count + 1] = race
+        lost = located.stripes.stores[:3]
+        for name in lost:
+            grid.memory[name].shards.clear()
+        grid.pool.lost = frozenset(lost)
+        repairer = grid.another_repairer()
+        assert (await repairer.repair(located.holder.metadata_id)).state == "repaired"
+        assert await here.is_gone(link)
+        grid.pool.lost = frozenset()
+        if act == "remove":
+            await here.restore(link)
+        else:
+            # Once more, of what is in quarantine now.
+            stripes = stripes_of(await here.record(link) if large else decode_record(
+                await metadata.get(located.holder.metadata_id) or b""))
+            assert stripes is not None and set(stripes.stores).isdisjoint(lost)
+            await here.removal.release(parse_link(link)[0], ADMIN)
+    assert await grid.read(link) == body
+    await grid.close()
 
 
 @pytest.mark.parametrize("large", [True, False])

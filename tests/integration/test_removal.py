@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import subprocess
 import sys
@@ -99,6 +100,19 @@ def test_there_and_back(up: Up, size: int, private: str) -> None:
     assert act(up, other, "restore").status == 200
     assert up.get(f"/api/status/{job}").body.decode() == other[1:]
     assert up.get("/api/objects/removed").json == {"removed": [], "next": None}
+
+
+def test_a_download_that_is_under_way_ends_well(up: Up) -> None:
+    body = content_of(9_000_000)
+    link = up.store(body)
+    connection = http.client.HTTPConnection("127.0.0.1", up.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", link)
+        response = connection.getresponse()
+        first = response.read(100_000)
+        assert remove(up, link).status == 200
+        assert is_dark(up, link)
+        assert first + response.read() == body
 
 
 def test_a_quarantine(up: Up) -> None:
