@@ -349,3 +349,57 @@ async def test_a_pack_in_danger_does_not_wait_for_its_volume(tmp_path: Path) -> 
     for link, body in [*zip(links, [body_of(100, 1), body_of(5000, 1)], strict=True),
                        *zip(others, [body_of(200, 2), body_of(6000, 2)], strict=True)]:
         assert await grid.read(link) == body
+
+
+async def test_a_pack_is_not_lost_with_another_one_of_its_volume(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, count=22)
+    links = await store_pack(grid, [100, 5000], 1)
+    await store_pack(grid, [200, 6000], 2)
+    await grid.writer.close()
+    first, second = await holders(grid)
+    for shard in range(3, 8):
+        store = grid.memory[second.stripes.stores[shard]]
+        key = shard_key(second.stripes.key, shard)
+        spoiled = bytearray(store.shards[key])
+        spoiled[second.stripes.base] ^= 1
+        store.shards[key] = bytes(spoiled)
+    lost = first.stripes.stores[12]
+    grid.memory[lost].shards.clear()
+    grid.pool.lost = frozenset([lost])
+    grid.now += volumes.CLOSED_SECONDS + 1e9
+    assert (await grid.repairer.repair(first.metadata_id)).state == "repaired"
+    after, same = await holders(grid)
+    assert (after.stripes.key != first.stripes.key, same) == (True, second)
+    outcome = await grid.repairer.repair(second.metadata_id, hard=True)
+    assert outcome.state == "unreadable", outcome
+    grid.catalog.forget(first.metadata_id)
+    assert [await grid.read(link) for link in links] == [body_of(100, 1), body_of(5000, 1)]
+
+
+async def test_dead_packs_of_a_volume_leave_a_gap_and_no_more(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, count=22)
+    for seed in range(3):
+        await store_pack(grid, [100, 5000], seed)
+    first, second, third = await holders(grid)
+    await grid.metadata.delete([second.metadata_id])
+    lost = first.stripes.stores[12]
+    before = grid.memory[lost].shards[shard_key(first.stripes.key, 12)]
+    grid.memory[lost].shards.clear()
+    grid.now += volumes.CLOSED_SECONDS + 1e9
+    assert (await grid.repairer.repair(third.metadata_id)).state == "repaired"
+    made = grid.memory[lost].shards[shard_key(first.stripes.key, 12)]
+    assert len(made) == len(before)
+    begin, end = second.stripes.base, third.stripes.base
+    assert (made[:begin], made[end:]) == (before[:begin], before[end:])
+    assert not any(made[begin:end])
+    reports = await grid.checker.check_many([first, third])
+    assert [report.state for report in reports] == ["healthy"] * 2
+
+
+async def test_a_store_that_no_settings_name_is_left_alone(tmp_path: Path) -> None:
+    grid = Grid(tmp_path, count=22)
+    await grid.store(body_of(70_000))
+    (holder,) = await holders(grid)
+    del grid.pool.stores[holder.stripes.stores[4]]
+    outcome = await grid.repairer.repair(holder.metadata_id, hard=True)
+    assert (outcome.state, outcome.written, len(outcome.left)) == ("degraded", 0, 1)

@@ -204,7 +204,12 @@ class Repairing:
     async def _mend(self, ask: RepairAsk) -> None:
         await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "ACTIVE", spare=ask.spare))
         try:
-            outcome = await self._repairer.repair(ask.metadata_id, hard=ask.reason not in _SOFT)
+            soft = ask.reason in _SOFT
+            if soft and not await self._lacks(ask.metadata_id):
+                # It came along with another one of its volume.
+                self.state.done += 1
+                return
+            outcome = await self._repairer.repair(ask.metadata_id, hard=not soft)
         except (BackendError, DataError) as error:
             await self._failed(ask, error)
             return
@@ -223,6 +228,12 @@ class Repairing:
         self._ended.append((self._clock.monotonic(), outcome.read + outcome.written))
         self._tell_of(outcome)
         await self._publish(ask, RepairJob(ask.job, ask.metadata_id, "DONE", outcome=outcome))
+
+    async def _lacks(self, metadata_id: int) -> bool:
+        """Whether its record says still that shards are to be made."""
+        stored = await self._metadata.get(metadata_id)
+        stripes = None if stored is None else stripes_of(decode_record(stored))
+        return stripes is not None and self._standing(stripes)[0] > 0
 
     async def _failed(self, ask: RepairAsk, error: Exception) -> None:
         key = _key(ask)
