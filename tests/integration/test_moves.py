@@ -15,8 +15,10 @@ from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.grid import Grid
 from tests.fakes.memory_board import MemoryBoard
 from tests.fakes.memory_roll import MemoryRoll
+from tests.fakes.zdb_servers import ZdbProcess
 from zerostor.clock import SystemClock
 from zerostor.core.errors import MetadataUnavailable
+from zerostor.core.limits import KIB
 from zerostor.core.moves import decode_moves
 from zerostor.core.record import (
     ObjectRecord,
@@ -29,12 +31,17 @@ from zerostor.core.record import (
 )
 from zerostor.core.roll import RollEntry
 from zerostor.core.shard import shard_key
+from zerostor.core.zdb_url import ZdbPlace
 from zerostor.engine import mover, moves
 from zerostor.engine.grace import Grace
 from zerostor.engine.moves import Moves
 from zerostor.engine.pool import StoreLabels
+from zerostor.stores import folder_marker
+from zerostor.stores.directory import DirectoryStore
 from zerostor.stores.guarded import GuardedStore
 from zerostor.stores.memory import MemoryStore
+from zerostor.stores.zdb import ZdbStore
+from zerostor.stores.zdb_namespace import initialise
 
 SIZES = (0, 1, 700, 9000, 40_000, 200_000)
 
@@ -49,13 +56,14 @@ class Movable:
         self.board = MemoryBoard(SystemClock())
         self.bodies: dict[str, bytes] = {}
         self.emptied: list[str] = []
+        self.rate = 0
         self._rng = random.Random(5)
         self.moves = self.keeper()
 
     def keeper(self) -> Moves:
         """A keeper that takes over."""
         self.moves = Moves(self.grid.pool, self.grid.metadata, {"default": self.grid.policy},
-                           self.roll, self.board, SystemClock(), settle=0.0,
+                           self.roll, self.board, SystemClock(), settle=0.0, rate=self.rate,
                            emptied=self.emptied.append)
         return self.moves
 
@@ -409,3 +417,48 @@ async def test_grace(movable: Movable, monkeypatch: pytest.MonkeyPatch) -> None:
     await movable.roll.say(RollEntry("02", 1, draining=True))
     await look(1.0)
     assert pool.is_lost("02"), "it has to go anyway"
+
+
+async def test_through_a_real_folder_and_a_real_server_that_dies_while_it_is_drained(
+        movable: Movable, tmp_path: Path) -> None:
+    """From memory into a 0-db namespace, from there into a folder; the server is killed halfway."""
+    server = ZdbProcess(tmp_path / "server")
+    server.start()
+    place = ZdbPlace("", "127.0.0.1", server.port, "shards", "", 256 * KIB)
+    await initialise("far", place)
+    folder_marker.initialise(str(tmp_path / "near"), "near")
+    far = GuardedStore(ZdbStore("far", place), SystemClock())
+    near = GuardedStore(DirectoryStore("near", str(tmp_path / "near")), SystemClock())
+    try:
+        for store in (far, near):
+            movable.grid.pool.add(store, StoreLabels(store.name, store.name, pool=""))
+        await movable.roll.say(RollEntry("near", 1, removed=True))
+        await movable.store(*SIZES, *[300_000] * 5)
+        await movable.pack(10, 3000, 20)
+        for name in ("00", "01"):
+            await movable.drain(name, into="far")
+        before = await movable.naming("far")
+        assert before > 0
+        await movable.all_well()
+
+        await movable.roll.say(RollEntry("near", 1))
+        await movable.roll.say(RollEntry("far", 1, draining=True, into="near"))
+        movable.rate = 300_000
+        async with movable.keeping() as task:
+            await movable.until(lambda: "far" in movable.moves.state.draining
+                                and movable.moves.state.draining["far"].moved > 1, task)
+            server.kill()
+            await movable.until(lambda: movable.moves.state.draining["far"].problem, task)
+        assert await movable.naming("far") > 0 and "far" not in movable.emptied
+        server.start()
+        movable.rate = 0
+        await far.check()
+        await far.check()
+        async with movable.keeping() as task:
+            await movable.until(lambda: "far" in movable.emptied, task)
+        assert await movable.naming("far") == 0 and await movable.naming("near") > 0
+        await movable.all_well()
+    finally:
+        await far.close()
+        await near.close()
+        server.kill()

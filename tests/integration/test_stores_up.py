@@ -63,7 +63,7 @@ def test_a_store_is_added_drained_with_a_keeper_that_is_killed_and_removed(tmp_p
         for _ in range(2):
             up.kill("keeper")
             all_read(up, bodies)
-        up.until(lambda: drain_of(up, "07").get("empty"), "it is empty")
+        up.until(lambda: drain_of(up, "07").get("empty"), "it is empty", 180.0)
         assert naming(up, links, "07") == []
         assert len(naming(up, links, "new")) == len(links)
 
