@@ -82,13 +82,17 @@ def _scrub(config: Config, parts: Parts) -> Task:
 
     from workers.keeper import Task
     from zerostor.core.scrub import NAME
-    from zerostor.engine.orphans import Orphans
+    from zerostor.engine.containers import IndexCopies
+    from zerostor.engine.orphans import Orphans, foreign_log
     from zerostor.engine.scrub import Scrub
     from zerostor.engine.scrub_pace import Pace
+    from zerostor.index_file import IndexFile
     from zerostor.scrub_book import SqliteScrubBook
 
     pace = Pace(parts.board, parts.queue, parts.clock, config.keeper.scrub_rate)
+    copies = IndexCopies(parts.stores, IndexFile(config.paths.containers))
     orphans = Orphans(parts.leading, parts.roles, parts.stores, parts.events, parts.clock,
+                      partial(foreign_log, parts.log, copies),
                       remove=config.keeper.orphans == "remove")
     scrub = Scrub(parts.leading, parts.roles, parts.stores, parts.checker, parts.board,
                   parts.events, partial(SqliteScrubBook, config.paths.scrub_book), pace, orphans,

@@ -64,15 +64,20 @@ class ScrubWorks:
         self.roles = GridRoles(grid)
         self.every = every
         self.remove = remove
+        self.foreign = ""
         self.book = folder / "keeper" / "scrub.db"
         self._running: asyncio.Task[None] | None = None
         self.start()
+
+    async def whose(self) -> str:
+        """Why the stores are another's."""
+        return self.foreign
 
     def start(self) -> None:
         grid = self.grid
         pace = Pace(self.board, self.queue, self.clock, 0.0)
         orphans = Orphans(grid.metadata, self.roles, grid.pool, self.events, self.clock,
-                          remove=self.remove)
+                          self.whose, remove=self.remove)
         self.scrub = Scrub(grid.metadata, self.roles, grid.pool, grid.checker, self.board,
                            self.events, lambda: SqliteScrubBook(self.book), pace, orphans,
                            self.clock, self.every)

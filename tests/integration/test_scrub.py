@@ -15,9 +15,18 @@ from zerostor.core.errors import BadRequest
 from zerostor.core.events import EventKind
 from zerostor.core.link import parse_link
 from zerostor.core.record import ObjectRecord, decode_record
-from zerostor.core.scrub import DAY, HARD_EVERY, HOUR, SOFT_EVERY, Action, Mode
+from zerostor.core.scrub import (
+    DAY,
+    HARD_EVERY,
+    HOUR,
+    SOFT_EVERY,
+    STATE,
+    Action,
+    Mode,
+    decode_state,
+)
 from zerostor.core.shard import shard_key
-from zerostor.engine import scrub
+from zerostor.engine import orphans, scrub
 
 CELL = 4096
 
@@ -137,10 +146,12 @@ async def test_another_host_goes_on_by_the_board(works: ScrubWorks, grid: Grid, 
     await works.tell(Action.START)
     await works.until(lambda: works.scrub.state.passes[Mode.HARD].sets >= 5)
     await works.stop()
+    told = decode_state(await works.board.published(STATE)).passes[Mode.HARD].sets
+    assert told >= 3, "what was looked at a moment ago may not have been told"
     works.book = tmp_path / "other" / "scrub.db"
     works.start()
     await works.until(lambda: works.scrub.state.updated)
-    assert works.scrub.state.passes[Mode.HARD].sets >= 5
+    assert works.scrub.state.passes[Mode.HARD].sets >= told
     await works.until(lambda: Mode.HARD not in works.scrub.state.passes)
     assert works.scrub.state.last[Mode.HARD].sets == 20
 
@@ -213,9 +224,9 @@ async def test_orphans_are_told_after_a_day_and_removed_when_asked(works: ScrubW
     assert await grid.read(links[2])
 
 
-@pytest.mark.parametrize("reason", ["unreadable", "hidden", "slave"])
+@pytest.mark.parametrize("reason", ["unreadable", "hidden", "slave", "foreign", "many"])
 async def test_nothing_is_removed_where_the_list_of_records_may_be_short(
-        works: ScrubWorks, grid: Grid, reason: str) -> None:
+        works: ScrubWorks, grid: Grid, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     link, other = await stored(grid, 2)
     record, = [row async for row in grid.metadata.scan() if row[0] == id_of(link)]
     assert isinstance(decode_record(record[1]), ObjectRecord)
@@ -226,6 +237,10 @@ async def test_nothing_is_removed_where_the_list_of_records_may_be_short(
     for _ in range(2):
         if reason == "hidden":
             works.roles.hidden = 1
+        if reason == "foreign":
+            works.foreign = "the log of another"
+        if reason == "many":
+            monkeypatch.setattr(orphans, "FEW", 3)
         if reason == "slave":
             works.roles.refuses = "a slave"
         await works.tell(Action.REMOVE_ORPHANS)

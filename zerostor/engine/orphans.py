@@ -9,6 +9,7 @@ the list of records may have been short: a record that cannot be read names shar
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from itertools import islice
 
 from zerostor.core.errors import BackendError, RecordCorrupt, ShardCorrupt, ZerostorError
@@ -18,10 +19,11 @@ from zerostor.core.scrub import DAY, ORPHANS_SHOWN, Orphan, ScrubPass, ScrubStat
 from zerostor.core.shard import END_SIZE, Trailer, decode_trailer, shard_key, trailer_size_before
 from zerostor.core.shard_walk import ShardWalk
 from zerostor.engine.catalog import holder_of
+from zerostor.engine.containers import IndexCopies, good_copies
 from zerostor.engine.pool import StorePool
 from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import ScrubBook
-from zerostor.log_ports import Roles
+from zerostor.log_ports import MetadataLog, Roles
 from zerostor.ports import Clock, MetadataStore, ShardStore
 
 _log = logging.getLogger(__name__)
@@ -29,32 +31,39 @@ _log = logging.getLogger(__name__)
 AT_ONCE = 1000
 """Shards that are looked up in one go."""
 REST_SECONDS = 0.05
+FEW, SHARE_MAX = 400, 0.1
+"""So many orphans, or such a share of all shards, are believed."""
 
 
 class Orphans:
-    """remove: those that were found for a day go by themselves; else once `asked`."""
+    """remove: those that were found for a day go by themselves; else once `asked`.
+
+    foreign: why what is on the stores may be that of another zerostor, empty if it is ours.
+    """
 
     def __init__(self, metadata: MetadataStore, roles: Roles, stores: StorePool, events: EventLog,
-                 clock: Clock, *, remove: bool) -> None:
+                 clock: Clock, foreign: Callable[[], Awaitable[str]], *, remove: bool) -> None:
         self.asked = False
         self._metadata = metadata
         self._roles = roles
         self._stores = stores
         self._events = events
         self._clock = clock
+        self._foreign = foreign
         self._remove = remove
 
     async def look(self, book: ScrubBook, over: ScrubPass, state: ScrubState) -> None:
         """After a pass that named all there is: what else do the stores have?"""
         sweep, doubt = self._clock.now(), await self._doubt(over)
         if not doubt:
-            for name in list(self._stores.names):
-                await self._sweep(book, name, sweep)
+            seen = sum([await self._sweep(book, name, sweep) for name in list(self._stores.names)])
         old = self._clock.now() - DAY
         if (self._remove or self.asked) and not doubt:
-            removed = await self._remove_all(book, old, over)
-            state.removed += removed
             self.asked = False
+            if refusal := await self._refusal(book, old, seen):
+                _log.warning("no shard is removed: %s", refusal)
+            else:
+                state.removed += await self._remove_all(book, old, over)
         state.orphans, state.orphan_count, state.young = await book.orphans(old, ORPHANS_SHOWN)
         over.orphans = None if doubt else state.orphan_count
         if doubt:
@@ -84,14 +93,30 @@ class Orphans:
             return f"{over.records} records were read where there are {role.records}"
         return ""
 
-    async def _sweep(self, book: ScrubBook, name: str, sweep: float) -> None:
-        store = self._stores.readable(name)
+    async def _refusal(self, book: ScrubBook, old: float, seen: int) -> str:
+        """Why nothing is removed though it was found; empty if there is no reason.
+
+        To a metadata server that began anew over stores in use all that is on them is an orphan.
+        """
+        _, count, young = await book.orphans(old, 0)
+        if count + young > max(FEW, seen * SHARE_MAX):
+            return (f"{count + young} of {seen} shards would be named by no record: are these the"
+                    " stores of this metadata?")
+        try:
+            return await self._foreign()
+        except ZerostorError as error:
+            return str(error)
+
+    async def _sweep(self, book: ScrubBook, name: str, sweep: float) -> int:
+        """How many shards it has; 0 if it could not say."""
+        store, seen = self._stores.readable(name), 0
         if store is None:
-            return
+            return 0
         some: list[str] = []
         try:
             async for key in store.keys():
                 some.append(key)
+                seen += 1
                 if len(some) >= AT_ONCE:
                     await book.see(name, some, self._clock.now(), sweep)
                     some.clear()
@@ -99,8 +124,9 @@ class Orphans:
             await book.see(name, some, self._clock.now(), sweep)
         except BackendError as error:
             _log.warning("what is on store %s could not be listed: %s", name, error)
-            return
+            return 0
         await book.end_sweep(name, sweep)
+        return seen
 
     async def _remove_all(self, book: ScrubBook, old: float, over: ScrubPass) -> int:
         removed = 0
@@ -161,3 +187,12 @@ async def _owners(store: ShardStore, key: str, size: int, trailer: Trailer, inde
         await store.read(key, start, memoryview(window))
         walk.feed(bytes(window))
     return {unit.pack for unit in walk.units if unit.pack is not None}
+
+
+async def foreign_log(log: MetadataLog, copies: IndexCopies) -> str:
+    """Why the stores are not those of this metadata, by the copies of its log that they have."""
+    state = await log.state()
+    for _, copy in good_copies(await copies.on_stores()):
+        if copy.index.log_id != state.log_id:
+            return "the stores have the log of another metadata server"
+    return ""
