@@ -28,7 +28,7 @@ SIZES = (0, 1, 5000, 70_000)
 
 
 class BeforeSalts:
-    """An encoder that knows no salt."""
+    """An encoder that knows no salt, and no owner, which came later."""
 
     def encode(self, value: Any) -> bytes:
         return msgspec.msgpack.encode(_without(value))
@@ -42,11 +42,12 @@ def _without(value: Any) -> Any:
         fields = msgspec.structs.astuple(value)
         return [member if one is value.object else one for one in fields]
     if isinstance(value, Member | ObjectRecord):
-        assert not value.salt
+        assert not value.salt and not value.owner
         tag = ["object"] if isinstance(value, ObjectRecord) else []
-        return [*tag, *msgspec.structs.astuple(value)[:-1]]
+        return [*tag, *msgspec.structs.astuple(value)[:-2]]
     if isinstance(value, Upload):
-        return {name: one for name, one in msgspec.structs.asdict(value).items() if name != "salt"}
+        return {name: one for name, one in msgspec.structs.asdict(value).items()
+                if name not in ("salt", "owner")}
     return value
 
 
