@@ -10,7 +10,7 @@ import click
 from gateway.commands.dark_links import act_on
 from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.tables import moment, print_table
-from gateway.http_client import Client
+from gateway.http_client import Client, Refused
 from zerostor.core.units import size_text
 
 
@@ -52,7 +52,9 @@ def _show(client: Client, *, as_json: bool) -> None:
     while following is not None:
         answer = client.ask(f"/api/objects/removed?limit=1000&from={following}")
         rows += answer.get("removed") or []
-        following = answer.get("next")
+        before, following = following, answer.get("next")
+        if following is not None and following <= before:
+            raise Refused(200, "", "the gateway names the same objects again and again")
     if as_json:
         print_json(rows)
         return

@@ -25,7 +25,8 @@ HASH, JOB = "ab" * 24 + "00000007", "ab" * 16
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkBxA"
 PAINT = "\x1b]0;owned\x07\x1b[2J\u202e\x9b1m\ud800\rboss"
 FIELDS = (
-    "stores", "nodes", "sessions", "streams", "events", "links", "failed", "workers",
+    "stores", "nodes", "sessions", "streams", "events", "links", "failed", "workers", "next",
+    "removed", "objects", "severity", "rebalance", "durability", "counted",
     "metadata", "archive", "running", "ended", "waiting", "owners", "lines", "homes", "keys",
     "hub", "shards", "good", "total", "state", "job", "link", "hash", "problems", "detail",
     "revoked", "secret", "key", "security", "bad", "after", "used", "limit", "oldest", "slaves",
@@ -55,7 +56,10 @@ COMMANDS = (
     "telemetry read s --times", "telemetry write s x", "telemetry rm s", "ssh-enable anna",
     "ssh-enable anna --key KEY", "ssh-disable anna", "ssh-size", "ssh-size anna", "ssh-links anna",
     "ssh-events anna", "ssh-process anna /a --wait 1s", "ssh-process anna /a --no-wait",
-    "sessions ls", f"sessions revoke {JOB}", "login URL --yes", "logout URL")
+    f"rm {HASH} --yes", "rm --list", f"restore {HASH}", f"quarantine {HASH}", f"repair {HASH}",
+    "repair --all", "scrub", "scrub start", "events", "check --all",
+    "stores add x dir:///none", "stores drain x", "stores undrain x", "stores remove x",
+    "stores rebalance", "sessions ls", f"sessions revoke {JOB}", "login URL --yes", "logout URL")
 
 
 class Anything(ThreadingHTTPServer):
