@@ -403,3 +403,17 @@ async def test_a_store_that_no_settings_name_is_left_alone(tmp_path: Path) -> No
     del grid.pool.stores[holder.stripes.stores[4]]
     outcome = await grid.repairer.repair(holder.metadata_id, hard=True)
     assert (outcome.state, outcome.written, len(outcome.left)) == ("degraded", 0, 1)
+
+
+async def test_a_pack_found_damaged_does_not_wait_for_its_volume_either(tmp_path: Path) -> None:
+    """Who asks for the repair of a file that he has just uploaded is not told to come later."""
+    grid = Grid(tmp_path)
+    links = await store_pack(grid, [100, 5000, 40_000])
+    (holder,) = await holders(grid)
+    grid.memory[holder.stripes.stores[5]].shards.clear()
+    outcome = await grid.repairer.repair(holder.metadata_id, hard=True)
+    assert (outcome.state, outcome.left) == ("repaired", []), outcome
+    (after,) = await holders(grid)
+    assert (await grid.checker.check_hard(after)).state == "healthy"
+    for link, size in zip(links, [100, 5000, 40_000], strict=True):
+        assert await grid.read(link) == body_of(size)

@@ -73,8 +73,9 @@ class Repairer:
                      leave: Collection[str] = (), into: Collection[str] = ()) -> Outcome:
         """Repair the stripe set of a record, or of the pack that an object lies in.
 
-        hard: look at every byte first. leave: stores whose shards go elsewhere, good or not; into:
-        preferred for those. Raises BackendError when nothing could be done now, RecordCorrupt.
+        hard: look at every byte first, and leave no pack waiting for its volume. leave: stores
+        whose shards go elsewhere, good or not; into: preferred for those. Raises BackendError when
+        nothing could be done now, RecordCorrupt.
         """
         found = await self._find(metadata_id)
         if found is None:
@@ -98,7 +99,7 @@ class Repairer:
                 if dry_run:
                     _note(outcome, plan, plan.targets, report)
                     break
-                more = await self._mend(found, report, plan, outcome)
+                more = await self._mend(found, report, plan, outcome, hurry=hard)
                 if not more:
                     break
                 known.update(more)
@@ -179,11 +180,12 @@ class Repairer:
     # Doing it.
 
     async def _mend(self, found: StoredSet, report: Report, plan: _Plan,
-                    outcome: Outcome) -> dict[int, str]:
+                    outcome: Outcome, *, hurry: bool) -> dict[int, str]:
         """Make the shards; what was found wrong besides, so that another pass is due."""
         sets = await sets_of_volume(self._stores, self._metadata, found)
         whole = is_closed(sets, self._clock.now()) and longest_gap(sets) <= SEARCH_MAX
-        if not whole and report.spare > URGENT_SPARE and not is_closed(sets, self._clock.now()):
+        patient = not hurry and report.spare > URGENT_SPARE
+        if not whole and patient and not is_closed(sets, self._clock.now()):
             outcome.left.append(WRITTEN_TO)
             return {}
         if whole:
