@@ -101,6 +101,8 @@ def refuse_other_sites(request: web.Request) -> None:
 
 def caller_of(request: web.Request) -> Caller:
     """Who asks; anonymous also where a credential is wrong."""
+    if services_of(request).security.mode == PUBLIC_MODE:
+        return ANONYMOUS
     caller = request.get(_CALLER)
     if caller is None:
         with contextlib.suppress(SignInNeeded, TooManyRequests):

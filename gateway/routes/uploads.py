@@ -148,6 +148,10 @@ class _Upload:
     async def _body(self) -> AsyncIterator[bytes]:
         content = self._request.content
         while not content.at_eof():
+            if content.is_eof():
+                # All of it is here, as of a small body with its head: nobody is waited for.
+                yield content.read_nowait()
+                return
             async with self._pace.limit():
                 # Unlike readany it does not join what has gathered.
                 chunk, _ = await content.readchunk()
