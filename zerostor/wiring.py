@@ -146,7 +146,7 @@ async def build(config: Config, consumer: str,
                         Workshop(CELL_SIZE, shards, REBUILDS), codec_for)
         writer = Writer(stores, BufferPool(shards * CELL_SIZE, WRITE_STRIPES), random_bytes,
                         clock)
-        noticing = Noticing(stores, board, clock)
+        noticing = Noticing(stores, board, events, clock)
         stack.callback(noticing.close)
         ingest = Ingest(writer, leading, policies, clock, random_bytes)
         reader.noticed, ingest.short = noticing.damaged, noticing.short

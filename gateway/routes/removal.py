@@ -15,8 +15,6 @@ from gateway.services import services_of
 from gateway.trail import acted_on
 from zerostor.core.control_protocol import BODY_MAX, decode
 from zerostor.core.errors import BadRequest
-from zerostor.core.event_texts import object_changed
-from zerostor.core.events import EventKind
 from zerostor.core.limits import METADATA_ID_MAX
 from zerostor.core.link import Hash, format_link, parse_link
 from zerostor.core.record import Record, RemovedRecord
@@ -32,22 +30,22 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE /api/objects/HASH: its link answers 410 from now on."""
-    return await _act(request, Removal.remove, EventKind.OBJECT_REMOVED)
+    return await _act(request, Removal.remove)
 
 
 async def restore(request: web.Request) -> web.Response:
     """POST /api/objects/HASH/restore: take that back."""
-    return await _act(request, Removal.restore, EventKind.OBJECT_RESTORED)
+    return await _act(request, Removal.restore)
 
 
 async def quarantine(request: web.Request) -> web.Response:
     """POST /api/objects/HASH/quarantine: its link answers 410, and it is kept."""
-    return await _act(request, Removal.quarantine, EventKind.OBJECT_QUARANTINED)
+    return await _act(request, Removal.quarantine)
 
 
 async def release(request: web.Request) -> web.Response:
     """POST /api/objects/HASH/release: end a quarantine."""
-    return await _act(request, Removal.release, EventKind.OBJECT_RELEASED)
+    return await _act(request, Removal.release)
 
 
 async def removed(request: web.Request) -> web.Response:
@@ -61,7 +59,7 @@ async def removed(request: web.Request) -> web.Response:
     return web.json_response({"removed": told, "next": following}, headers=_PRIVATE)
 
 
-async def _act(request: web.Request, act: _Act, kind: EventKind) -> web.Response:
+async def _act(request: web.Request, act: _Act) -> web.Response:
     services, caller = services_of(request), caller_of(request)
     wanted, _ = parse_link(request.match_info["hash"])
     acted_on(request, object=str(wanted))
@@ -70,7 +68,6 @@ async def _act(request: web.Request, act: _Act, kind: EventKind) -> web.Response
         decode(_Nothing, body)
     asker = Asker(caller.key or caller.name, caller.key if is_restricted(request) else None)
     record = await act(services.removal, wanted, asker)
-    services.events.append(object_changed(kind, str(wanted), caller.name or caller.key[:16]))
     return web.json_response(_described(wanted, record, services.removal, services.content),
                              headers=_PRIVATE)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.set_clock import SetClock
 from zerostor.core.errors import BackendError
-from zerostor.core.event_texts import activity, job_failed, store_drained
+from zerostor.core.event_texts import activity, job_failed
 from zerostor.core.events import (
     OTHERS,
     SUBJECT_MAX,
@@ -56,6 +56,10 @@ async def book(tmp_path: Path, clock: SetClock) -> AsyncIterator[SqliteEventBook
 
 def failed(job: str = "a", reason: str = "why") -> Event:
     return job_failed(job, reason)
+
+
+def drained(store: str) -> Event:
+    return Event(severity=Severity.NORMAL, kind=EventKind.STORE_DRAINED, subject=store)
 
 
 def down(store: str = "s1", text: str = "it is gone") -> Event:
@@ -144,15 +148,15 @@ async def test_no_event_is_larger_than_one_may_be(log: EventLog) -> None:
 async def test_normal_ones_are_told_once_a_period(book: SqliteEventBook, clock: SetClock) -> None:
     for _ in range(3):
         book.append(activity(uploads=1, bytes=1_000_000))
-    book.append(store_drained("s9"))
+    book.append(drained("s9"))
     assert await book.settle()
     book.append(activity(repairs=1))
     await book.settle()
     assert await book.last(9) == []
     clock.go(PERIOD)
     await book.settle()
-    drained, summed = sorted(await book.last(9), key=lambda event: event.kind, reverse=True)
-    assert drained.subject == "s9"
+    emptied, summed = sorted(await book.last(9), key=lambda event: event.kind, reverse=True)
+    assert emptied.subject == "s9"
     assert summed.fields == {"uploads": 3, "bytes": 3_000_000, "repairs": 1}
     assert summed.text == "3 uploads, 3.0 MB, 1 repair"
     clock.go(PERIOD)
@@ -204,7 +208,7 @@ async def test_the_book_is_bounded(tmp_path: Path, clock: SetClock) -> None:
                            Keeping(period_ms=0, rows=5, keep_ms=100_000))
     for number in range(20):
         book.append(failed(str(number)))
-        book.append(store_drained(str(number)))
+        book.append(drained(str(number)))
         await book.settle()
     clock.go(AGAIN)
     await book.settle()

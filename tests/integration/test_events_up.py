@@ -88,9 +88,6 @@ def test_what_happens_is_followed_over_a_kill_of_the_gateway(up: Up) -> None:
     finally:
         said = follower.end()
     assert said.count("asking again until it answers") == 1, said
-    # As people see it, and not again after a restart.
-    up.kill("keeper")
-    up.pid("keeper")
     shown = subprocess.run(
         [sys.executable, "-m", "gateway", "events", "--kind", "store", "--server",
          f"http://127.0.0.1:{up.port}"], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -154,7 +154,8 @@ async def test_who_asks_is_answered_by_the_board(tmp_path: Path) -> None:
 async def test_reads_and_uploads_ask_for_what_they_meet(tmp_path: Path) -> None:
     grid = Grid(tmp_path, wrap=FaultyStore)
     board = MemoryBoard(SystemClock())
-    noticing = Noticing(grid.pool, board, SystemClock())
+    events = MemoryEvents(SystemClock())
+    noticing = Noticing(grid.pool, board, events, SystemClock())
     grid.reader.noticed, grid.ingest.short = noticing.damaged, noticing.short
     large, small = body_of(CELL * 16 * 3 + 5), body_of(9_000)
     links = [await grid.store(large), (await store_pack(grid, [9_000]))[0]]
@@ -173,6 +174,8 @@ async def test_reads_and_uploads_ask_for_what_they_meet(tmp_path: Path) -> None:
     asks = {ask.metadata_id: ask for ask in await board.take(10, 10.0)}
     assert sorted(asks) == [first.metadata_id, second.metadata_id]
     assert (asks[first.metadata_id].spare, asks[second.metadata_id].spare) == (2, 3)
+    assert sorted((event.kind.value, event.subject) for event in events.told) == sorted(
+        ("corruption-found", str(metadata_id)) for metadata_id in asks)
     away.faults.error = 0.0  # type: ignore[attr-defined]
     away.faults.full = 1.0  # type: ignore[attr-defined]
     await grid.store(body_of(70_000, 5))

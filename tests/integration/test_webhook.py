@@ -20,7 +20,7 @@ from workers.webhook import PAGE, SIGNATURE, Webhooks
 from zerostor.clock import SystemClock
 from zerostor.core.errors import SetupError
 from zerostor.core.event_settings import EventsSettings, check_events
-from zerostor.core.event_texts import store_condition, store_drained
+from zerostor.core.event_texts import store_condition
 from zerostor.core.events import Event, EventKind, Severity
 from zerostor.core.health import Condition
 from zerostor.core.setting_types import Secret, Urls
@@ -122,7 +122,8 @@ async def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_what_is_sent(works: Works) -> None:
-    works.book.append(store_drained("normal"))
+    works.book.append(Event(severity=Severity.NORMAL, kind=EventKind.STORE_DRAINED,
+                            subject="normal"))
     works.book.append(store_condition("s1", Condition.DOWN, "gone"))
     await works.book.settle()
     works.book.append(store_condition("s1", Condition.UP, ""))
@@ -179,7 +180,7 @@ async def test_it_goes_on_after_a_restart(works: Works) -> None:
         await until(lambda: "c" in works.receiver.got)
         await works.fail("d")
         await until(lambda: "d" in works.receiver.got)
-    assert works.receiver.got == ["a", "b", "c", "d"]
+    assert list(dict.fromkeys(works.receiver.got)) == ["a", "b", "c", "d"]
 
 
 async def test_many_come_in_order_and_in_pages(works: Works) -> None:
@@ -192,7 +193,8 @@ async def test_many_come_in_order_and_in_pages(works: Works) -> None:
     async with works.sending():
         await works.fail("last")
         await until(lambda: "last" in works.receiver.got)
-    assert works.receiver.got == [*names, "last"]
+    # It may have ended before it had noted that they were taken.
+    assert list(dict.fromkeys(works.receiver.got)) == [*names, "last"]
 
 
 async def test_the_keeper_of_another_host_goes_on(works: Works, tmp_path: Path) -> None:

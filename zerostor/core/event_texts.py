@@ -41,39 +41,12 @@ def activity_text(counted: Mapping[str, FieldValue]) -> str:
     return ", ".join(parts)
 
 
-def corruption_found(link: str, shard: int, store: str, what: str) -> Event:
-    """A cell or shard that is not what was written. link: hash, or key of the stripe set."""
-    return Event(severity=WARNING, kind=EventKind.CORRUPTION_FOUND, subject=store,
-                 text=f"shard {shard} of {link} on store {store} is damaged: {what}",
-                 fields={"object": link, "shard": shard, "store": store})
-
-
-def corruption_mended(link: str, shards: int) -> Event:
-    """Shards were made again from the others."""
-    return Event(severity=NORMAL, kind=EventKind.CORRUPTION_MENDED, subject=link,
-                 text=f"{shards} shard{'s' if shards != 1 else ''} of {link} made again",
-                 fields={"object": link, "shards": shards})
-
-
-def object_endangered(link: str, spare: int) -> Event:
-    """It can stand the loss of at most `spare` more shards, which is too few."""
-    return Event(severity=WARNING, kind=EventKind.OBJECT_ENDANGERED, subject=link,
-                 text=f"{link} would not survive the loss of {spare + 1} more store"
-                      f"{'s' if spare else ''}",
-                 fields={"object": link, "spare": spare})
-
-
-def object_unreadable(link: str, good: int, needed: int) -> Event:
-    """Too few good shards answer."""
-    return Event(severity=FAILURE, kind=EventKind.OBJECT_UNREADABLE, subject=link,
-                 text=f"{link} cannot be read: {good} good shards answer, and {needed} are needed",
-                 fields={"object": link, "good": good, "needed": needed})
-
-
-def repair_failed(link: str, reason: str) -> Event:
-    """It is tried again later."""
-    return Event(severity=WARNING, kind=EventKind.REPAIR_FAILED, subject=link,
-                 text=f"{link} is not repaired yet: {reason}", fields={"object": link})
+def corruption_read(stripe_set: int, shards: int) -> Event:
+    """A read met shards that are not what was written; it did without them."""
+    return Event(severity=WARNING, kind=EventKind.CORRUPTION_FOUND, subject=str(stripe_set),
+                 text=f"a read met {shards} bad shard{'s' if shards != 1 else ''} of stripe set"
+                      f" {stripe_set}: a repair is asked for",
+                 fields={"metadata_id": stripe_set, "shards": shards})
 
 
 def job_failed(job: str, reason: str) -> Event:
@@ -97,22 +70,6 @@ def objects_reclaimed(count: int, size: int) -> Event:
     return Event(severity=NORMAL, kind=EventKind.OBJECTS_RECLAIMED,
                  text=f"{count} removed objects reclaimed, {size_text(size)}",
                  fields={"objects": count, "bytes": size})
-
-
-def store_drained(store: str) -> Event:
-    """Nothing is on it any more."""
-    return Event(severity=NORMAL, kind=EventKind.STORE_DRAINED, subject=store,
-                 text=f"store {store} is empty: it can be unplugged", fields={"store": store})
-
-
-def scrub_finished(objects: int, damaged: int, mended: int, orphans: int) -> Event:
-    """A sweep over everything came to its end."""
-    severity = WARNING if damaged > mended else NORMAL
-    return Event(severity=severity, kind=EventKind.SCRUB_FINISHED,
-                 text=f"scrub finished: {objects} objects looked at, {damaged} damaged, {mended}"
-                      f" mended, {orphans} orphans",
-                 fields={"objects": objects, "damaged": damaged, "mended": mended,
-                         "orphans": orphans})
 
 
 def store_condition(store: str, condition: Condition, reason: str) -> Event | None:

@@ -7,9 +7,11 @@ import contextlib
 from collections import OrderedDict
 
 from zerostor.core.errors import DataError, QueueUnavailable, ShardMissing
+from zerostor.core.event_texts import corruption_read
 from zerostor.core.record import StripeSet
 from zerostor.core.repairs import NEVER_WRITTEN
 from zerostor.engine.pool import StorePool
+from zerostor.event_ports import EventLog
 from zerostor.keeper_ports import Board, RepairAsk
 from zerostor.ports import Clock
 
@@ -29,9 +31,10 @@ def is_damage(error: BaseException) -> bool:
 class Noticing:
     """Asks the board. What it cannot take, or forgets, is noticed again, or found by the scrub."""
 
-    def __init__(self, stores: StorePool, board: Board, clock: Clock) -> None:
+    def __init__(self, stores: StorePool, board: Board, events: EventLog, clock: Clock) -> None:
         self._stores = stores
         self._board = board
+        self._events = events
         self._clock = clock
         self._waiting: dict[int, RepairAsk] = {}
         self._asked: OrderedDict[int, float] = OrderedDict()
@@ -40,7 +43,8 @@ class Noticing:
     def damaged(self, metadata_id: int, stripes: StripeSet, count: int) -> None:
         """So many shards of a stripe set turned out wrong."""
         spare = len(stripes.stores) - stripes.stores.count("") - stripes.data - count
-        self._ask(RepairAsk(metadata_id, spare, "a read met a bad shard"))
+        if self._ask(RepairAsk(metadata_id, spare, "a read met a bad shard")):
+            self._events.append(corruption_read(metadata_id, count))
 
     def short(self, metadata_id: int, stripes: StripeSet) -> None:
         """A stripe set was stored; it may have fewer shards than it should."""
@@ -56,11 +60,12 @@ class Noticing:
         if self._task is not None:
             self._task.cancel()
 
-    def _ask(self, ask: RepairAsk) -> None:
+    def _ask(self, ask: RepairAsk) -> bool:
+        """Whether it was not asked for a moment ago."""
         now = self._clock.monotonic()
         if (self._asked.get(ask.metadata_id, now) > now
                 or len(self._waiting) >= WAITING_MAX):
-            return
+            return False
         self._asked[ask.metadata_id] = now + AGAIN_SECONDS
         self._asked.move_to_end(ask.metadata_id)
         if len(self._asked) > REMEMBERED_MAX:
@@ -68,6 +73,7 @@ class Noticing:
         self._waiting[ask.metadata_id] = ask
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._send())
+        return True
 
     async def _send(self) -> None:
         while self._waiting:
