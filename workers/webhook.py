@@ -119,9 +119,7 @@ class _Feed:
             reached = max(reached, newest)
         if reached != self._after:
             self._after = reached
-            await self._book.set_mark(self._mark, reached)
-            with contextlib.suppress(QueueUnavailable):
-                await self._board.publish(self._mark, str(reached).encode(), STALE_MS / 1000)
+            await self._note(reached)
         elif len(events) < PAGE:
             await self._book.changed(reached, WAIT_SECONDS)
         return ""
@@ -135,8 +133,13 @@ class _Feed:
             there = int(await self._board.published(self._mark) or 0) - SKEW_MS
         if max(here, there) <= 0:
             here = await self._book.newest() or 1
-            await self._book.set_mark(self._mark, here)
+            await self._note(here)
         return max(here, there, int(self._clock.now() * 1000) - STALE_MS)
+
+    async def _note(self, reached: int) -> None:
+        await self._book.set_mark(self._mark, reached)
+        with contextlib.suppress(QueueUnavailable):
+            await self._board.publish(self._mark, str(reached).encode(), STALE_MS / 1000)
 
     def _is_wanted(self, event: Event) -> bool:
         # Who was told that something is wrong is told that it is over.

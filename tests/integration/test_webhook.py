@@ -93,7 +93,7 @@ class Works:
         """What happens from now on is to be sent."""
         name = f"webhook {hashlib.sha256(self.receiver.url.encode()).hexdigest()[:32]}"
         async with self.sending(), asyncio.timeout(PATIENCE):
-            while not await self.book.mark(name):
+            while not await self.board.published(name):
                 await asyncio.sleep(0.01)
 
     async def fail(self, *subjects: str) -> None:
