@@ -53,7 +53,7 @@ export class Watch {
     const part = this.parts.get(name);
     if (!part) return;
     if (there) this.follow(part);
-    else { part.going = false; part.hide(); }
+    else if (part.going) { part.going = false; part.hide(); }
   }
 
   end() { this.turn += 1; }

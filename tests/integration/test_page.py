@@ -384,3 +384,34 @@ def test_a_shard_is_made_again_while_one_looks_on(running: Any, up: Up) -> None:
         visit.see(".verdict.healthy")
         assert lost.exists()
         visit.see("#care-list", "Repair")
+
+
+NODES = """async (name) => {
+  const { showNodes, showChunks, showStreams } = await import("/explorer/nodes.js");
+  const nodes = Array.from({ length: 400 }, (_, number) => ({ name: `${name}${number}`,
+    owner: "anna", site: "shed", state: number ? "connected" : "away", size: 2e6, free: 1e6,
+    chunks: 60, uptime: 90, years_left: 12, needs_format: false, last_event: null }));
+  showNodes({ hub: { address: "127.0.0.1:7777" }, nodes });
+  showStreams({ streams: [
+    { name: "shed", size: 1e6, chunks: 60, waiting: 1, waiting_since: 1.8e9, last: 0 }] });
+  const chunks = Array.from({ length: 300 }, (_, number) => ({ stream: "shed", number, size: 16328,
+    local: true, missing: 1, copies: { [name]: "held", other: "placing", third: "spoiled" } }));
+  showChunks({ chunks });
+}"""
+
+
+def test_nodes_and_chunks_are_drawn_and_bounded(running: Any, up: Up) -> None:
+    with Visit(running, url(up), width=320) as visit:
+        visit.see(".bay")
+        visit.run(NODES, HOSTILE)
+        visit.see("#chunk-list .held", HOSTILE[:8])
+        visit.see("#chunk-list .placing", "other placing")
+        visit.see("#chunk-list .wanted", "1 more wanted")
+        visit.see("#node-list .bad", "away")
+        assert visit.page.locator("#node-list li").count() == 200
+        assert visit.page.locator("#chunk-list li").count() == 120
+        assert visit.page.locator("#nodes img").count() == 0
+        visit.see("#nodes-line", "399 of 400 nodes connected")
+        assert visit.run("document.documentElement.scrollWidth") == 320
+        seen, poor = visit.run(CONTRAST)
+        assert seen > 500 and poor == []
