@@ -69,13 +69,14 @@ class Repairer:
         self._clock = clock
         self._busy: dict[bytes, asyncio.Event] = {}
 
-    async def repair(self, metadata_id: int, *, hard: bool = False, dry_run: bool = False,
-                     leave: Collection[str] = (), into: Collection[str] = ()) -> Outcome:
+    async def repair(self, metadata_id: int, *, hard: bool = False, hurry: bool = False,
+                     dry_run: bool = False, leave: Collection[str] = (),
+                     into: Collection[str] = ()) -> Outcome:
         """Repair the stripe set of a record, or of the pack that an object lies in.
 
-        hard: look at every byte first, and leave no pack waiting for its volume. leave: stores
-        whose shards go elsewhere, good or not; into: preferred for those. Raises BackendError when
-        nothing could be done now, RecordCorrupt.
+        hard: look at every byte first; hurry: leave no pack waiting until nobody appends to its
+        volume. leave: stores whose shards go elsewhere, good or not; into: preferred for those.
+        Raises BackendError when nothing could be done now, RecordCorrupt.
         """
         found = await self._find(metadata_id)
         if found is None:
@@ -99,7 +100,7 @@ class Repairer:
                 if dry_run:
                     _note(outcome, plan, plan.targets, report)
                     break
-                more = await self._mend(found, report, plan, outcome, hurry=hard)
+                more = await self._mend(found, report, plan, outcome, hurry=hard or hurry)
                 if not more:
                     break
                 known.update(more)

@@ -209,7 +209,8 @@ class Repairing:
                 # It came along with another one of its volume.
                 self.state.done += 1
                 return
-            outcome = await self._repairer.repair(ask.metadata_id, hard=not soft)
+            outcome = await self._repairer.repair(ask.metadata_id, hard=not soft,
+                                                  hurry=ask.reason != NEVER_WRITTEN)
         except (BackendError, DataError) as error:
             await self._failed(ask, error)
             return
