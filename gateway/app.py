@@ -67,7 +67,7 @@ ROUTES = (
     post("/api/repair/{hash}", repair.repair, Access.ADMIN),
     get_only("/api/repairs", repair.repairs, Access.ADMIN),
     post("/api/repairs", repair.repair_all, Access.LOCAL),
-    get_only("/api/objects/removed", removal.removed, Access.LOCAL),
+    get_only("/api/removed", removal.removed, Access.LOCAL),
     delete("/api/objects/{hash}", removal.remove, Access.OWNER),
     post("/api/objects/{hash}/restore", removal.restore, Access.OWNER),
     post("/api/objects/{hash}/quarantine", removal.quarantine, Access.LOCAL),

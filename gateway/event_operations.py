@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gateway.api_operations import Operation, Parameter
 from gateway.api_schemas import Json, array, number, ref, string, struct
-from zerostor.core.events import EVENT_ID_MAX, EventKind, Severity
+from zerostor.core.events import EVENT_ID_MAX, EventKind, Severity, kind_words
 from zerostor.core.limits import LISTED, LISTED_MAX, STATUS_WAIT_MAX
 
 _ID: Json = {"type": "integer", "minimum": 0, "maximum": EVENT_ID_MAX}
+_KINDS = "|".join(sorted(kind_words()))
 _TIME = "Seconds since 1970, UTC."
 _SAMPLE: Json = {
     "id": 1_800_000_000_123, "at": 1_800_000_000.1, "since": 1_800_000_000.1,
@@ -16,7 +17,8 @@ _SAMPLE: Json = {
     "fields": {"store": "nas-3"}}
 _STREAM = """\
 With `Accept: text/event-stream` the answer goes on while you listen (server-sent events): \
-`event: event` with an Event each, and an `id` to go on from (`Last-Event-ID`); `event: stores`, \
+`event: event` with an Event each, and an `id` to go on from, in the header `Last-Event-ID`, which \
+counts before `since`; `event: stores`, \
 `jobs`, `nodes`, `streams`, `chunks`, `repair`, `scrub`, `moves`, `removal` whenever that has \
 changed, as GET /api/stores, /api/jobs, /api/nodes, /api/telemetry, /api/nodes/chunks, \
 /api/repairs and /api/scrub answer it; `event: figures` (Pulse) every two seconds. It ends when \
@@ -41,14 +43,13 @@ EVENT_OPERATIONS = (
          Parameter("severity", "query", "Of this severity or worse.",
                    string(enum=[str(each) for each in Severity], default="normal"), "warning"),
          Parameter("kind", "query", "Kinds, or the word before the - of some, with commas between"
-                   " them.", string("^[a-z,-]*$"), "store,job-failed"),
+                   " them.", string(f"^({_KINDS})(,({_KINDS}))*$"), "store,job-failed"),
          Parameter("wait", "query", "Seconds to wait for the first one after `since`; more than"
                    f" {STATUS_WAIT_MAX:.0f} counts as {STATUS_WAIT_MAX:.0f}.",
                    {"type": "number", "minimum": 0, "default": 0}),
          Parameter("live", "query", "Of a stream: what to tell of besides events, with commas"
                    " between them; all of it where nothing is said.", string("^[a-z,]*$"),
-                   "stores,jobs"),
-         Parameter("Last-Event-ID", "header", "As `since`, and before it.", _ID)),
+                   "stores,jobs")),
         "-N -H 'Accept: text/event-stream' '{base}/api/events?live='"),
 )
 EVENT_SCHEMAS: dict[str, Json] = {

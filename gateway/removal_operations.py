@@ -43,7 +43,7 @@ REMOVAL_OPERATIONS = (
          " released.", _LATE),
     _act("release", "End a quarantine", "The link leads to its object again.", _LATE | _WRONG),
     Operation(
-        "get", "/api/objects/removed", "removed", "remove", "List what is removed",
+        "get", "/api/removed", "removed", "remove", "List what is removed",
         "What can be restored or released, by metadata id. Records are looked at in portions: go on"
         " with `from` = `next` until that is null, also where an answer has no row.",
         {200: json_answer("A portion.", "Removals"), 400: "`bad-request`: a parameter.",
@@ -52,7 +52,7 @@ REMOVAL_OPERATIONS = (
                    {"type": "integer", "minimum": 0, "maximum": METADATA_ID_MAX, "default": 0}, 0),
          Parameter("limit", "query", "Most rows.",
                    {"type": "integer", "minimum": 0, "maximum": LISTED_MAX, "default": 100}, 100)),
-        "'{base}/api/objects/removed'"),
+        "'{base}/api/removed'"),
 )
 REMOVAL_SCHEMAS: dict[str, Json] = {
     "Removal": struct(

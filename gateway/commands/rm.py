@@ -50,7 +50,7 @@ def _show(client: Client, *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     following: int | None = 0
     while following is not None:
-        answer = client.ask(f"/api/objects/removed?limit=1000&from={following}")
+        answer = client.ask(f"/api/removed?limit=1000&from={following}")
         rows += answer.get("removed") or []
         before, following = following, answer.get("next")
         if following is not None and following <= before:

@@ -12,10 +12,9 @@ from gateway.commands.options import json_option, print_json, server_option
 from gateway.commands.tables import moment, print_line, print_table
 from gateway.http_client import Client
 from zerostor.core.errors import SetupError
-from zerostor.core.scrub import Action, Mode
 from zerostor.core.units import size_text
 
-ACTIONS = ("status", *(action.value for action in Action if action is not Action.REMOVE_ORPHANS))
+ACTIONS = ("status", "start", "pause", "resume", "stop")
 LOOK_SECONDS = 1.0
 HEARD_SECONDS = 60.0
 """For a keeper to hear of what it is told."""
@@ -56,13 +55,13 @@ def command(action: str, mode: str | None, wait: bool, orphans: str | None, as_j
         raise click.UsageError(f"--{mode} goes with start and stop")
     before = _state(client)
     if orphans == "remove":
-        action = Action.REMOVE_ORPHANS.value
+        action = "remove-orphans"
     if action != "status":
         told = client.ask("/api/scrub", method="POST", body={"action": action, "mode": mode})
         if not wait:
             print_json(told) if as_json else print_line(f"the keeper is told: {action}")
             return
-        ended = _follow(client, before, mode or Mode.HARD.value, quiet=as_json)
+        ended = _follow(client, before, mode or "hard", quiet=as_json)
         print_json(ended) if as_json else print_line(_line(ended))
         if sum(_count(ended, name) for name in ("missing", "corrupt", "unreadable", "unknown")):
             raise click.exceptions.Exit(1)

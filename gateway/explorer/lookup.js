@@ -198,7 +198,7 @@ async function gone(hash, message) {
 async function removedRow(hash) {
   try {
     const from = Number.parseInt(hash.slice(48), 16);
-    const { removed } = await ask(`/api/objects/removed?from=${from}&limit=1`);
+    const { removed } = await ask(`/api/removed?from=${from}&limit=1`);
     return removed.find((row) => row.hash === hash) ?? null;
   } catch { return null; }
 }

@@ -19,7 +19,14 @@ from gateway.routes.stores import stores_now
 from gateway.routes.uploads import wait_seconds
 from gateway.services import Services, services_of
 from zerostor.core.errors import BadRequest, ZerostorError
-from zerostor.core.events import EVENT_ID_MAX, Event, EventKind, Severity, Wanted, described
+from zerostor.core.events import (
+    EVENT_ID_MAX,
+    Event,
+    Severity,
+    Wanted,
+    described,
+    kind_words,
+)
 from zerostor.core.limits import LISTED, LISTED_MAX
 from zerostor.core.settings import nearest
 
@@ -193,7 +200,7 @@ def _asked(request: web.Request) -> _Asked:
     return _Asked(
         None if since is None else _number(since, "since", EVENT_ID_MAX),
         _number(query.get("limit", str(LISTED)), "limit", LISTED_MAX),
-        Wanted(Severity(severity), _words(query.get("kind", ""), "kind", _kinds())),
+        Wanted(Severity(severity), _words(query.get("kind", ""), "kind", kind_words())),
         frozenset(_words(query["live"], "live", request.app[FEED].names)
                   if "live" in query else request.app[FEED].names))
 
@@ -210,8 +217,3 @@ def _words(text: str, name: str, known: frozenset[str]) -> tuple[str, ...]:
         if word not in known:
             raise BadRequest(f"{name} is {word[:40]!r}{nearest(word[:40], known)}")
     return words
-
-
-def _kinds() -> frozenset[str]:
-    whole = [kind.value for kind in EventKind]
-    return frozenset([*whole, *(kind.partition("-")[0] for kind in whole)])

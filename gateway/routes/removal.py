@@ -49,7 +49,7 @@ async def release(request: web.Request) -> web.Response:
 
 
 async def removed(request: web.Request) -> web.Response:
-    """GET /api/objects/removed?from=&limit=: what can be restored or released."""
+    """GET /api/removed?from=&limit=: what can be restored or released."""
     services = services_of(request)
     start = _number(request, "from", 0, METADATA_ID_MAX)
     limit = _number(request, "limit", 100, LISTED_MAX)

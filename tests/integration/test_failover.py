@@ -44,6 +44,8 @@ class Grid:
         return dict(self.up.get("/readyz").json["metadata"])
 
     def processes(self) -> dict[str, int]:
+        """Once all run; the keeper starts last."""
+        self.up.until(lambda: "keeper" in self.up.children(), "all run")
         return {name: process.pid for name, process in self.up.children().items()}
 
 

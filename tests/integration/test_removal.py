@@ -88,7 +88,7 @@ def test_there_and_back(up: Up, size: int, private: str) -> None:
     wrong = f"/{'0' * 48}{link[49:57]}"
     assert up.get(wrong).status == 404 == remove(up, wrong).status == act(
         up, wrong, "restore").status
-    rows = up.get("/api/objects/removed").json["removed"]
+    rows = up.get("/api/removed").json["removed"]
     assert [row["link"] for row in rows] == [link]
     back = act(up, link, "restore")
     assert (back.status, back.json["state"]) == (200, "stored"), back.body
@@ -99,7 +99,7 @@ def test_there_and_back(up: Up, size: int, private: str) -> None:
     assert (answer.status, answer.json["type"]) == (410, "urn:zerostor:removed")
     assert act(up, other, "restore").status == 200
     assert up.get(f"/api/status/{job}").body.decode() == other[1:]
-    assert up.get("/api/objects/removed").json == {"removed": [], "next": None}
+    assert up.get("/api/removed").json == {"removed": [], "next": None}
 
 
 def test_a_download_that_is_under_way_ends_well(up: Up) -> None:
@@ -133,14 +133,14 @@ def test_what_no_request_is(up: Up) -> None:
         assert up.ask("DELETE", path).status == 400
         assert up.ask("POST", f"{path}/restore", b"{}", JSON).status == 400
     for path in ("?from=x", "?from=-1", f"?from={2**32}", "?limit=1001", "?from=" + "9" * 5000):
-        assert up.get(f"/api/objects/removed{path}").status == 400
+        assert up.get(f"/api/removed{path}").status == 400
     for body in (b"[", b'{"a": 1}', b"[]", b"x" * 100_000):
         assert up.ask("POST", f"/api/objects{link}/restore", body, JSON).status in (400, 413)
     assert up.ask("POST", f"/api/objects{link}/quarantine", b"", {}).status == 400
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"},
                     {"X-Forwarded-For": "10.0.0.5"}):
         assert remove(up, link, headers).status == 403
-        assert up.get("/api/objects/removed", headers).status == 403
+        assert up.get("/api/removed", headers).status == 403
     assert up.get(link).status == 200
 
 
@@ -194,8 +194,8 @@ def test_who_may(keyed: Keyed) -> None:
         assert act(keyed, one, "quarantine", anna).status == 403
         assert remove(keyed, one, boss).status == 200
         assert act(keyed, one, "restore", anna).status == 403
-        assert keyed.get("/api/objects/removed", anna).status == 403
-        rows = keyed.get("/api/objects/removed", boss).json["removed"]
+        assert keyed.get("/api/removed", anna).status == 403
+        rows = keyed.get("/api/removed", boss).json["removed"]
         assert [(row["link"], row["by"]) for row in rows] == [
             (one, bytes(BOSS.verify_key).hex())]
         assert act(keyed, one, "restore", boss).status == 200

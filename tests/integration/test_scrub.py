@@ -103,6 +103,22 @@ async def test_stores_that_are_away_cost_no_repair_unless_they_count_no_more(
     assert [ask.metadata_id for ask in await works.asked()] == [id_of(link)]
 
 
+async def test_a_store_that_comes_back_is_looked_at_at_once(
+        works: ScrubWorks, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk may be a new one."""
+    link, = await stored(grid, 1)
+    readable, away = grid.pool.readable, {"09"}
+    monkeypatch.setattr(grid.pool, "readable",
+                        lambda name: None if name in away else readable(name))
+    await works.whole(Mode.SOFT)
+    assert await works.asked() == []
+    grid.memory["09"].shards.clear()
+    before = works.scrub.state.last[Mode.SOFT]
+    away.clear()
+    await works.until(lambda: works.scrub.state.last[Mode.SOFT] is not before)
+    assert [ask.metadata_id for ask in await works.asked()] == [id_of(link)]
+
+
 async def test_a_pass_goes_on_where_it_was_cut_off(works: ScrubWorks, grid: Grid,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "HARD_SETS", 1)

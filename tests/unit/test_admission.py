@@ -110,7 +110,7 @@ EVERY_ROUTE = {
     "POST /api/repair/{hash}": (OPEN, ADMINS),
     "GET /api/repairs": (OPEN, ADMINS),
     "POST /api/repairs": ({"here"}, ADMINS),
-    "GET /api/objects/removed": ({"here"}, ADMINS),
+    "GET /api/removed": ({"here"}, ADMINS),
     "DELETE /api/objects/{hash}": ({"here"}, SIGNED_IN),
     "POST /api/objects/{hash}/restore": ({"here"}, SIGNED_IN),
     "POST /api/objects/{hash}/quarantine": ({"here"}, ADMINS),
@@ -166,7 +166,7 @@ that is looked at by the route. Hosts of the cluster prove themselves there as w
 
 
 NO_HEAD = ("GET /api/check", "GET /api/repairs", "GET /api/telemetry/{stream}",
-           "GET /api/objects/removed", "GET /api/events")
+           "GET /api/removed", "GET /api/events")
 
 
 def let_through(app: web.Application, line: str, who: str) -> bool:

@@ -56,8 +56,8 @@ CASES = {
     "empty": ContainerIndex(1, LOG, 0, 1_700_000_000_000),
     "rows": ContainerIndex(41, LOG, 3, 1_700_000_000_000, ROWS, (row(1, 0, 100, 8),)),
 }
-CASES["rows with salts"] = CASES["rows"]
-EARLIER = {"rows"}
+CASES["rows with salts"] = CASES["rows with owners"] = CASES["rows"]
+EARLIER = {"rows", "rows with salts"}
 """Of records that were written before a field was appended: still read."""
 
 

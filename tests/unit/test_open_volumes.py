@@ -83,5 +83,5 @@ async def test_one_with_a_shard_on_a_store_that_leaves_is_let_go_of(packs: Packs
     packs.grid.pool.draining = frozenset({"07"})
     second = await packs.key()
     assert second != first
-    packs.grid.pool.remove("08")
+    packs.grid.pool.removed = frozenset({"08"})
     assert await packs.key() != second

@@ -145,6 +145,12 @@ def bounded(event: Event) -> Event:
         text=str(_short(event.text, TEXT_MAX)), fields=fields)
 
 
+def kind_words() -> frozenset[str]:
+    """What asks for kinds: each of them, and the word before the - of some."""
+    whole = [kind.value for kind in EventKind]
+    return frozenset([*whole, *(kind.partition("-")[0] for kind in whole)])
+
+
 def described(event: Event) -> dict[str, object]:
     """An event as JSON; times are seconds since the epoch."""
     return {"id": event.id, "at": event.at_ms / 1000, "since": event.since_ms / 1000,

@@ -84,6 +84,7 @@ class Scrub:
         self._saved = float("-inf")
         self._rated = clock.monotonic(), 0
         self._woken = asyncio.Event()
+        self._readable: set[str] | None = None
         self._loaded = asyncio.Event()
 
     async def run(self) -> None:
@@ -146,10 +147,20 @@ class Scrub:
         state = self.state
         if state.paused:
             return None
+        if self._every and self._came_back():
+            # What it has may be old, or it was begun anew.
+            state.passes.pop(Mode.SOFT, None)
+            self._ask(Mode.SOFT)
         for mode, every in ((Mode.SOFT, SOFT_EVERY), (Mode.HARD, min(HARD_EVERY, self._every))):
             if mode in state.passes or (self._every and self._is_due(mode, every)):
                 return mode
         return None
+
+    def _came_back(self) -> bool:
+        """Whether a store can be read that could not the last time."""
+        before, stores = self._readable, self._stores
+        self._readable = {name for name in stores.names if stores.readable(name) is not None}
+        return before is not None and bool(self._readable - before)
 
     def _is_due(self, mode: Mode, every: float) -> bool:
         last = self.state.last.get(mode)
