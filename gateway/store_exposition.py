@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from zerostor.core.health import Condition, StoreFigures, StoreState
 from zerostor.core.settings import StoreSettings
 from zerostor.engine.pool import StorePool
-from zerostor.ports import WatchedStore
+from zerostor.store_ports import JudgedStore
 
 _AS_0_STOR = ["address", "namespace", "backend_type"]
 
@@ -34,7 +34,7 @@ def store_metrics(settings: Sequence[StoreSettings], pool: StorePool) -> Iterato
     yield from _as_0_stor(settings, pool)
 
 
-def _room(stores: Sequence[WatchedStore], name: str, text: str,
+def _room(stores: Sequence[JudgedStore], name: str, text: str,
           value: Callable[[StoreFigures], int | None]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=["store"])
     for store in stores:
@@ -44,7 +44,7 @@ def _room(stores: Sequence[WatchedStore], name: str, text: str,
     return family
 
 
-def _calls(stores: Sequence[WatchedStore]) -> Iterator[Metric]:
+def _calls(stores: Sequence[JudgedStore]) -> Iterator[Metric]:
     latency = GaugeMetricFamily(
         "zerostor_store_latency_seconds", "Of the calls of this gateway of late.",
         labels=["store", "kind", "quantile"])

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import NamedTuple, Protocol, TypeAlias
 
 from zerostor.core.errors import ZerostorError
-from zerostor.core.health import StoreFigures, StoreState
+from zerostor.core.health import StoreState
 from zerostor.core.jobs import Claim, JobUpdate, QueueDepth, SpoolNote, Upload
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -122,10 +122,6 @@ class WatchedStore(ShardStore, Protocol):
     @property
     def reason(self) -> str:
         """Why it is not UP, for a person."""
-
-    @property
-    def figures(self) -> StoreFigures:
-        """How its calls went of late, and its room as it was at the last look."""
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -23,6 +23,10 @@ class JudgedStore(WatchedStore, Protocol):
         """Since when it is that, in seconds since the epoch."""
 
     @property
+    def identity(self) -> str:
+        """Another one once the store was begun anew in its place; empty where it has none."""
+
+    @property
     def figures(self) -> StoreFigures:
         """How its calls went of late, and its room as it was some seconds ago."""
 

@@ -173,6 +173,8 @@ async def test_a_store_that_was_begun_anew_on_purpose_is_taken(
 ) -> None:
     """Its disk died, and another one stands in its place: nobody has to restart anything."""
     await store.put("k", [SHARD])
+    volume = await store.create("v", None)
+    await volume.extend([SHARD])
     shutil.move(folder, folder.with_name("died"))
     await refuses_everything(store, "gone")
     initialise(str(folder), "one")
@@ -181,6 +183,10 @@ async def test_a_store_that_was_begun_anew_on_purpose_is_taken(
         await fetch(store, "k")
     await store.put("k", [SHARD])
     assert await fetch(store, "k") == SHARD
+    # What is appended to a file of the old disk is not on this one.
+    with pytest.raises(StoreUnavailable, match="was removed"):
+        await volume.extend([SHARD])
+    await volume.abort()
 
 
 @pytest.mark.usefixtures("always_looks")

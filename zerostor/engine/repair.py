@@ -277,8 +277,12 @@ class Repairer:
             async for cells in loaded:
                 views = cells.views(0, stripes.size)
                 policy = self._policy_of(found, stripes)
-                places = await self._writer.write_again(
-                    views, stripes.size, policy, holder.metadata_id, record.members)
+                for _ in range(2):
+                    places = await self._writer.write_again(
+                        views, stripes.size, policy, holder.metadata_id, record.members)
+                    if all(places.stores):
+                        break
+                    # A volume may lack what its stores lost; the next one is laid out anew.
         after = encode_record(PackRecord(places, record.objects, record.members,
                                          int(self._clock.now() * 1000)))
         (done,) = await self._metadata.replace([(holder.metadata_id, found.stored, after)])

@@ -70,6 +70,11 @@ class DirectoryStore:
     def __repr__(self) -> str:
         return f"DirectoryStore({self._name!r}, {self._folder.path!r})"
 
+    @property
+    def identity(self) -> str:
+        """Another one once the store was begun anew; empty before it was seen."""
+        return self._folder.identity
+
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """One hop to a thread for all of it: 10 system calls, 2 of them flushes."""
         check_key(key)
@@ -159,11 +164,14 @@ class DirectoryStore:
 
     async def probe(self) -> None:
         """Looks for the marker. Raises StoreReadOnly when only writing is impossible."""
+        before = self._folder.identity
         try:
             await self._threads.run(self._folder.probe)
         except StoreUnavailable:
             self._files.clear()
             raise
+        if self._folder.identity != before:
+            self._files.clear()
 
     async def close(self) -> None:
         """Does not wait for threads that are stuck."""

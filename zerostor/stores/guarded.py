@@ -202,6 +202,12 @@ class GuardedStore:
         known: Mapping[str, str] = getattr(self.inner, "labels", {})
         return known
 
+    @property
+    def identity(self) -> str:
+        """Of what is in the store's place; empty where that has none, or was not seen yet."""
+        known: str = getattr(self.inner, "identity", "")
+        return known
+
     def patience(self, length: int) -> float:
         """Seconds that a write of `length` bytes may take beyond what other stores need."""
         return length / self._pace * max(1, self._writes.under_way) if self._pace else 0.0

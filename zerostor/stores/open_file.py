@@ -52,6 +52,15 @@ class OpenFile:
         fcntl.fcntl(self.fd, fcntl.F_SETFL, others | flag)
         self.direct = flag != 0
 
+    def is_at(self, path: str, folder: OpenFile) -> bool:
+        """Whether this is what lies at `path` in `folder`, and not what was removed there, made
+        again, or is on a disk that was in its place before. Raises OSError.
+        """
+        try:
+            return os.path.samestat(os.stat(path, dir_fd=folder.fd), os.fstat(self.fd))
+        except FileNotFoundError:
+            return False
+
     def sync(self) -> None:
         """Flush the bytes of a file. Raises OSError, and is of no use a second time then."""
         flush(self.fd)

@@ -92,7 +92,7 @@ class ShardFolder:
         self.fresh_until = 0.0
         self._marker_path = os.path.join(path, MARKER)
         self._root: _Root | None = None
-        self._id, self._seen = "", 0.0
+        self.identity, self._seen = "", 0.0
         self._opening = threading.Lock()
         self._making_bucket = threading.Lock()
         self._buckets: set[str] = set()
@@ -138,10 +138,10 @@ class ShardFolder:
             except ValueError as error:
                 raise self._unavailable(f"marker damaged: {error}") from error
             # One that was made since we looked was made on purpose: the disk was replaced.
-            strange = self._id not in ("", marker.id) and about.st_mtime <= self._seen
+            strange = self.identity not in ("", marker.id) and about.st_mtime <= self._seen
             if marker.name != self.name or strange:
                 raise self._unavailable(f"another store is there: {marker.name} {marker.id}")
-            self._id = marker.id
+            self.identity = marker.id
             self._buckets = set()
             _sweep(folder)
             self._root = _Root(folder, (about.st_dev, about.st_ino))
@@ -235,10 +235,8 @@ class ShardFolder:
         dropped: Callable[[], bool],
     ) -> None:
         """Write `pieces` at `offset`, durable on return. shown: `publish` has been through."""
-        if shown:
-            self.verify()
-            if not os.fstat(part.file.fd).st_nlink:
-                raise self._unavailable(f"shard {key} was removed while it was written")
+        if shown and not part.file.is_at(f"{key[:2]}/{key}", self.verify()):
+            raise self._unavailable(f"shard {key} was removed while it was written")
         part.file.write_at(offset, *pieces)
         if shown:
             part.file.sync()
