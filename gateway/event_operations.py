@@ -8,6 +8,10 @@ from zerostor.core.events import EVENT_ID_MAX, EventKind, Severity, kind_words
 from zerostor.core.limits import LISTED, LISTED_MAX, STATUS_WAIT_MAX
 
 _ID: Json = {"type": "integer", "minimum": 0, "maximum": EVENT_ID_MAX}
+LIVE = ("stores", "jobs", "nodes", "streams", "chunks", "figures", "repair", "scrub", "moves",
+        "removal")
+"""What a stream tells of besides events."""
+_LIVE = "|".join(LIVE)
 _KINDS = "|".join(sorted(kind_words()))
 _TIME = "Seconds since 1970, UTC."
 _SAMPLE: Json = {
@@ -43,12 +47,13 @@ EVENT_OPERATIONS = (
          Parameter("severity", "query", "Of this severity or worse.",
                    string(enum=[str(each) for each in Severity], default="normal"), "warning"),
          Parameter("kind", "query", "Kinds, or the word before the - of some, with commas between"
-                   " them.", string(f"^({_KINDS})(,({_KINDS}))*$"), "store,job-failed"),
+                   " them.", string(f"^(({_KINDS})(,({_KINDS}))*)?$"), "store,job-failed"),
          Parameter("wait", "query", "Seconds to wait for the first one after `since`; more than"
                    f" {STATUS_WAIT_MAX:.0f} counts as {STATUS_WAIT_MAX:.0f}.",
                    {"type": "number", "minimum": 0, "default": 0}),
          Parameter("live", "query", "Of a stream: what to tell of besides events, with commas"
-                   " between them; all of it where nothing is said.", string("^[a-z,]*$"),
+                   " between them; all of it where nothing is said.",
+                   string(f"^(({_LIVE})(,({_LIVE}))*)?$"),
                    "stores,jobs")),
         "-N -H 'Accept: text/event-stream' '{base}/api/events?live='"),
 )

@@ -81,7 +81,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     asked = _asked(request)
     if STREAM_TYPE in request.headers.get("Accept", ""):
         return await _streamed(request, asked)
-    wait = wait_seconds(request) if asked.after is not None else 0.0
+    # Without an id there is nothing to wait behind, and what makes no sense is told all the same.
+    wait = wait_seconds(request) * (asked.after is not None)
     services = services_of(request)
     with services.wire.polls.waiting(limited_as(request) if wait else None), while_connected(
             request):

@@ -33,6 +33,8 @@ def test_damage_is_found_and_mended_also_by_a_keeper_that_was_killed(tmp_path: P
         bodies = [os.urandom(200_000), os.urandom(3_000_000)]
         links = [up.store(body) for body in bodies]
         up.until(lambda: now(up)["state"] == "idle", "a first scrub")
+        scrub(up, "pause")
+        up.until(lambda: now(up)["paused"], "the pause")
         shards = up.shards(links[1])
         flipped, gone = shards[3], shards[17]
         whole = flipped.read_bytes()
@@ -40,8 +42,6 @@ def test_damage_is_found_and_mended_also_by_a_keeper_that_was_killed(tmp_path: P
             file.seek(100)
             file.write(bytes([whole[100] ^ 255]))
         gone.unlink()
-        scrub(up, "pause")
-        up.until(lambda: now(up)["paused"], "the pause")
         up.kill("keeper")
         up.until(lambda: "keeper" in up.children(), "another keeper")
         up.until(lambda: up.ask("GET", "/readyz").json["keeper"]["up"], "its lead")

@@ -16,8 +16,10 @@ from gateway.access import Access, required_of
 from gateway.app import build_app
 from gateway.caller import Everybody
 from gateway.content import ANY_HOST
+from gateway.event_operations import LIVE
 from gateway.http_errors import problem, status_of
 from gateway.openapi import DEFAULT_BASE, OPERATIONS, document, openapi
+from gateway.routes.events import SOURCES
 from gateway.routes.jobs import describe
 from gateway.services import SERVICES
 from tests.fakes.open_wire import open_wire
@@ -243,3 +245,7 @@ async def test_the_document_is_served_with_the_limit(aiohttp_client: AiohttpClie
     served = await answer.json()
     assert served == document("https://files.example", 5)
     assert served["paths"]["/api/upload"]["post"]["x-max-bytes"] == 5
+
+
+def test_what_is_live_is_documented() -> None:
+    assert set(LIVE) == set(SOURCES)

@@ -84,7 +84,7 @@ class Scrub:
         self._saved = float("-inf")
         self._rated = clock.monotonic(), 0
         self._woken = asyncio.Event()
-        self._readable: set[tuple[str, str]] | None = None
+        self._readable: dict[str, str] | None = None
         self._loaded = asyncio.Event()
 
     async def run(self) -> None:
@@ -159,9 +159,11 @@ class Scrub:
     def _came_back(self) -> bool:
         """Whether a store can be read that could not the last time, or was begun anew."""
         before, stores = self._readable, self._stores
-        self._readable = {(name, store.identity) for name in stores.names
+        self._readable = {name: store.identity for name in stores.names
                           if (store := stores.readable(name)) is not None}
-        return before is not None and bool(self._readable - before)
+        return before is not None and any(
+            name not in before or before[name] not in ("", identity)
+            for name, identity in self._readable.items())
 
     def _is_due(self, mode: Mode, every: float) -> bool:
         last = self.state.last.get(mode)
