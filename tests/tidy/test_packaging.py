@@ -117,7 +117,8 @@ def test_cluster_settings(tmp_path):
 def test_compose_cluster_file(tmp_path):
     services, config = CLUSTER["services"], cluster_settings(tmp_path)
     kinds = [service["command"][0] for service in services.values()]
-    assert [kinds.count(kind) for kind in ("gateway", "worker", "zdb", "stores")] == [2, 3, 6, 1]
+    assert [kinds.count(kind) for kind in ("gateway", "worker", "keeper", "zdb", "stores")] == [
+        2, 3, 1, 6, 1]
     urls = [config.redis.url, *config.metadata.url, *(store.url for store in config.store)]
     assert {urlsplit(url).hostname for url in urls} <= set(services)
     assert set(services) - {"redis"} == {name for name, service in services.items()
